@@ -1,0 +1,1 @@
+"""imgpipe: from pictures to a trained classifier that anybody can make again."""

@@ -1,0 +1,52 @@
+"""Pictures inside a zip or a tar, read one by one; nothing is unpacked to the disk."""
+
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from imgpipe.errors import InputError
+
+PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name says that it is a picture; hidden files, such as macOS's ``._cat.jpg``, are not."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in PICTURES and not path.name.startswith(".")
+
+
+def pictures(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """Name and bytes of each picture of a zip or tar, in the archive's order.
+
+    Raises InputError for a damaged archive, and for one that names a place outside itself.
+    """
+    try:
+        yield from _zipped(path) if zipfile.is_zipfile(path) else _tarred(path)
+    except DAMAGE as error:
+        raise InputError(f"{path} is no zip or tar archive that can be read: {error}") from None
+
+
+def _zipped(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if is_picture(member.filename) and not member.is_dir():
+                yield _inside(path, member.filename), archive.read(member)
+
+
+def _tarred(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+    with tarfile.open(path) as archive:
+        for member in archive:
+            content = archive.extractfile(member) if member.isreg() and is_picture(member.name) else None
+            if content:
+                yield _inside(path, member.name), content.read()
+
+
+def _inside(path: Path, name: str) -> PurePosixPath:
+    member = PurePosixPath(name)
+    if member.is_absolute() or ".." in member.parts:
+        raise InputError(f"{path} holds '{name}', which points outside the archive; make the archive anew")
+    return member

@@ -1,0 +1,74 @@
+"""A network with the normalisation in front of it, and its file: safetensors, with all that is needed to use it."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from imgpipe.files import replacing
+from imgpipe.models import build_model
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a classifier is and how it computed: enough to build it again and to use it in the same way.
+
+    classes: the names, in the order of the logits. size: side of the square pictures, in pixels.
+    device, precision, cpu_threads: a CPU and a GPU, and other threads on a CPU, agree to rounding only.
+    """
+
+    model: str
+    dropout: float
+    classes: list[str]
+    channels: int
+    size: int
+    device: str
+    precision: str
+    cpu_threads: int
+
+
+class Classifier(nn.Module):
+    """Pictures as they are packed, uint8 (n, size, size, channels), on any device, to logits, float32 (n, classes)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
+        """mean, std: of each channel of the training pictures, on the scale 0-1."""
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)  # as the pictures come
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(std)[:, None, None])
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        pixels = pictures.to(self.mean.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+        logits: Tensor = self.network((pixels - self.mean) / self.std)
+        return logits.float()
+
+
+def save_classifier(path: Path, classifier: Classifier, description: Description) -> None:
+    """Weights and description in one file. Equal weights give equal bytes."""
+    weights = {name: value.contiguous().cpu() for name, value in classifier.state_dict().items()}
+    with replacing(path) as draft:  # one metadata key: safetensors keeps no order among several
+        draft.write_bytes(save(weights, metadata={"imgpipe": json.dumps(asdict(description))}))
+
+
+def load_classifier(path: Path) -> tuple[Classifier, Description]:
+    """What ``save_classifier`` wrote, on the CPU, ready for evaluation."""
+    with safe_open(path, framework="pt") as file:
+        description = Description(**json.loads(file.metadata()["imgpipe"]))
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    network = build_model(
+        description.model,
+        channels=description.channels,
+        classes=len(description.classes),
+        size=description.size,
+        dropout=description.dropout,
+    )
+    classifier = Classifier(network, [0.0] * description.channels, [1.0] * description.channels)
+    classifier.load_state_dict(weights)
+    return classifier.eval(), description

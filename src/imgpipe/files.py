@@ -1,0 +1,41 @@
+"""Outputs appear whole or not at all: written beside their place, then moved there.
+
+That also keeps DVC's cache safe: an output may be a hard link to it, and is replaced, never written into.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write a file to, which becomes ``path`` when the block ends, and vanishes when it fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A new folder to write in, which takes the place of ``path`` when the block ends, and vanishes when it fails."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(draft, path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """The file with this text and no other, in UTF-8 and with "\\n" at the ends of lines."""
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8", newline="\n")

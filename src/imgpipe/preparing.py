@@ -1,0 +1,56 @@
+"""An archive of pictures to ImageFolder splits, and a table of every picture."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgpipe.archives import pictures
+from imgpipe.errors import InputError
+from imgpipe.pictures import open_picture
+from imgpipe.splits import assign, label_and_split
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A row of the table. ``file`` is ``<split>/<class>/<name>``; width and height are in pixels, the picture upright."""
+
+    file: str
+    split: str
+    label: str
+    source: str
+    width: int
+    height: int
+    sha256: str
+
+
+def prepare(archive: Path, folder: Path, *, val_fraction: float, test_fraction: float, seed: int) -> list[Picture]:
+    """Writes each picture of the archive, byte for byte, to ``folder/<split>/<class>/<name>``; the table, by file.
+
+    Neither the splits nor the table depend on the order of the archive.
+
+    Raises InputError for a picture that can't be read, for two of one name in a class, and where a class is too small.
+    """
+    unsorted = folder / "unsorted"
+    unsorted.mkdir()
+    found = []
+    for number, (source, content) in enumerate(pictures(archive)):
+        size = open_picture(content, f"{archive}: {source}").size
+        (unsorted / str(number)).write_bytes(content)
+        found.append((source, number, size, hashlib.sha256(content).hexdigest()))
+    if not found:
+        raise InputError(f"{archive} holds no pictures; point params.yaml: download.location at some")
+
+    found.sort()
+    labels, given = zip(*(label_and_split(source) for source, *_ in found), strict=True)
+    splits = assign(labels, given, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
+
+    table: dict[str, Picture] = {}
+    for (source, number, size, sha256), label, split in zip(found, labels, splits, strict=True):
+        file = f"{split}/{label}/{source.name}"
+        if file in table:
+            raise InputError(f"{archive}: '{table[file].source}' and '{source}' would both be {file}; rename one")
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (unsorted / str(number)).rename(folder / file)
+        table[file] = Picture(file, split, label, str(source), *size, sha256)
+    unsorted.rmdir()
+    return [table[file] for file in sorted(table)]

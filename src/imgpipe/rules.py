@@ -1,0 +1,80 @@
+"""What a parameter must be beyond its type. ``str()`` of a rule says it, to stand after "it must be"."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number from ``low`` to ``high``, each end included unless it is open. NaN and infinity are in no interval.
+
+    >>> str(Interval(0, 1, open_high=True))
+    'a number at least 0 and below 1'
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def allows(self, value: float | None) -> bool:
+        if value is None:
+            return True  # a null gets this far only where the type has it
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return math.isfinite(value) and above and below
+
+    def __str__(self) -> str:
+        ends = [f"{'above' if self.open_low else 'at least'} {self.low:g}"] if math.isfinite(self.low) else []
+        ends += [f"{'below' if self.open_high else 'at most'} {self.high:g}"] if math.isfinite(self.high) else []
+        return " ".join(["a number", " and ".join(ends)])
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of some values; a function that lists them where listing takes time."""
+
+    values: Iterable[Any] | Callable[[], Iterable[Any]]
+
+    def list(self) -> list[Any]:
+        return list(self.values() if callable(self.values) else self.values)
+
+    def allows(self, value: Any) -> bool:
+        return value in self.list()
+
+    def __str__(self) -> str:
+        return one_of(self.list())
+
+
+@dataclass(frozen=True)
+class AutoOrCount:
+    """``auto``, or a whole number of at least ``low``."""
+
+    low: int
+
+    def allows(self, value: Any) -> bool:
+        return value == "auto" or (type(value) is int and value >= self.low)
+
+    def __str__(self) -> str:
+        return f"auto or a whole number of at least {self.low}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A section that names one function of a table and gives its keyword arguments: ``{name: sgd, lr: 0.1}``."""
+
+    table: Mapping[str, Callable[..., Any]]
+
+
+def one_of(values: Iterable[Any]) -> str:
+    """The values as a phrase, the middle left out where there are many.
+
+    >>> one_of(["best", "last"])
+    'best or last'
+    """
+    names = [str(value) for value in values]
+    if len(names) > 12:
+        return f"one of {', '.join(names[:4])}, ... ({len(names)} in all)"
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,0 +1,25 @@
+"""CSV files: a header, then a row for each record; "\\n" at the ends of lines, so that equal tables are equal bytes."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from imgpipe.files import write_text
+
+
+def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """The rows, at least one, under the keys of the first; a float with as many digits as give the same float again."""
+    rows = list(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows, each cell as text."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,39 @@
+"""Checks the whole of params.yaml: ``python -m stages.check`` says what does not fit, in one line."""
+
+import sys
+
+from imgpipe import params
+from imgpipe.errors import InputError
+from stages.download import Download
+from stages.evaluate import Evaluate
+from stages.pack import Pack
+from stages.plot import Plot
+from stages.prepare import Prepare
+from stages.runtime import Runtime
+from stages.train import Model, Train, process_count
+
+SECTIONS = {
+    "runtime": Runtime,
+    "download": Download,
+    "prepare": Prepare,
+    "pack": Pack,
+    "model": Model,
+    "train": Train,
+    "evaluate": Evaluate,
+    "plot": Plot,
+}
+
+
+def check() -> None:
+    """Every section, and what must hold between sections. Raises InputError."""
+    sections = params.check(SECTIONS)
+    runtime, train = sections["runtime"], sections["train"]
+    if runtime.processes != "auto":
+        process_count(runtime.processes, micro_batches=train.micro_batches)
+
+
+if __name__ == "__main__":
+    try:
+        check()
+    except InputError as error:
+        sys.exit(f"error: {error}")

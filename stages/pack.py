@@ -1,0 +1,49 @@
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+from imgpipe import params
+from imgpipe.files import replacing_folder, write_text
+from imgpipe.packed import Statistics, read_split
+from imgpipe.packing import mean_and_std
+from imgpipe.packing import pack as pack_pictures
+from imgpipe.rules import Interval, OneOf
+from imgpipe.tables import read_table
+from stages import command
+
+
+@dataclass(frozen=True)
+class Pack:
+    """params.yaml: pack."""
+
+    image_size: Annotated[int, Interval(low=8, high=4096)]
+    channels: Annotated[int, OneOf((1, 3))]
+
+
+def pack() -> None:
+    """Decode and resize every picture once, into one array for each split.
+
+    Reads data/prepared and data/images.csv; writes data/packed/<split> and data/packed/statistics.json.
+    """
+    section = params.read("pack", Pack)
+    table = read_table(Path("data/images.csv"))
+    classes = sorted({row["label"] for row in table})
+    packed = Path("data/packed")
+    for split in sorted({row["split"] for row in table}):
+        with replacing_folder(packed / split) as folder:
+            pack_pictures(
+                [row for row in table if row["split"] == split],
+                Path("data/prepared"),
+                folder,
+                classes=classes,
+                image_size=section.image_size,
+                channels=section.channels,
+            )
+    mean, std = mean_and_std(read_split(packed / "train", section.channels))
+    statistics = Statistics(classes, section.image_size, section.channels, mean, std)
+    write_text(packed / "statistics.json", json.dumps(asdict(statistics), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    command.run(pack)

@@ -1,0 +1,27 @@
+"""How the hardware is used. No stage depends on these values: none may change a result, save that of the device."""
+
+import os
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from imgpipe.rules import AutoOrCount, Interval, OneOf
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """params.yaml: runtime."""
+
+    processes: Annotated[Any, AutoOrCount(1)]
+    threads: Annotated[Any, AutoOrCount(1)]
+    device: Annotated[str, OneOf(("auto", "cpu", "cuda"))]
+    log_every: Annotated[int, Interval(low=1)]
+
+    @property
+    def loader_threads(self) -> int:
+        """Threads that make batches: as asked, or a share of the cores that leaves some to the model."""
+        return max(1, cores() // 2) if self.threads == "auto" else int(self.threads)
+
+
+def cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
