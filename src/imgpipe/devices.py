@@ -24,7 +24,7 @@ def device_type(asked: str) -> str:
 def be_deterministic(*, cpu_threads: int) -> None:
     """Deterministic kernels, and a fixed number of threads: on a CPU the way a sum is split among threads shows in it."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import the compiler, which takes seconds
     torch.set_num_threads(cpu_threads)
 
 
