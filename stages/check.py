@@ -4,13 +4,14 @@ import sys
 
 from imgpipe import params
 from imgpipe.errors import InputError
+from imgpipe.processes import PROCESSES, check_process_count
 from stages.download import Download
 from stages.evaluate import Evaluate
 from stages.pack import Pack
 from stages.plot import Plot
 from stages.prepare import Prepare
 from stages.runtime import Runtime
-from stages.train import Model, Train, process_count
+from stages.train import Model, Train
 
 SECTIONS = {
     "runtime": Runtime,
@@ -29,7 +30,7 @@ def check() -> None:
     sections = params.check(SECTIONS)
     runtime, train = sections["runtime"], sections["train"]
     if runtime.processes != "auto":
-        process_count(runtime.processes, micro_batches=train.micro_batches)
+        check_process_count(runtime.processes, micro_batches=train.micro_batches, said_by=PROCESSES)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,33 @@
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from imgpipe import params
 from imgpipe.errors import InputError
 from imgpipe.files import write_text
-from imgpipe.models import build_model, model_names
+from imgpipe.models import model_names
 from imgpipe.optim import OPTIMIZERS
 from imgpipe.packed import read_split, read_statistics
-from imgpipe.processes import process_count, restart_under_torchrun, started_by_torchrun
-from imgpipe.rules import Choice, Interval, OneOf
+from imgpipe.processes import (
+    check_process_count,
+    divisors,
+    largest_process_count,
+    restart_under_torchrun,
+    started_by_torchrun,
+)
+from imgpipe.rules import Choice, Interval, OneOf, one_of
 from imgpipe.schedules import SCHEDULES
 from imgpipe.tables import write_table
 from imgpipe.transforms import AUGMENTATIONS
 from stages import command
 from stages.runtime import Runtime, cores
+
+if TYPE_CHECKING:
+    from imgpipe.classifier import Classifier, Description
+    from imgpipe.training import Epoch
 
 
 @dataclass(frozen=True)
@@ -45,10 +55,9 @@ class Train:
 
     def __post_init__(self) -> None:
         if self.batch_size % self.micro_batches:
-            fitting = [n for n in range(1, self.batch_size + 1) if self.batch_size % n == 0]
             raise InputError(
                 f"micro_batches is {self.micro_batches}, which does not divide the batch_size of {self.batch_size}; "
-                f"it must be one of {', '.join(map(str, fitting))}"
+                f"it must be {one_of(divisors(self.batch_size))}"
             )
 
 
@@ -64,55 +73,41 @@ def train() -> None:
     model, train, runtime = params.read("model", Model), params.read("train", Train), params.read("runtime", Runtime)
     packed = Path("data/packed")
     statistics = read_statistics(packed / "statistics.json")
-    train_split, val_split = (read_split(packed / name, statistics.channels) for name in ("train", "val"))
-    if train.batch_size > len(train_split):
+    splits = {name: read_split(packed / name, statistics.channels) for name in ("train", "val")}
+    pictures = len(splits["train"])
+    if train.batch_size > pictures:
         raise InputError(
-            f"params.yaml: train.batch_size is {train.batch_size}, more than the {len(train_split)} pictures of the "
-            f"training split; at most {len(train_split) // train.micro_batches * train.micro_batches} fit"
+            f"params.yaml: train.batch_size is {train.batch_size}, more than the {pictures} pictures of the training "
+            f"split; at most {pictures // train.micro_batches * train.micro_batches} fit"
         )
 
     import torch
 
-    from imgpipe import devices
-    from imgpipe.classifier import Classifier, Description, save_classifier
-    from imgpipe.training import Epoch, fit
+    from imgpipe.classifier import Description, new_classifier
+    from imgpipe.devices import be_deterministic, device_type, joined_world
+    from imgpipe.training import fit
 
-    device_type = devices.device_type(runtime.device)
-    if started_by_torchrun():
-        process_count(int(os.environ["WORLD_SIZE"]), micro_batches=train.micro_batches)
-    else:
-        most = torch.cuda.device_count() if device_type == "cuda" else cores() // train.cpu_threads
-        processes = process_count(runtime.processes, micro_batches=train.micro_batches, most=most)
-        if processes > 1:
-            restart_under_torchrun("stages.train", processes, cpu_threads=train.cpu_threads)
-
-    devices.be_deterministic(cpu_threads=train.cpu_threads)
-    torch.manual_seed(train.seed)
-    network = build_model(
-        model.name,
-        channels=statistics.channels,
-        classes=len(statistics.classes),
-        size=statistics.image_size,
-        dropout=model.dropout,
-    )
+    device = device_type(runtime.device)
+    gpus_or_cores = torch.cuda.device_count() if device == "cuda" else cores() // train.cpu_threads
+    _start_processes(runtime.processes, train.micro_batches, most=gpus_or_cores, cpu_threads=train.cpu_threads)
     description = Description(
         model=model.name,
         dropout=model.dropout,
         classes=statistics.classes,
         channels=statistics.channels,
         size=statistics.image_size,
-        device=device_type,
+        device=device,
         precision=train.precision,
         cpu_threads=train.cpu_threads,
     )
-    history: list[Epoch] = []
-    best: Epoch | None = None
-    with devices.joined_world(device_type) as world:
-        classifier = Classifier(network, statistics.mean, statistics.std).to(world.device)
-        for epoch in fit(
-            classifier,
-            train_split,
-            val_split,
+    be_deterministic(cpu_threads=train.cpu_threads)
+    torch.manual_seed(train.seed)
+    classifier = new_classifier(description, statistics.mean, statistics.std)
+    with joined_world(device) as world:
+        epochs = fit(
+            classifier.to(world.device),
+            splits["train"],
+            splits["val"],
             classes=len(statistics.classes),
             size=statistics.image_size,
             seed=train.seed,
@@ -127,17 +122,42 @@ def train() -> None:
             threads=runtime.loader_threads,
             log_every=runtime.log_every,
             world=world,
-        ):
-            if world.rank == 0:
-                history.append(epoch)
-                write_table(Path("metrics/train/history.csv"), map(asdict, history))
-                if epoch.better_than(best):
-                    best = epoch
-                    save_classifier(Path("models/best.safetensors"), classifier, description)
+        )
         if world.rank == 0:
-            assert best
-            save_classifier(Path("models/last.safetensors"), classifier, description)
-            write_text(Path("metrics/train/metrics.json"), json.dumps({"best": asdict(best), "last": asdict(epoch)}, indent=2) + "\n")
+            _record(epochs, classifier, description)
+        else:
+            for _ in epochs:
+                pass
+
+
+def _start_processes(processes: int | str, micro_batches: int, *, most: int, cpu_threads: int) -> None:
+    """Starts this stage anew in several processes where that is asked for; where it was, checks their number."""
+    if started_by_torchrun():
+        asked = int(os.environ["WORLD_SIZE"])
+        check_process_count(asked, micro_batches=micro_batches, said_by="torchrun's number of processes is")
+        return
+    if processes == "auto":
+        processes = largest_process_count(most, micro_batches=micro_batches)
+    if processes != 1:
+        restart_under_torchrun("stages.train", int(processes), cpu_threads=cpu_threads)
+
+
+def _record(epochs: "Iterator[Epoch]", classifier: "Classifier", description: "Description") -> None:
+    """Writes the stage's outputs, as the epochs end."""
+    from imgpipe.classifier import save_classifier
+
+    history: list[Epoch] = []
+    best: Epoch | None = None
+    for epoch in epochs:
+        history.append(epoch)
+        write_table(Path("metrics/train/history.csv"), map(asdict, history))
+        if epoch.better_than(best):
+            best = epoch
+            save_classifier(Path("models/best.safetensors"), classifier, description)
+    assert best, "there is at least one epoch"
+    save_classifier(Path("models/last.safetensors"), classifier, description)
+    metrics = {"best": asdict(best), "last": asdict(history[-1])}
+    write_text(Path("metrics/train/metrics.json"), json.dumps(metrics, indent=2) + "\n")
 
 
 if __name__ == "__main__":

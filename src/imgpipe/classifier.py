@@ -50,6 +50,18 @@ class Classifier(nn.Module):
         return logits.float()
 
 
+def new_classifier(description: Description, mean: list[float], std: list[float]) -> Classifier:
+    """A classifier with random weights, from torch's global generator. Raises InputError as build_model does."""
+    network = build_model(
+        description.model,
+        channels=description.channels,
+        classes=len(description.classes),
+        size=description.size,
+        dropout=description.dropout,
+    )
+    return Classifier(network, mean, std)
+
+
 def save_classifier(path: Path, classifier: Classifier, description: Description) -> None:
     """Weights and description in one file. Equal weights give equal bytes."""
     weights = {name: value.contiguous().cpu() for name, value in classifier.state_dict().items()}
@@ -62,13 +74,6 @@ def load_classifier(path: Path) -> tuple[Classifier, Description]:
     with safe_open(path, framework="pt") as file:
         description = Description(**json.loads(file.metadata()["imgpipe"]))
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    network = build_model(
-        description.model,
-        channels=description.channels,
-        classes=len(description.classes),
-        size=description.size,
-        dropout=description.dropout,
-    )
-    classifier = Classifier(network, [0.0] * description.channels, [1.0] * description.channels)
+    classifier = new_classifier(description, [0.0] * description.channels, [1.0] * description.channels)
     classifier.load_state_dict(weights)
     return classifier.eval(), description

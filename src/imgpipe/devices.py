@@ -22,9 +22,10 @@ def device_type(asked: str) -> str:
 
 
 def be_deterministic(*, cpu_threads: int) -> None:
-    """Deterministic kernels, and a fixed number of threads: on a CPU the way a sum is split among threads shows in it."""
+    """Deterministic kernels, and a fixed number of threads: a CPU splits sums among them, which shows in the result."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import the compiler, which takes seconds
+    # use_deterministic_algorithms does the same, but imports the compiler first, which takes seconds
+    torch.set_deterministic_debug_mode("error")
     torch.set_num_threads(cpu_threads)
 
 

@@ -14,7 +14,15 @@ from imgpipe.files import replacing
 
 Row = dict[str, str]
 
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000"
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#000000",
+)
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 DASHES = ("-", "--", ":")
 
@@ -75,7 +83,9 @@ def roc(curves: Sequence[Row]) -> Figure:
     """
     points: dict[str, list[tuple[float, float]]] = {}
     for row in curves:
-        points.setdefault(row["class"], []).append((float(row["false_positive_rate"]), float(row["true_positive_rate"])))
+        points.setdefault(row["class"], []).append(
+            (float(row["false_positive_rate"]), float(row["true_positive_rate"]))
+        )
     styles = cycle((colour, dash) for dash in DASHES for colour in COLOURS)
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.subplots()
@@ -91,7 +101,7 @@ def roc(curves: Sequence[Row]) -> Figure:
 
 
 def save(figure: Figure, path: Path, *, dpi: int) -> None:
-    """The figure in the format that the path's ending names. Equal figures give equal bytes: no dates, no random ids."""
+    """The figure in the format of the path's ending. Equal figures give equal bytes: no dates, no random ids."""
     metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
     with replacing(path) as draft, matplotlib.rc_context({"svg.hashsalt": path.stem}):
         figure.savefig(draft, format=path.suffix[1:], dpi=dpi, metadata=metadata)

@@ -17,7 +17,7 @@ def replacing(path: Path) -> Iterator[Path]:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield draft
-        os.replace(draft, path)
+        draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -30,7 +30,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     try:
         yield draft
         shutil.rmtree(path, ignore_errors=True)
-        os.replace(draft, path)
+        draft.replace(path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -3,6 +3,7 @@
 torch is imported inside: the signatures are also needed where params.yaml is checked, which takes no torch.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from imgpipe.rules import Interval
@@ -26,4 +27,4 @@ def adamw(parameters: Any, *, lr: Positive, beta1: Moment, beta2: Moment, weight
     return torch.optim.AdamW(parameters, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay)
 
 
-OPTIMIZERS = {"sgd": sgd, "adamw": adamw}
+OPTIMIZERS: dict[str, Callable[..., Any]] = {"sgd": sgd, "adamw": adamw}

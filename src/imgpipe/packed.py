@@ -1,4 +1,4 @@
-"""A packed split: the pixels of all its pictures in one plain .npy file, and a CSV index. docs/data-flow.md has the format."""
+"""A packed split: the pixels of its pictures in one plain .npy file, and a CSV index (docs/data-flow.md)."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Integers = np.ndarray[Any, np.dtype[np.int64]]
 class Split:
     """Pictures of one split, in the order of the index.
 
-    pixels: uint8 (bytes,), memory-mapped; picture i is ``pixels[offsets[i]:]`` as (height, width, channels), RGB or grey.
+    pixels: uint8 (bytes,), memory-mapped; picture i starts at ``offsets[i]``: (height, width, channels), RGB or grey.
     offsets, heights, widths, labels: int64 (pictures,); a label is the number of a class, in the order of ``classes``.
     files: path of each picture within the prepared data.
     """

@@ -12,7 +12,7 @@ from imgpipe.splits import assign, label_and_split
 
 @dataclass(frozen=True)
 class Picture:
-    """A row of the table. ``file`` is ``<split>/<class>/<name>``; width and height are in pixels, the picture upright."""
+    """A row of the table. ``file`` is ``<split>/<class>/<name>``; width and height are in pixels, upright."""
 
     file: str
     split: str

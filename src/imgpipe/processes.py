@@ -1,29 +1,32 @@
-"""How many processes train, and starting them. No torch is imported but to count GPUs."""
+"""How many processes train, and starting them. No torch is needed to decide it."""
 
 import os
 import sys
 
 from imgpipe.errors import InputError
+from imgpipe.rules import one_of
+
+PROCESSES = "params.yaml: runtime.processes is"
 
 
-def process_count(processes: int | str, *, micro_batches: int, most: int | None = None) -> int:
-    """The number of processes: the one asked for, or for ``auto`` the largest that fits.
+def largest_process_count(most: int, *, micro_batches: int) -> int:
+    """The most processes, up to ``most``, that can share out the micro-batches of a batch evenly; at least 1."""
+    return max(n for n in divisors(micro_batches) if n <= max(most, 1))
 
-    Each process takes an equal share of the micro-batches of every batch.
-    most: what this machine has room for; used by ``auto`` alone.
 
-    Raises InputError where the processes do not divide the micro-batches.
-    """
-    fitting = [n for n in range(1, micro_batches + 1) if micro_batches % n == 0]
-    if processes == "auto":
-        assert most is not None
-        return max(n for n in fitting if n <= max(most, 1))
+def check_process_count(processes: int, *, micro_batches: int, said_by: str) -> None:
+    """Raises InputError where so many processes can't share out the micro-batches evenly; ``said_by`` begins it."""
+    fitting = divisors(micro_batches)
     if processes not in fitting:
         raise InputError(
-            f"params.yaml: runtime.processes is {processes}, which does not divide the {micro_batches} of "
-            f"train.micro_batches; it must be {', '.join(map(str, fitting))} or auto"
+            f"{said_by} {processes}, which does not divide the {micro_batches} of train.micro_batches; "
+            f"it must be {one_of(fitting)}"
         )
-    return int(processes)
+
+
+def divisors(number: int) -> list[int]:
+    """The whole numbers that divide a number, in order."""
+    return [n for n in range(1, number + 1) if number % n == 0]
 
 
 def started_by_torchrun() -> bool:

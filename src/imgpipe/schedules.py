@@ -44,7 +44,7 @@ def step(
     >>> [step(epoch, 10, warmup_epochs=0, step_epochs=4, gamma=0.5) for epoch in (0, 3.9, 4, 8)]
     [1.0, 1.0, 0.5, 0.25]
     """
-    return constant(epoch, epochs, warmup_epochs=warmup_epochs) * gamma ** (epoch // step_epochs)
+    return constant(epoch, epochs, warmup_epochs=warmup_epochs) * gamma ** int(epoch // step_epochs)
 
 
 SCHEDULES = {"constant": constant, "cosine": cosine, "step": step}

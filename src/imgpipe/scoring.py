@@ -34,7 +34,9 @@ def score(probabilities: Array, labels: Array) -> dict[str, float | int]:
         "precision_macro": precision,
         "recall_macro": recall,
         "f1_macro": f1,
-        "roc_auc_ovr_macro": float(np.mean([metrics.roc_auc_score(labels == c, probabilities[:, c]) for c in both_sides])),
+        "roc_auc_ovr_macro": float(
+            np.mean([metrics.roc_auc_score(labels == c, probabilities[:, c]) for c in both_sides])
+        ),
         "loss": metrics.log_loss(labels, probabilities, labels=range(probabilities.shape[1])),
     }
     return {name: round(float(number), 6) for name, number in numbers.items()} | {"images": len(labels)}

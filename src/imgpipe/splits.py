@@ -23,7 +23,9 @@ def label_and_split(name: PurePosixPath) -> tuple[str, str | None]:
     """
     folders = name.parts[:-1]
     if not folders:
-        raise InputError(f"picture '{name}' is in no folder, which would name its class; sort the pictures into folders")
+        raise InputError(
+            f"picture '{name}' is in no folder, which would name its class; sort the pictures into folders"
+        )
     return folders[-1], FOLDERS.get(folders[-2].lower()) if len(folders) > 1 else None
 
 
@@ -46,7 +48,9 @@ def assign(
         if count <= len(missing):
             raise InputError(f"class '{label}' has {count} pictures to split; it needs at least {len(missing) + 1}")
     if len(set(labels)) < 2:
-        raise InputError(f"the pictures have {len(set(labels))} class; a classifier needs at least 2 folders of pictures")
+        raise InputError(
+            f"the pictures have {len(set(labels))} class; a classifier needs at least 2 folders of pictures"
+        )
     for name, fraction in missing.items():
         _cut(splits, labels, name, round(fraction * start.total()), fraction, seed)
     return splits
@@ -67,4 +71,6 @@ def _cut(splits: list[str], labels: Sequence[str], name: str, size: int, fractio
     for side in ("train", name):
         lost = classes - {label for label, split in zip(labels, splits, strict=True) if split == side}
         if lost:
-            raise InputError(f"{where}, and class '{min(lost)}' is too small to have one in {side}; change the fraction")
+            raise InputError(
+                f"{where}, and class '{min(lost)}' is too small to have one in {side}; change the fraction"
+            )

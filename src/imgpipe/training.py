@@ -143,8 +143,8 @@ def train_step(
     for i, ((pictures, labels, _), seed) in enumerate(zip(parts, dropout_seeds, strict=True)):
         torch.manual_seed(seed)
         labels = labels.to(device, non_blocking=True)
-        waits = isinstance(parallel, DistributedDataParallel) and i < len(parts) - 1
-        with parallel.no_sync() if waits else nullcontext():
+        last = i == len(parts) - 1
+        with nullcontext() if last or not isinstance(parallel, DistributedDataParallel) else parallel.no_sync():
             with autocast(device, precision):
                 logits = parallel(pictures)
             loss = cross_entropy(logits, labels, label_smoothing=label_smoothing)

@@ -26,7 +26,7 @@ def random_rows(count: int, *, seed: int, epoch: int) -> Floats:
 
 
 def window(picture: Pixels, top: int, left: int, size: int) -> Pixels:
-    """The square of ``size`` pixels at (top, left), black where it reaches over an edge: uint8 (size, size, channels)."""
+    """The square at (top, left), black where it reaches over an edge: uint8 (size, size, channels)."""
     height, width, channels = picture.shape
     square = np.zeros((size, size, channels), dtype=np.uint8)
     y0, y1 = max(top, 0), min(top + size, height)

@@ -1,0 +1,46 @@
+# Needs make, git and Python 3.11 or newer with venv; everything else goes into .venv.
+PYTHON ?= python3
+TORCH ?= locked
+
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test check verify lock
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+setup: $(VENV)/installed-$(TORCH) ## make .venv and install the locked packages
+
+$(VENV)/installed-%: requirements.lock requirements-uv.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: imgpipe needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-uv.lock
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode $(install-$*)
+	@touch $@
+
+# The CPU builds of torch are other files than the locked ones and need none of the locked CUDA packages: the lock
+# then says which versions are taken, and its hashes do not apply.
+install-locked := --require-hashes --requirement requirements.lock
+install-cpu := --torch-backend cpu --no-verify-hashes --constraint requirements.lock --extra dev --requirement pyproject.toml
+
+repro: setup ## run the pipeline: only what changed runs again
+	@python -m stages.check
+	dvc repro
+
+test: setup ## run the tests
+	pytest
+
+check: setup ## formatting, lint and types
+	ruff format --check
+	ruff check
+	mypy
+
+verify: setup ## run the whole pipeline again and compare it with what is committed
+	dvc repro --force
+	@python tests/verify.py
+
+lock: setup ## write requirements.lock anew, with today's versions of what pyproject.toml allows
+	uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml --output-file requirements.lock

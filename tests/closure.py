@@ -1,0 +1,58 @@
+"""The files that a stage runs: what its module imports, directly or not, of ``stages`` and ``imgpipe``."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HOMES = {"stages": ROOT, "imgpipe": ROOT / "src"}
+
+
+def files_run_by(stage: str) -> list[str]:
+    """Paths from the project's top folder, sorted, the packages' ``__init__.py`` among them."""
+    found: set[Path] = set()
+    waiting = [f"stages.{stage}"]
+    while waiting:
+        for file in _files(waiting.pop()):
+            if file not in found:
+                found.add(file)
+                waiting += imported_modules(file)
+    return sorted(file.relative_to(ROOT).as_posix() for file in found)
+
+
+def imported_modules(file: Path) -> list[str]:
+    """What the file imports anywhere in it: ``a.b`` for ``import a.b``; ``a`` and ``a.b`` for ``from a import b``.
+
+    What stands under ``if TYPE_CHECKING:`` never runs and is left out.
+    """
+    names = []
+    for node in _running_nodes(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute here"
+            names += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
+
+
+def _running_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield from _running_nodes(child)
+
+
+def _files(module: str) -> list[Path]:
+    """The file of one of our modules and those of the packages around it; none for anybody else's."""
+    parts = module.split(".")
+    home = HOMES.get(parts[0])
+    if home is None:
+        return []
+    places = [home.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
+    candidates = [place / "__init__.py" for place in places] + [places[-1].with_suffix(".py")]
+    return [file for file in candidates if file.is_file()]
+
+
+def dependency_block(stage: str) -> str:
+    """The stage's code dependencies as they stand in dvc.yaml."""
+    return "\n".join(f"      - {file}" for file in files_run_by(stage))

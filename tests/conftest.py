@@ -1,0 +1,166 @@
+"""A small copy of the project, with its own Git and DVC, in which real stages run on real pictures."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+ROOT = Path(__file__).resolve().parent.parent
+
+FAST = {
+    "runtime.processes": 1,
+    "download.source": "folder",
+    "download.location": "pictures",
+    "pack.image_size": 8,
+    "train.epochs": 2,
+    "train.batch_size": 32,
+    "train.cpu_threads": 1,
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a command ended: exit status, and what it printed on both streams."""
+
+    status: int
+    out: str
+
+    @property
+    def stages_run(self) -> list[str]:
+        """The stages that DVC ran, in order; not those it restored from its cache."""
+        return re.findall(r"Running stage '(\w+)'", self.out)
+
+    @property
+    def stages_restored(self) -> list[str]:
+        return re.findall(r"Stage '(\w+)' is cached - skipping run", self.out)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project in a folder of its own."""
+
+    folder: Path
+
+    def run(self, *command: str, **environment: str) -> Run:
+        """A command in the project's folder; ``python``, ``dvc`` and the like are those that run the tests."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**os.environ, "PATH": path, "COLUMNS": "300", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return Run(done.returncode, done.stdout)
+
+    def succeed(self, *command: str, **environment: str) -> Run:
+        run = self.run(*command, **environment)
+        assert run.status == 0, run.out
+        return run
+
+    def set(self, **values: object) -> None:
+        """Values of params.yaml; ``train__epochs=3`` for ``train.epochs``. Comments and order stay."""
+        import ruamel.yaml
+
+        yaml = ruamel.yaml.YAML()
+        path = self.folder / "params.yaml"
+        params = yaml.load(path)
+        for name, value in values.items():
+            *sections, key = name.split("__")
+            place = params
+            for section in sections:
+                place = place[section]
+            place[key] = value
+        yaml.dump(params, path)
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replaces the first ``old`` in a file, which must be there."""
+        path = self.folder / file
+        text = path.read_text(encoding="utf-8")
+        assert old in text, f"{old!r} is not in {file}"
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    def commit(self, message: str) -> None:
+        self.succeed("git", "add", "--all")
+        self.succeed("git", "commit", "--quiet", "--message", message)
+
+    def restore(self) -> None:
+        """Back to the last commit, outputs too."""
+        self.succeed("git", "reset", "--quiet", "--hard")
+        self.succeed("git", "clean", "--quiet", "-d", "--force")
+        self.succeed("dvc", "checkout", "--quiet", "--force")
+
+    def fingerprint(self, *folders: str) -> dict[str, bytes]:
+        """Content of every file below the folders."""
+        files = (file for folder in folders for file in (self.folder / folder).rglob("*") if file.is_file())
+        return {str(file.relative_to(self.folder)): file.read_bytes() for file in files}
+
+
+def write_pictures(folder: Path, count: int = 240, classes: int = 4) -> None:
+    """Real pictures in folders: the first of scikit-learn's digits, 8 x 8 pixels, ``<class>/<number>.png``."""
+    scans = load_digits(n_class=classes)
+    for i, (digit, scan) in enumerate(zip(scans.target[:count], scans.images, strict=False)):
+        file = folder / str(digit) / f"{i:04}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((scan * 15).astype(np.uint8)).save(file)
+
+
+@pytest.fixture(scope="session")
+def bare_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project as it is in the working tree, small parameters and pictures; no stage has run. Copy it to use it."""
+    folder = tmp_path_factory.mktemp("bare") / "project"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in listed.stdout.decode().rstrip("\0").split("\0"):
+        if name != "dvc.lock" and not name.startswith("metrics/test/metrics") and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    write_pictures(folder / "pictures")
+    project = Project(folder)
+    project.succeed("git", "init", "--quiet", "--initial-branch", "main")
+    for key, value in {"user.name": "Tester", "user.email": "tester@example.org", "commit.gpgsign": "false"}.items():
+        project.succeed("git", "config", key, value)
+    project.set(**{name.replace(".", "__"): value for name, value in FAST.items()})
+    project.commit("The project, small")
+    return project
+
+
+@pytest.fixture(scope="session")
+def finished_project(bare_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The small project after ``dvc repro``, all committed. Copy it to use it."""
+    project = copy_of(bare_project, tmp_path_factory.mktemp("finished") / "project")
+    project.succeed("dvc", "repro")
+    project.commit("Results")
+    return project
+
+
+def copy_of(project: Project, folder: Path) -> Project:
+    """The project in another folder, DVC's cache and all, times of files kept."""
+    shutil.copytree(project.folder, folder, symlinks=True)
+    return Project(folder)
+
+
+@pytest.fixture
+def project(bare_project: Project, tmp_path: Path) -> Project:
+    return copy_of(bare_project, tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def finished(finished_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished pipeline for the tests of one module, which restore what they change."""
+    return copy_of(finished_project, tmp_path_factory.mktemp("module") / "project")

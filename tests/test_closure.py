@@ -1,0 +1,103 @@
+import subprocess
+import sys
+
+import pytest
+from closure import HOMES, ROOT, dependency_block, files_run_by, imported_modules
+from omegaconf import OmegaConf
+
+STAGES = ("download", "prepare", "pack", "train", "evaluate", "plot")
+PIPELINE = OmegaConf.to_container(OmegaConf.load(ROOT / "dvc.yaml"), resolve=False)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_code_dependencies_of_a_stage_are_the_files_it_runs(stage: str) -> None:
+    declared = [dep for dep in PIPELINE["stages"][stage]["deps"] if dep.endswith(".py")]  # type: ignore[index, call-overload]
+    assert declared == files_run_by(stage), f"paste into dvc.yaml, {stage}, deps:\n{dependency_block(stage)}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_loads_no_file_of_ours_outside_its_closure(stage: str) -> None:
+    """Python's own account of what an import loads, against what the source was read to import."""
+    program = f"""
+import sys, stages.{stage}
+for name in list(sys.modules):
+    if name.partition(".")[0] in ("stages", "imgpipe"):
+        print(sys.modules[name].__file__)
+"""
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    files = {path.removeprefix(f"{ROOT}/") for path in loaded.stdout.split()}
+    assert f"stages/{stage}.py" in files
+    assert files <= set(files_run_by(stage))
+
+
+def test_commands_are_constant() -> None:
+    assert {name: stage["cmd"] for name, stage in PIPELINE["stages"].items()} == {  # type: ignore[index, call-overload, union-attr]
+        stage: f"python -m stages.{stage}" for stage in STAGES
+    }
+
+
+def test_no_stage_depends_on_runtime_and_every_other_section_is_some_stage_s_parameter() -> None:
+    used = [section for stage in PIPELINE["stages"].values() for section in stage["params"]]  # type: ignore[index, call-overload, union-attr]
+    sections = OmegaConf.load(ROOT / "params.yaml")
+    assert sorted(used) == sorted(str(section) for section in sections if section != "runtime")
+
+
+def test_outputs_are_neither_kept_between_runs_nor_always_made_anew() -> None:
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    assert not any(trap in text for trap in ("persist", "always_changed", "frozen", "${"))
+
+
+ARROWS = {
+    "archives": "errors",
+    "batches": "packed randomness",
+    "classifier": "files models",
+    "devices": "errors processes",
+    "errors": "",
+    "figures": "files",
+    "files": "",
+    "models": "errors",
+    "optim": "rules",
+    "packed": "tables",
+    "packing": "packed pictures tables",
+    "params": "errors rules",
+    "pictures": "errors",
+    "prediction": "batches classifier devices packed transforms",
+    "preparing": "archives errors pictures splits",
+    "processes": "errors rules",
+    "progress": "",
+    "randomness": "",
+    "rules": "",
+    "schedules": "rules",
+    "scoring": "",
+    "sources": "archives errors",
+    "splits": "errors",
+    "tables": "files",
+    "training": "batches classifier devices packed prediction progress randomness transforms",
+    "transforms": "packed randomness rules",
+}
+
+
+def test_modules_of_the_library_import_along_these_arrows_only() -> None:
+    modules = {file.stem: file for file in (HOMES["imgpipe"] / "imgpipe").glob("*.py") if file.stem != "__init__"}
+    arrows = {
+        name: {target.split(".")[1] for target in imported_modules(file) if target.startswith("imgpipe.")}
+        & set(modules)
+        for name, file in modules.items()
+    }
+    assert arrows == {name: set(targets.split()) for name, targets in ARROWS.items()}
+
+
+def test_the_library_never_imports_the_stages() -> None:
+    for file in (HOMES["imgpipe"] / "imgpipe").glob("*.py"):
+        assert not [name for name in imported_modules(file) if name.split(".")[0] == "stages"], file
+
+
+@pytest.mark.parametrize("stage", ["check", "download", "prepare", "pack", "plot"])
+def test_a_stage_that_needs_no_torch_imports_none(stage: str) -> None:
+    reached = (
+        {name for file in files_run_by(stage) for name in imported_modules(ROOT / file)} if stage != "check" else set()
+    )
+    assert not any(name.split(".")[0] in ("torch", "torchvision") for name in reached)
+    program = f"import sys, stages.{stage}; print('torch' in sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert loaded.stdout == "False\n"

@@ -1,0 +1,197 @@
+"""What params.yaml may hold, and the one line that anything else gets."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from closure import ROOT
+
+from imgpipe.errors import InputError
+from imgpipe.models import model_names
+from imgpipe.params import read
+from stages.check import SECTIONS, check
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project's params.yaml in the current folder."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "params.yaml"
+
+
+def edit(params: Path, old: str, new: str) -> None:
+    text = params.read_text(encoding="utf-8")
+    assert old in text
+    params.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def test_the_file_as_it_comes_is_accepted(params: Path) -> None:
+    check()
+
+
+REFUSED = {
+    "unknown key": (
+        "  epochs: 20",
+        "  epochs: 20\n  epoch: 3",
+        "params.yaml: train.epoch is unknown; its keys are seed, epochs, batch_size, micro_batches, precision, "
+        "label_smoothing, cpu_threads, optimizer, schedule, augment; did you mean epochs?",
+    ),
+    "missing key": (
+        "  seed: 0               # of the split\n",
+        "",
+        "params.yaml: prepare.seed is missing; its keys are val_fraction, test_fraction, seed, and none has a default",
+    ),
+    "missing section": (
+        "evaluate:\n  weights: best         # best (on the validation split) or last\n  batch_size: 256\n",
+        "",
+        "params.yaml: evaluate is missing; its sections are "
+        "runtime, download, prepare, pack, model, train, evaluate, plot, and none has a default",
+    ),
+    "unknown section": (
+        "plot:",
+        "plots: {}\nplot:",
+        "params.yaml: plots is unknown; its sections are "
+        "runtime, download, prepare, pack, model, train, evaluate, plot; did you mean plot?",
+    ),
+    "text for a whole number": (
+        "epochs: 20",
+        "epochs: many",
+        "params.yaml: train.epochs is 'many'; it must be a whole number at least 1",
+    ),
+    "broken number for a whole one": (
+        "epochs: 20",
+        "epochs: 3.5",
+        "params.yaml: train.epochs is 3.5; it must be a whole number at least 1",
+    ),
+    "list for a number": (
+        "dropout: 0.0",
+        "dropout: [0.5]",
+        "params.yaml: model.dropout is [0.5]; it must be a number at least 0 and below 1",
+    ),
+    "null for a number": (
+        "seed: 0               # of the split",
+        "seed: null",
+        "params.yaml: prepare.seed is null; it must be a whole number at least 0",
+    ),
+    "number for a section": (
+        "  format: svg           # svg or png\n  dpi: 150              # of png, dots per inch\n",
+        "  3\n",
+        "params.yaml: plot is 3; it must be a section of keys and values",
+    ),
+    "choice without a name": (
+        "    name: cosine",
+        "    nam: cosine",
+        "params.yaml: train.schedule.name is missing; it must be constant, cosine or step",
+    ),
+    "word for a yes or no": (
+        "nesterov: true",
+        "nesterov: maybe",
+        "params.yaml: train.optimizer.nesterov is 'maybe'; it must be true or false",
+    ),
+    "list for text": (
+        "location: null",
+        "location: [pictures]",
+        "params.yaml: download.location is ['pictures']; it must be text or null",
+    ),
+    "below the range": (
+        "epochs: 20",
+        "epochs: 0",
+        "params.yaml: train.epochs is 0; it must be a whole number at least 1",
+    ),
+    "above the range": (
+        "val_fraction: 0.15",
+        "val_fraction: 1",
+        "params.yaml: prepare.val_fraction is 1; it must be a number above 0 and below 1",
+    ),
+    "not a number": (
+        "lr: 0.1",
+        "lr: .nan",
+        "params.yaml: train.optimizer.lr is nan; it must be a number above 0",
+    ),
+    "unknown choice": (
+        "precision: bf16",
+        "precision: bf61",
+        "params.yaml: train.precision is 'bf61'; it must be fp32, bf16 or fp16; did you mean bf16?",
+    ),
+    "unknown model": (
+        "name: simple_cnn",
+        "name: resnet81",
+        "params.yaml: model.name is 'resnet81'; it must be one of simple_cnn, alexnet, convnext_base, convnext_large, "
+        f"... ({len(model_names())} in all); did you mean resnet18?",
+    ),
+    "unknown optimizer": (
+        "name: sgd  ",
+        "name: sdg  ",
+        "params.yaml: train.optimizer.name is 'sdg'; it must be sgd or adamw; did you mean sgd?",
+    ),
+    "key of another optimizer": (
+        "name: sgd  ",
+        "name: adamw  ",
+        "params.yaml: train.optimizer.momentum is unknown; its keys are lr, beta1, beta2, weight_decay",
+    ),
+    "neither auto nor a count": (
+        "processes: auto",
+        "processes: 1.5",
+        "params.yaml: runtime.processes is 1.5; it must be auto or a whole number of at least 1",
+    ),
+    "reference to another value": (
+        "epochs: 20",
+        "epochs: ${runtime.log_every}",
+        "params.yaml: train.epochs is '${runtime.log_every}', which DVC does not follow; write the value itself",
+    ),
+    "micro-batches that do not divide the batch": (
+        "micro_batches: 4",
+        "micro_batches: 3",
+        "params.yaml: train.micro_batches is 3, which does not divide the batch_size of 128; "
+        "it must be 1, 2, 4, 8, 16, 32, 64 or 128",
+    ),
+    "processes that do not divide the micro-batches": (
+        "processes: auto",
+        "processes: 3",
+        "params.yaml: runtime.processes is 3, which does not divide the 4 of train.micro_batches; it must be 1, 2 or 4",
+    ),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "message"), REFUSED.values(), ids=REFUSED)
+def test_refused_in_one_line(params: Path, old: str, new: str, message: str) -> None:
+    edit(params, old, new)
+    with pytest.raises(InputError) as refusal:
+        check()
+    assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize("number", ["1e-05", "1e-5", "1E-5", "0.00001", '"1e-5"', ".00001"])
+def test_numbers_are_accepted_however_they_are_written(params: Path, number: str) -> None:
+    edit(params, "lr: 0.1", f"lr: {number}")
+    optimizer = read("train", SECTIONS["train"]).optimizer
+    assert optimizer.keywords["lr"] == 0.00001
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: [1, 2", "params.yaml is not valid YAML: "),
+        ("train: {a: 1}\ntrain: {a: 2}\n", "params.yaml is not valid YAML: "),
+        ("\x00", "params.yaml is not valid YAML: "),
+        ("- 1\n- 2\n", "params.yaml holds no sections; "),
+        ("just words\n", "params.yaml: just words is unknown; "),
+        ("", "params.yaml: runtime is missing; "),
+    ],
+    ids=["cut off", "a key twice", "binary", "a list", "words", "empty"],
+)
+def test_what_is_no_mapping_is_refused_in_one_line(params: Path, text: str, message: str) -> None:
+    params.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as refusal:
+        check()
+    assert str(refusal.value).startswith(message)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_file_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        InputError, match=rf"^params.yaml is not in {tmp_path}; run this from the project's top folder$"
+    ):
+        check()
