@@ -8,6 +8,7 @@ from imgpipe.files import replacing_folder, write_text
 from imgpipe.packed import Statistics, read_split
 from imgpipe.packing import mean_and_std
 from imgpipe.packing import pack as pack_pictures
+from imgpipe.prepared import picture_reader
 from imgpipe.rules import Interval, OneOf
 from imgpipe.tables import read_table
 from stages import command
@@ -29,12 +30,13 @@ def pack() -> None:
     section = params.read("pack", Pack)
     table = read_table(Path("data/images.csv"))
     classes = sorted({row["label"] for row in table})
+    read = picture_reader(Path("data/prepared"))
     packed = Path("data/packed")
     for split in sorted({row["split"] for row in table}):
         with replacing_folder(packed / split) as folder:
             pack_pictures(
                 [row for row in table if row["split"] == split],
-                Path("data/prepared"),
+                read,
                 folder,
                 classes=classes,
                 image_size=section.image_size,

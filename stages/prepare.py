@@ -6,8 +6,9 @@ from typing import Annotated
 
 from imgpipe import params
 from imgpipe.files import replacing_folder
+from imgpipe.preparing import FORMATS
 from imgpipe.preparing import prepare as prepare_pictures
-from imgpipe.rules import Interval
+from imgpipe.rules import Interval, OneOf
 from imgpipe.tables import write_table
 from stages import command
 
@@ -21,12 +22,14 @@ class Prepare:
     val_fraction: Fraction
     test_fraction: Fraction
     seed: Annotated[int, Interval(low=0)]
+    format: Annotated[str, OneOf(FORMATS)]
 
 
 def prepare() -> None:
     """Sort the pictures into ImageFolder splits: train, val and test.
 
-    Reads the archive in data/raw; writes data/prepared, with folders <split>/<class>, and the table data/images.csv.
+    Reads the archive in data/raw; writes the table data/images.csv, and data/prepared: folders <split>/<class>, or the
+    same as <split>.tar.
     """
     section = params.read("prepare", Prepare)
     (archive,) = Path("data/raw").iterdir()
@@ -34,6 +37,7 @@ def prepare() -> None:
         table = prepare_pictures(
             archive,
             folder,
+            FORMATS[section.format],
             val_fraction=section.val_fraction,
             test_fraction=section.test_fraction,
             seed=section.seed,

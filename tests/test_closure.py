@@ -62,6 +62,7 @@ ARROWS = {
     "params": "errors rules",
     "pictures": "errors",
     "prediction": "batches classifier devices packed transforms",
+    "prepared": "",
     "preparing": "archives errors pictures splits",
     "processes": "errors rules",
     "progress": "",

@@ -40,7 +40,8 @@ REFUSED = {
     "missing key": (
         "  seed: 0               # of the split\n",
         "",
-        "params.yaml: prepare.seed is missing; its keys are val_fraction, test_fraction, seed, and none has a default",
+        "params.yaml: prepare.seed is missing; its keys are val_fraction, test_fraction, seed, format, "
+        "and none has a default",
     ),
     "missing section": (
         "evaluate:\n  weights: best         # best (on the validation split) or last\n  batch_size: 256\n",

@@ -1,10 +1,11 @@
-"""Pictures inside a zip or a tar, read one by one; nothing is unpacked to the disk."""
+"""Pictures inside a zip or a tar, read one by one: nothing is unpacked to the disk. And tars, written."""
 
+import io
 import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from imgpipe.errors import InputError
@@ -50,3 +51,12 @@ def _inside(path: Path, name: str) -> PurePosixPath:
     if member.is_absolute() or ".." in member.parts:
         raise InputError(f"{path} holds '{name}', which points outside the archive; make the archive anew")
     return member
+
+
+def write_tar(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """A tar whose bytes depend on the files' names and contents alone: no times, owners or modes."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, content in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))

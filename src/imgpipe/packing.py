@@ -1,6 +1,6 @@
 """Picture files to a packed split: decoded and resized once, for good."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 from pathlib import Path
@@ -17,7 +17,7 @@ CHUNK = 1 << 24
 
 def pack(
     rows: Sequence[Mapping[str, str]],
-    pictures: Path,
+    read: Callable[[str], bytes],
     folder: Path,
     *,
     classes: Sequence[str],
@@ -27,7 +27,7 @@ def pack(
     """Writes ``folder/images.npy`` and ``folder/index.csv``, a picture for each row of the table.
 
     rows: with file, label, width and height (pixels) of each picture.
-    pictures: the folder that ``file`` is relative to.
+    read: gives the bytes of a file; it runs in threads.
     image_size: short side of a packed picture, in pixels; the long side keeps the proportions.
     """
     index = []
@@ -41,7 +41,7 @@ def pack(
 
     def store(entry: Mapping[str, int | str]) -> None:
         file = str(entry["file"])
-        picture = pixels(open_picture((pictures / file).read_bytes(), file), short_side=image_size, channels=channels)
+        picture = pixels(open_picture(read(file), file), short_side=image_size, channels=channels)
         assert picture.shape[:2] == (entry["height"], entry["width"])
         packed[int(entry["offset"]) :][: picture.size] = picture.reshape(-1)
 

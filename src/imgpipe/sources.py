@@ -6,12 +6,10 @@ To add a source: a function ``(folder, location)`` and a line in SOURCES.
 import hashlib
 import io
 import shutil
-import tarfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from imgpipe.archives import PICTURES, is_picture, pictures
+from imgpipe.archives import PICTURES, is_picture, pictures, write_tar
 from imgpipe.errors import InputError
 
 LOCATION = "params.yaml: download.location is"
@@ -28,7 +26,7 @@ def digits(folder: Path, location: Path | None) -> None:
     scans = load_digits()
     levels = np.rint(scans.images * (255 / 16)).astype(np.uint8)
     labelled = enumerate(zip(scans.target, levels, strict=True))
-    _write_tar(folder / "digits.tar", ((f"digits/{digit}/{i:04}.png", _png(scan)) for i, (digit, scan) in labelled))
+    write_tar(folder / "digits.tar", ((f"digits/{digit}/{i:04}.png", _png(scan)) for i, (digit, scan) in labelled))
 
 
 def tree(folder: Path, location: Path | None) -> None:
@@ -40,7 +38,7 @@ def tree(folder: Path, location: Path | None) -> None:
     names = [name for name in below if not any(part.startswith(".") for part in name.parts)]
     if not names:
         raise InputError(f"{LOCATION} '{source}', which holds no pictures; their names end in {', '.join(PICTURES)}")
-    _write_tar(folder / f"{source.resolve().name}.tar", ((n.as_posix(), (source / n).read_bytes()) for n in names))
+    write_tar(folder / f"{source.resolve().name}.tar", ((n.as_posix(), (source / n).read_bytes()) for n in names))
 
 
 def archive(folder: Path, location: Path | None) -> None:
@@ -69,15 +67,6 @@ def _png(levels: Any) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-def _write_tar(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """A tar whose bytes depend on the files' names and contents alone: no times, owners or modes."""
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
-        for name, content in files:
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
 
 
 def verify(folder: Path, sha256: str | None) -> None:
