@@ -1,5 +1,6 @@
 """The hardware and how it computes: device, process group, precision, determinism."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +48,9 @@ def joined_world(kind: str) -> Iterator[World]:
     device = torch.device(kind, int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    backend = "nccl" if kind == "cuda" else "gloo"
+    dist.init_process_group(backend)
+    logging.info("training in %d processes (%s)", dist.get_world_size(), backend)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device)
     finally:

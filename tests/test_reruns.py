@@ -1,0 +1,108 @@
+"""Which change reruns what: real ``dvc repro`` over a finished pipeline."""
+
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import Project, write_pictures
+
+ALL = ["download", "prepare", "pack", "train", "evaluate", "plot"]
+
+
+@pytest.fixture
+def pipeline(finished: Project) -> Iterator[Project]:
+    yield finished
+    finished.restore()
+
+
+def code(file: str, old: str, new: str) -> Callable[[Project], None]:
+    return lambda project: project.edit(file, old, new)
+
+
+def value(**values: object) -> Callable[[Project], None]:
+    return lambda project: project.set(**values)
+
+
+def compiled(project: Project) -> None:
+    for package in ("stages", "src/imgpipe"):
+        cache = project.folder / package / "__pycache__"
+        cache.mkdir(exist_ok=True)
+        (cache / "files.cpython-311.pyc").write_bytes(b"compiled")
+
+
+def other_pictures(project: Project) -> None:
+    write_pictures(project.folder / "others", count=200, classes=3)
+    project.set(download__location="others")
+
+
+def first_picture_again(project: Project) -> None:
+    """An archive in place of the folder, with the same pictures."""
+    shutil.copy(project.folder / "data" / "raw" / "pictures.tar", project.folder / "pictures.tar")
+    project.set(download__source="archive", download__location="pictures.tar")
+
+
+CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
+    "nothing": (lambda project: None, []),
+    "runtime": (value(runtime__processes=2, runtime__threads=2, runtime__log_every=1), []),
+    "a comment in params.yaml": (code("params.yaml", "# Every value", "# Each and every value"), []),
+    "a number written another way": (code("params.yaml", "lr: 0.1", "lr: 1e-1"), []),
+    "README": (lambda project: (project.folder / "README.md").write_text("# Mine\n") and None, []),
+    "compiled Python": (compiled, []),
+    "the check of params.yaml": (code("stages/check.py", "def check", "# checked at every start\ndef check"), []),
+    "download: code": (code("src/imgpipe/sources.py", "SOURCES = ", "# by name\nSOURCES = "), ["download"]),
+    "download: the same pictures from an archive": (first_picture_again, ["download"]),
+    "download: other pictures": (other_pictures, ALL),
+    "prepare: code": (code("src/imgpipe/splits.py", "FOLDERS = ", "# by name\nFOLDERS = "), ["prepare"]),
+    "prepare.val_fraction": (value(prepare__val_fraction=0.2), ALL[1:]),
+    "prepare.format": (value(prepare__format="tree"), ["prepare", "pack"]),
+    "pack: code": (code("src/imgpipe/packing.py", "CHUNK = ", "# pixels\nCHUNK = "), ["pack"]),
+    "pack.image_size": (value(pack__image_size=9), ALL[2:]),
+    "model.dropout": (value(model__dropout=0.5), ALL[3:]),
+    "train.optimizer.lr": (value(train__optimizer__lr=0.01), ALL[3:]),
+    "train: code": (code("src/imgpipe/training.py", "def train_step", "# one update\ndef train_step"), ["train"]),
+    "evaluate: code": (code("src/imgpipe/scoring.py", "def score", "# numbers\ndef score"), ["evaluate"]),
+    "evaluate.weights": (value(evaluate__weights="last"), ["evaluate"]),
+    "plot: code": (code("src/imgpipe/figures.py", "def roc", "# curves\ndef roc"), ["plot"]),
+    "plot.dpi": (value(plot__dpi=70), ["plot"]),
+}
+
+
+@pytest.mark.parametrize(("change", "stages"), CHANGES.values(), ids=CHANGES)
+def test_a_change_reruns(pipeline: Project, change: Callable[[Project], None], stages: list[str]) -> None:
+    change(pipeline)
+    assert pipeline.succeed("dvc", "repro").stages_run == stages
+
+
+def test_a_packed_picture_deleted_is_restored_without_a_run(pipeline: Project) -> None:
+    before = pipeline.fingerprint("data")
+    (pipeline.folder / "data/packed/train/images.npy").unlink()
+    run = pipeline.succeed("dvc", "repro")
+    assert (run.stages_run, run.stages_restored) == ([], ["pack"])
+    assert pipeline.fingerprint("data") == before
+
+
+def test_a_model_deleted_is_restored_without_a_run(pipeline: Project) -> None:
+    before = pipeline.fingerprint("models")
+    (pipeline.folder / "models/best.safetensors").unlink()
+    run = pipeline.succeed("dvc", "repro")
+    assert (run.stages_run, run.stages_restored) == ([], ["train"])
+    assert pipeline.fingerprint("models") == before
+
+
+def test_an_earlier_value_again_restores_its_model_without_a_run(pipeline: Project) -> None:
+    before = pipeline.fingerprint("models")
+    pipeline.set(train__optimizer__lr=0.02)
+    assert pipeline.succeed("dvc", "repro").stages_run == ["train", "evaluate", "plot"]
+    assert pipeline.fingerprint("models") != before
+    pipeline.set(train__optimizer__lr=0.1)
+    run = pipeline.succeed("dvc", "repro")
+    assert "train" in run.stages_restored
+    assert "train" not in run.stages_run
+    assert pipeline.fingerprint("models") == before
+
+
+def test_everything_run_again_by_force_leaves_the_lock_as_it_was(pipeline: Project) -> None:
+    before = (pipeline.folder / "dvc.lock").read_bytes()
+    assert pipeline.succeed("dvc", "repro", "--force").stages_run == ALL
+    assert (pipeline.folder / "dvc.lock").read_bytes() == before
+    assert pipeline.succeed("git", "status", "--porcelain").out == ""
