@@ -46,7 +46,7 @@ CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "runtime": (value(runtime__processes=2, runtime__threads=2, runtime__log_every=1), []),
     "a comment in params.yaml": (code("params.yaml", "# Every value", "# Each and every value"), []),
     "a number written another way": (code("params.yaml", "lr: 0.1", "lr: 1e-1"), []),
-    "README": (lambda project: (project.folder / "README.md").write_text("# Mine\n") and None, []),
+    "README": (code("README.md", "imgpipe", "ours"), []),
     "compiled Python": (compiled, []),
     "the check of params.yaml": (code("stages/check.py", "def check", "# checked at every start\ndef check"), []),
     "download: code": (code("src/imgpipe/sources.py", "SOURCES = ", "# by name\nSOURCES = "), ["download"]),
@@ -61,7 +61,7 @@ CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "train.optimizer.lr": (value(train__optimizer__lr=0.01), ALL[3:]),
     "train: code": (code("src/imgpipe/training.py", "def train_step", "# one update\ndef train_step"), ["train"]),
     "evaluate: code": (code("src/imgpipe/scoring.py", "def score", "# numbers\ndef score"), ["evaluate"]),
-    "evaluate.weights": (value(evaluate__weights="last"), ["evaluate"]),
+    "evaluate.weights": (value(evaluate__weights="last"), ["evaluate", "plot"]),
     "plot: code": (code("src/imgpipe/figures.py", "def roc", "# curves\ndef roc"), ["plot"]),
     "plot.dpi": (value(plot__dpi=70), ["plot"]),
 }

@@ -53,15 +53,16 @@ def build_model(name: str, *, channels: int, classes: int, size: int, dropout: f
     import torch
 
     try:
-        with torch.device("meta"), torch.no_grad():  # shapes without numbers: refuses before any work, costs nothing
-            _network(name, channels, classes, size, dropout).eval()(torch.empty(1, channels, size, size))
+        network = _network(name, channels, classes, size, dropout)
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, channels, size, size))
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"params.yaml: model.name is '{name}', which does not take {channels} channels of {size} x {size} pixels "
             f"({reason}); change pack.image_size or pack.channels"
         ) from None
-    return _network(name, channels, classes, size, dropout)
+    return network
 
 
 def _network(name: str, channels: int, classes: int, size: int, dropout: float) -> "nn.Module":
