@@ -31,7 +31,7 @@ repro: setup ## run the pipeline: only what changed runs again
 	dvc repro
 
 test: setup ## run the tests
-	pytest
+	pytest --numprocesses auto --dist worksteal
 
 check: setup ## formatting, lint and types
 	ruff format --check
@@ -40,7 +40,7 @@ check: setup ## formatting, lint and types
 
 verify: setup ## run the whole pipeline again and compare it with what is committed
 	dvc repro --force
-	@python tests/verify.py
+	@python -m stages.verify
 
 lock: setup ## write requirements.lock anew, with today's versions of what pyproject.toml allows
 	uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml --output-file requirements.lock

@@ -106,3 +106,18 @@ def test_everything_run_again_by_force_leaves_the_lock_as_it_was(pipeline: Proje
     assert pipeline.succeed("dvc", "repro", "--force").stages_run == ALL
     assert (pipeline.folder / "dvc.lock").read_bytes() == before
     assert pipeline.succeed("git", "status", "--porcelain").out == ""
+
+
+def test_verify_says_identical_or_how_far_each_metric_moved(pipeline: Project) -> None:
+    run = pipeline.succeed("python", "-m", "stages.verify")
+    assert run.out == "identical: all 15 outputs are those committed\n"
+    pipeline.edit(
+        "dvc.lock",
+        "- path: models/best.safetensors\n      hash: md5\n      md5: ",
+        "- path: models/best.safetensors\n      hash: md5\n      md5: 0",
+    )
+    pipeline.edit("metrics/test/metrics.json", '"images": 36', '"images": 34')
+    run = pipeline.run("python", "-m", "stages.verify")
+    assert run.status == 1
+    assert run.out.startswith("not identical: models/best.safetensors\n")
+    assert "\n  images               36 -> 34  (-2.000000)\n" in run.out

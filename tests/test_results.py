@@ -1,10 +1,12 @@
 """Predictions to numbers and figures."""
 
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from imgpipe import figures, scoring
@@ -75,7 +77,7 @@ CURVES: list[Row] = [
 ]
 
 
-def texts(figure: "figures.Figure") -> list[str]:
+def texts(figure: Figure) -> list[str]:
     from matplotlib.text import Text
 
     return [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
@@ -93,27 +95,27 @@ def test_the_confusion_matrix_counts_actual_by_predicted() -> None:
 def test_a_confusion_matrix_of_a_hundred_classes_keeps_its_names_apart() -> None:
     names = [f"class {i}" for i in range(100)]
     figure = figures.confusion_matrix([{"actual": n, "predicted": n} for n in names])
-    figure.canvas.draw()  # type: ignore[attr-defined]
+    figure.canvas.draw()
     boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
     heights = sorted((box.y0, box.y1) for box in boxes)
-    assert all(above[0] >= below[1] for below, above in zip(heights, heights[1:], strict=False))
+    assert all(above[0] >= below[1] for below, above in pairwise(heights))
 
 
 def test_training_curves_show_both_splits_and_mark_the_best_epoch() -> None:
     figure = figures.training_curves(HISTORY)
     loss, accuracy = figure.axes
-    assert [list(map(float, line.get_ydata())) for line in loss.lines[:2]] == [
+    assert [np.asarray(line.get_ydata()).tolist() for line in loss.lines[:2]] == [
         [1.0, 0.5, pytest.approx(1 / 3)],
         [1.2, 0.6, pytest.approx(0.4)],
     ]
-    assert [list(line.get_xdata()) for line in loss.lines] == [[1, 2, 3], [1, 2, 3], [3, 3]]
+    assert [np.asarray(line.get_xdata()).tolist() for line in loss.lines] == [[1, 2, 3], [1, 2, 3], [3, 3]]
     assert {"training", "validation", "best epoch"} <= set(texts(figure))
     assert accuracy.get_ylabel() == "accuracy"
 
 
 def test_roc_draws_a_curve_for_each_class() -> None:
     figure = figures.roc(CURVES)
-    lines = {str(line.get_label()): list(line.get_ydata()) for line in figure.axes[0].lines}
+    lines = {str(line.get_label()): np.asarray(line.get_ydata()).tolist() for line in figure.axes[0].lines}
     assert lines["cat"] == [0.0, 0.5, 1.0]
     assert {"cat", "dog"} <= set(texts(figure))
 

@@ -119,9 +119,9 @@ def run(epochs: int = 3, **changes: object) -> tuple[list[Epoch], list[torch.Ten
         "micro_batches": 2,
         "precision": "fp32",
         "label_smoothing": 0.0,
-        "optimizer": partial(optim.sgd, lr=0.1, momentum=0.9, weight_decay=0.0, nesterov=False),
+        "optimizer": SGD,
         "schedule": partial(schedules.constant, warmup_epochs=0),
-        "augment": partial(transforms.crop, padding=1, horizontal_flip=0.5),
+        "augment": CROP,
         "threads": 1,
         "log_every": 10,
         "world": ALONE,
@@ -138,26 +138,29 @@ def test_training_twice_gives_the_same_bits_and_loader_threads_change_nothing() 
         assert all(torch.equal(a, b) for a, b in zip(weights, same, strict=True))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"seed": 1},
-        {"batch_size": 4},
-        {"precision": "bf16"},
-        {"label_smoothing": 0.2},
-        {"optimizer": partial(optim.sgd, lr=0.05, momentum=0.9, weight_decay=0.0, nesterov=False)},
-        {"optimizer": partial(optim.sgd, lr=0.1, momentum=0.8, weight_decay=0.0, nesterov=False)},
-        {"optimizer": partial(optim.sgd, lr=0.1, momentum=0.9, weight_decay=0.1, nesterov=False)},
-        {"optimizer": partial(optim.sgd, lr=0.1, momentum=0.9, weight_decay=0.0, nesterov=True)},
-        {"optimizer": partial(optim.adamw, lr=0.1, beta1=0.9, beta2=0.999, weight_decay=0.0)},
-        {"schedule": partial(schedules.cosine, warmup_epochs=0)},
-        {"schedule": partial(schedules.constant, warmup_epochs=1)},
-        {"augment": transforms.none},
-        {"augment": partial(transforms.crop, padding=2, horizontal_flip=0.5)},
-        {"augment": partial(transforms.crop, padding=1, horizontal_flip=0.0)},
-    ],
-    ids=str,
-)
+SGD = partial(optim.sgd, lr=0.1, momentum=0.9, weight_decay=0.0, nesterov=False)
+CROP = partial(transforms.crop, padding=1, horizontal_flip=0.5)
+CHANGES: dict[str, dict[str, object]] = {
+    "seed": {"seed": 1},
+    "batch_size": {"batch_size": 4},
+    "precision": {"precision": "bf16"},
+    "label_smoothing": {"label_smoothing": 0.2},
+    "lr": {"optimizer": partial(SGD, lr=0.05)},
+    "momentum": {"optimizer": partial(SGD, momentum=0.8)},
+    "weight_decay": {"optimizer": partial(SGD, weight_decay=0.1)},
+    "nesterov": {"optimizer": partial(SGD, nesterov=True)},
+    "adamw": {"optimizer": partial(optim.adamw, lr=0.1, beta1=0.9, beta2=0.999, weight_decay=0.0)},
+    "beta1 of adamw": {"optimizer": partial(optim.adamw, lr=0.1, beta1=0.8, beta2=0.999, weight_decay=0.0)},
+    "cosine": {"schedule": partial(schedules.cosine, warmup_epochs=0)},
+    "warm-up": {"schedule": partial(schedules.constant, warmup_epochs=1)},
+    "steps": {"schedule": partial(schedules.step, warmup_epochs=0, step_epochs=1, gamma=0.5)},
+    "no augmentation": {"augment": transforms.none},
+    "padding": {"augment": partial(CROP, padding=2)},
+    "horizontal_flip": {"augment": partial(CROP, horizontal_flip=0.0)},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_each_setting_changes_the_weights(change: dict[str, object]) -> None:
     _, weights = run()
     _, others = run(**change)  # type: ignore[arg-type]
