@@ -1,7 +1,8 @@
 """What the README says is there."""
 
+import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -38,12 +39,17 @@ def test_the_table_of_parameters_has_every_key_and_no_other() -> None:
     params = OmegaConf.to_container(OmegaConf.load(ROOT / "params.yaml"))
     assert isinstance(params, dict)
     keys = set(leaves({str(k): v for k, v in params.items()}))
-    for place, table in {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "augment": AUGMENTATIONS}.items():
+    tables: dict[str, Mapping[str, Callable[..., Any]]] = {
+        "optimizer": OPTIMIZERS,
+        "schedule": SCHEDULES,
+        "augment": AUGMENTATIONS,
+    }
+    for place, table in tables.items():
         for function in table.values():
-            keys |= {f"train.{place}.{name}" for name in function.__kwdefaults__ or {}}
-            code = function.__code__
-            positional = code.co_argcount
-            keys |= {f"train.{place}.{k}" for k in code.co_varnames[positional : positional + code.co_kwonlyargcount]}
+            arguments = inspect.signature(function).parameters.values()
+            keys |= {
+                f"train.{place}.{argument.name}" for argument in arguments if argument.kind is argument.KEYWORD_ONLY
+            }
     assert keys_in_the_table() == keys
 
 

@@ -150,7 +150,6 @@ CHANGES: dict[str, dict[str, object]] = {
     "weight_decay": {"optimizer": partial(SGD, weight_decay=0.1)},
     "nesterov": {"optimizer": partial(SGD, nesterov=True)},
     "adamw": {"optimizer": partial(optim.adamw, lr=0.1, beta1=0.9, beta2=0.999, weight_decay=0.0)},
-    "beta1 of adamw": {"optimizer": partial(optim.adamw, lr=0.1, beta1=0.8, beta2=0.999, weight_decay=0.0)},
     "cosine": {"schedule": partial(schedules.cosine, warmup_epochs=0)},
     "warm-up": {"schedule": partial(schedules.constant, warmup_epochs=1)},
     "steps": {"schedule": partial(schedules.step, warmup_epochs=0, step_epochs=1, gamma=0.5)},

@@ -25,10 +25,13 @@ def pictures(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
 
     Raises InputError for a damaged archive, and for one that names a place outside itself.
     """
+    zipped = zipfile.is_zipfile(path)
+    if not zipped and not tarfile.is_tarfile(path):
+        raise InputError(f"{path} is neither a zip nor a tar archive, as far as its content tells")
     try:
-        yield from _zipped(path) if zipfile.is_zipfile(path) else _tarred(path)
+        yield from _zipped(path) if zipped else _tarred(path)
     except DAMAGE as error:
-        raise InputError(f"{path} is no zip or tar archive that can be read: {error}") from None
+        raise InputError(f"{path} is damaged: {' '.join(str(error).split())}; fetch it again") from None
 
 
 def _zipped(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:

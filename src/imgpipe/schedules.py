@@ -4,6 +4,7 @@ To add one: a function ``(epoch, epochs, *, ...)`` with typed keywords, and a li
 """
 
 import math
+from collections.abc import Callable
 from typing import Annotated
 
 from imgpipe.rules import Interval
@@ -47,4 +48,4 @@ def step(
     return constant(epoch, epochs, warmup_epochs=warmup_epochs) * gamma ** int(epoch // step_epochs)
 
 
-SCHEDULES = {"constant": constant, "cosine": cosine, "step": step}
+SCHEDULES: dict[str, Callable[..., float]] = {"constant": constant, "cosine": cosine, "step": step}

@@ -3,6 +3,7 @@
 To add one: a function ``(picture, row, size, *, ...)`` with its parameters as keywords, and a line in AUGMENTATIONS.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
@@ -60,4 +61,4 @@ def crop(
     return square[:, ::-1] if row[2] < horizontal_flip else square
 
 
-AUGMENTATIONS = {"none": none, "crop": crop}
+AUGMENTATIONS: dict[str, Callable[..., Pixels]] = {"none": none, "crop": crop}
