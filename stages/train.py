@@ -18,7 +18,7 @@ from imgpipe.processes import (
     restart_under_torchrun,
     started_by_torchrun,
 )
-from imgpipe.rules import Choice, Interval, OneOf, one_of
+from imgpipe.rules import Choice, Interval, OneOf, PowerOfTwo, one_of
 from imgpipe.schedules import SCHEDULES
 from imgpipe.tables import write_table
 from imgpipe.transforms import AUGMENTATIONS
@@ -45,7 +45,7 @@ class Train:
     seed: Annotated[int, Interval(low=0)]
     epochs: Annotated[int, Interval(low=1)]
     batch_size: Annotated[int, Interval(low=1)]
-    micro_batches: Annotated[int, Interval(low=1)]
+    micro_batches: Annotated[int, PowerOfTwo()]
     precision: Annotated[str, OneOf(("fp32", "bf16", "fp16"))]
     label_smoothing: Annotated[float, Interval(0, 1, open_high=True)]
     cpu_threads: Annotated[int, Interval(low=1)]
@@ -57,7 +57,7 @@ class Train:
         if self.batch_size % self.micro_batches:
             raise InputError(
                 f"micro_batches is {self.micro_batches}, which does not divide the batch_size of {self.batch_size}; "
-                f"it must be {one_of(divisors(self.batch_size))}"
+                f"it must be {one_of(n for n in divisors(self.batch_size) if PowerOfTwo().allows(n))}"
             )
 
 

@@ -67,13 +67,14 @@ ARROWS = {
     "processes": "errors rules",
     "progress": "",
     "randomness": "",
+    "reduction": "devices",
     "rules": "",
     "schedules": "rules",
     "scoring": "",
     "sources": "archives errors",
     "splits": "errors",
     "tables": "files",
-    "training": "batches classifier devices packed prediction progress randomness transforms",
+    "training": "batches classifier devices packed prediction progress randomness reduction transforms",
     "transforms": "packed randomness rules",
 }
 

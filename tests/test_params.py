@@ -142,10 +142,14 @@ REFUSED = {
         "params.yaml: train.epochs is '${runtime.log_every}', which DVC does not follow; write the value itself",
     ),
     "micro-batches that do not divide the batch": (
+        "batch_size: 128",
+        "batch_size: 90",
+        "params.yaml: train.micro_batches is 4, which does not divide the batch_size of 90; it must be 1 or 2",
+    ),
+    "micro-batches that are no power of two": (
         "micro_batches: 4",
-        "micro_batches: 3",
-        "params.yaml: train.micro_batches is 3, which does not divide the batch_size of 128; "
-        "it must be 1, 2, 4, 8, 16, 32, 64 or 128",
+        "micro_batches: 6",
+        "params.yaml: train.micro_batches is 6; it must be a power of two (1, 2, 4, 8, ...)",
     ),
     "processes that do not divide the micro-batches": (
         "processes: auto",

@@ -15,6 +15,7 @@ from imgpipe.batches import Batch
 from imgpipe.classifier import Classifier
 from imgpipe.devices import World
 from imgpipe.packed import Split
+from imgpipe.reduction import FixedTree
 from imgpipe.training import Epoch, fit, train_step
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -45,6 +46,29 @@ def parts_of(split: Split, count: int) -> list[Batch]:
     return [(torch.from_numpy(p), torch.from_numpy(split.labels[n]), n) for p, n in zip(pictures, numbers, strict=True)]
 
 
+def step(
+    model: Classifier,
+    updater: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    parts: list[Batch],
+    seed: int = 0,
+    *,
+    precision: str = "fp32",
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """``train_step`` on one process."""
+    return train_step(
+        FixedTree(model, ALONE, parts=len(parts)),
+        updater,
+        scaler,
+        parts,
+        [seed] * len(parts),
+        precision=precision,
+        label_smoothing=label_smoothing,
+        device=ALONE.device,
+    )
+
+
 @pytest.mark.parametrize("parts", [1, 2, 4])
 def test_an_update_is_the_gradient_of_the_mean_loss_over_the_whole_batch(parts: int) -> None:
     """The textbook in float64: normalise, forward, mean smoothed cross-entropy, one step of plain gradient descent."""
@@ -60,9 +84,7 @@ def test_an_update_is_the_gradient_of_the_mean_loss_over_the_whole_batch(parts: 
 
     updater = torch.optim.SGD(model.parameters(), lr=0.1)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    sums = train_step(
-        model, updater, scaler, parts_of(split, parts), [0] * parts, precision="fp32", label_smoothing=0.1
-    )
+    sums = step(model, updater, scaler, parts_of(split, parts), label_smoothing=0.1)
     for got, want in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-6)
     assert sums[:, 0].sum().item() == pytest.approx(12 * loss.item(), rel=1e-5)
@@ -77,7 +99,7 @@ def test_lower_precision_gives_the_same_update_to_its_rounding(precision: str) -
         before = [p.detach().clone() for p in model.parameters()]
         updater = torch.optim.SGD(model.parameters(), lr=0.1)
         scaler = torch.amp.GradScaler("cpu", enabled=name == "fp16")
-        train_step(model, updater, scaler, parts_of(random_split(8), 2), [0, 0], precision=name, label_smoothing=0.0)
+        step(model, updater, scaler, parts_of(random_split(8), 2), precision=name)
         updates[name] = torch.cat([(p - b).flatten() for p, b in zip(model.parameters(), before, strict=True)])
     difference = (updates[precision] - updates["fp32"]).norm() / updates["fp32"].norm()
     assert 0 < difference.item() < 0.03
@@ -88,7 +110,7 @@ def test_an_overflow_in_fp16_skips_the_update_and_lowers_the_scale() -> None:
     before = [p.detach().clone() for p in model.parameters()]
     updater = torch.optim.SGD(model.parameters(), lr=0.1)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**100)
-    train_step(model, updater, scaler, parts_of(random_split(8), 1), [0], precision="fp16", label_smoothing=0.0)
+    step(model, updater, scaler, parts_of(random_split(8), 1), precision="fp16")
     assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
     assert scaler.get_scale() == 2.0**99
 
@@ -102,9 +124,7 @@ def test_dropout_is_a_function_of_its_seed_alone() -> None:
         scaler = torch.amp.GradScaler("cpu", enabled=False)
         model.train()
         parts = parts_of(random_split(8), 1)
-        losses.append(
-            train_step(model, updater, scaler, parts, [seed], precision="fp32", label_smoothing=0.0)[0, 0].item()
-        )
+        losses.append(step(model, updater, scaler, parts, seed)[0, 0].item())
     assert losses[0] == losses[1] != losses[2]
 
 

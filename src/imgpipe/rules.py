@@ -62,6 +62,17 @@ class AutoOrCount:
 
 
 @dataclass(frozen=True)
+class PowerOfTwo:
+    """1, 2, 4, 8 and so on."""
+
+    def allows(self, value: int) -> bool:
+        return value > 0 and value & (value - 1) == 0
+
+    def __str__(self) -> str:
+        return "a power of two (1, 2, 4, 8, ...)"
+
+
+@dataclass(frozen=True)
 class Choice:
     """A section that names one function of a table and gives its keyword arguments: ``{name: sgd, lr: 0.1}``."""
 

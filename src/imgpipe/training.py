@@ -1,14 +1,12 @@
 """The training loop: ``fit`` runs the epochs, ``train_step`` makes one update."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.nn.parallel import DistributedDataParallel
 
 from imgpipe.batches import Batch, batches, shuffled
 from imgpipe.classifier import Classifier
@@ -17,6 +15,7 @@ from imgpipe.packed import Pixels, Split
 from imgpipe.prediction import predict_split
 from imgpipe.progress import steps_bar
 from imgpipe.randomness import generator
+from imgpipe.reduction import FixedTree
 from imgpipe.transforms import Floats, random_rows
 
 
@@ -61,7 +60,7 @@ def fit(
     batch_size: pictures of an update, over all processes. Pictures that do not fill a batch are left out of an epoch.
     micro_batches: the equal parts of a batch. Each process takes its share of them, one after the other.
     """
-    parallel = DistributedDataParallel(classifier) if world.size > 1 else classifier
+    tree = FixedTree(classifier, world, parts=micro_batches)
     updater = optimizer(classifier.parameters())
     peak_lr = updater.param_groups[0]["lr"]
     scaler = torch.amp.GradScaler(world.device.type, enabled=precision == "fp16")
@@ -86,13 +85,14 @@ def fit(
                 for group in updater.param_groups:
                     group["lr"] = lr
                 loss_and_right[step, mine] = train_step(
-                    parallel,
+                    tree,
                     updater,
                     scaler,
                     [next(loader) for _ in range(share)],
                     dropout_seeds[step].tolist(),
                     precision=precision,
                     label_smoothing=label_smoothing,
+                    device=world.device,
                 )
                 if step % log_every == 0:  # reading a loss waits for the GPU
                     advance(f"loss {loss_and_right[step, mine, 0].sum() / (share * order.shape[2]):.4f}")
@@ -101,8 +101,6 @@ def fit(
 
         if world.size > 1:
             dist.all_reduce(loss_and_right)  # each process adds zeros to what the others filled in
-            for buffer in classifier.buffers():  # running statistics: those of the first process, as in DDP
-                dist.broadcast(buffer, 0)
         train_loss, train_accuracy = (loss_and_right.sum((0, 1)) / (steps * batch_size)).tolist()
         val_loss, val_accuracy = validate(
             predict_split(
@@ -121,7 +119,7 @@ def fit(
 
 
 def train_step(
-    parallel: Classifier | DistributedDataParallel,
+    tree: FixedTree,
     updater: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     parts: Sequence[Batch],
@@ -129,26 +127,24 @@ def train_step(
     *,
     precision: str,
     label_smoothing: float,
+    device: torch.device,
 ) -> Tensor:
     """One update by the mean gradient over the parts of all processes.
 
-    parts: this process's micro-batches, all of one size; DistributedDataParallel averages over the processes when
-    the last one is done.
+    parts: this process's micro-batches, all of one size.
 
     Returns, for each part, the sum of the losses and the number of right answers: float64 (parts, 2) on the device.
     """
     updater.zero_grad()
-    device = next(parallel.parameters()).device
     sums = torch.zeros(len(parts), 2, dtype=torch.float64, device=device)
     for i, ((pictures, labels, _), seed) in enumerate(zip(parts, dropout_seeds, strict=True)):
         torch.manual_seed(seed)
         labels = labels.to(device, non_blocking=True)
-        last = i == len(parts) - 1
-        with nullcontext() if last or not isinstance(parallel, DistributedDataParallel) else parallel.no_sync():
+        with tree.part(first=i == 0, last=i == len(parts) - 1) as module:
             with autocast(device, precision):
-                logits = parallel(pictures)
+                logits = module(pictures)
             loss = cross_entropy(logits, labels, label_smoothing=label_smoothing)
-            scaler.scale(loss / len(parts)).backward()
+            scaler.scale(loss / tree.parts).backward()
         sums[i, 0] = loss.detach() * len(labels)
         sums[i, 1] = (logits.argmax(1) == labels).sum()
     scaler.step(updater)
