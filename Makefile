@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: help setup repro test check verify lock
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/installed-$(TORCH) ## make .venv and install the locked packages
 
@@ -27,20 +27,20 @@ install-locked := --require-hashes --requirement requirements.lock
 install-cpu := --torch-backend cpu --no-verify-hashes --constraint requirements.lock --extra dev --requirement pyproject.toml
 
 repro: setup ## run the pipeline: only what changed runs again
-	@python -m stages.check
-	dvc repro
+	@$(BIN)/python -m stages.check
+	$(BIN)/dvc repro
 
 test: setup ## run the tests
-	pytest --numprocesses auto --dist worksteal
+	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 check: setup ## formatting, lint and types
-	ruff format --check
-	ruff check
-	mypy
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
 
 verify: setup ## run the whole pipeline again and compare it with what is committed
-	dvc repro --force
-	@python -m stages.verify
+	$(BIN)/dvc repro --force
+	@$(BIN)/python -m stages.verify
 
 lock: setup ## write requirements.lock anew, with today's versions of what pyproject.toml allows
-	uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml --output-file requirements.lock

@@ -1,3 +1,4 @@
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Optional
@@ -24,7 +25,7 @@ def download() -> None:
     Reads what params.yaml: download names; writes data/raw.
     """
     section = params.read("download", Download)
-    location = Path(section.location).expanduser() if section.location else None
+    location = Path(os.path.expanduser(section.location)) if section.location else None  # noqa: PTH111
     with replacing_folder(Path("data/raw")) as folder:
         SOURCES[section.source](folder, location)
         verify(folder, section.sha256)

@@ -47,6 +47,8 @@ def evaluate() -> None:
             threads=runtime.loader_threads,
             world=world,
         )
+    if world.rank != 0:
+        return
     probabilities = scoring.softmax(logits.numpy())
 
     names = description.classes

@@ -1,4 +1,5 @@
 import json
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -32,12 +33,12 @@ def pack() -> None:
     classes = sorted({row["label"] for row in table})
     read = picture_reader(Path("data/prepared"))
     packed = Path("data/packed")
-    for split in sorted({row["split"] for row in table}):
-        with replacing_folder(packed / split) as folder:
+    with ExitStack() as finished:  # no split is replaced before all are packed
+        for split in sorted({row["split"] for row in table}):
             pack_pictures(
                 [row for row in table if row["split"] == split],
                 read,
-                folder,
+                finished.enter_context(replacing_folder(packed / split)),
                 classes=classes,
                 image_size=section.image_size,
                 channels=section.channels,

@@ -26,12 +26,15 @@ def plot() -> None:
 
     from imgpipe import figures
 
-    drawn = {
-        "curves": figures.training_curves(read_table(Path("metrics/train/history.csv"))),
-        "confusion": figures.confusion_matrix(read_table(Path("metrics/test/predictions.csv"))),
-        "roc": figures.roc(read_table(Path("metrics/test/roc.csv"))),
-    }
-    with replacing_folder(Path("metrics/figures")) as folder:
+    history = read_table(Path("metrics/train/history.csv"))
+    predictions = read_table(Path("metrics/test/predictions.csv"))
+    curves = read_table(Path("metrics/test/roc.csv"))
+    with figures.house_style(), replacing_folder(Path("metrics/figures")) as folder:
+        drawn = {
+            "curves": figures.training_curves(history),
+            "confusion": figures.confusion_matrix(predictions),
+            "roc": figures.roc(curves),
+        }
         for name, figure in drawn.items():
             figures.save(figure, folder / f"{name}.{section.format}", dpi=section.dpi)
 

@@ -21,7 +21,7 @@ class Prepare:
 
     val_fraction: Fraction
     test_fraction: Fraction
-    seed: Annotated[int, Interval(low=0)]
+    seed: Annotated[int, Interval(0, 2**32 - 1)]
     format: Annotated[str, OneOf(FORMATS)]
 
 
@@ -32,7 +32,7 @@ def prepare() -> None:
     same as <split>.tar.
     """
     section = params.read("prepare", Prepare)
-    (archive,) = Path("data/raw").iterdir()
+    (archive,) = (path for path in Path("data/raw").iterdir() if not path.name.startswith("."))
     with replacing_folder(Path("data/prepared")) as folder:
         table = prepare_pictures(
             archive,
@@ -42,7 +42,7 @@ def prepare() -> None:
             test_fraction=section.test_fraction,
             seed=section.seed,
         )
-        write_table(Path("data/images.csv"), map(asdict, table))
+    write_table(Path("data/images.csv"), map(asdict, table))
     counts = Counter(picture.split for picture in table)
     classes = len({picture.label for picture in table})
     logging.info("%d classes; %s", classes, ", ".join(f"{count} {split}" for split, count in counts.items()))

@@ -18,8 +18,9 @@ class Runtime:
 
     @property
     def loader_threads(self) -> int:
-        """Threads that make batches: as asked, or a share of the cores that leaves some to the model."""
-        return max(1, cores() // 2) if self.threads == "auto" else int(self.threads)
+        """Threads of this process that make batches: as asked, or half of its share of the cores."""
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return max(1, cores() // processes // 2) if self.threads == "auto" else int(self.threads)
 
 
 def cores() -> int:

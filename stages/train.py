@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from imgpipe.models import model_names
 from imgpipe.optim import OPTIMIZERS
 from imgpipe.packed import read_split, read_statistics
 from imgpipe.processes import (
+    PROCESSES,
     check_process_count,
     divisors,
     largest_process_count,
@@ -42,7 +44,7 @@ class Model:
 class Train:
     """params.yaml: train."""
 
-    seed: Annotated[int, Interval(low=0)]
+    seed: Annotated[int, Interval(0, 2**32 - 1)]
     epochs: Annotated[int, Interval(low=1)]
     batch_size: Annotated[int, Interval(low=1)]
     micro_batches: Annotated[int, PowerOfTwo()]
@@ -70,15 +72,16 @@ def train() -> None:
     With more than one process (params.yaml: runtime.processes) it starts torchrun's launcher itself. Started by
     torchrun, it joins: torchrun --nproc-per-node 2 -m stages.train
     """
-    model, train, runtime = params.read("model", Model), params.read("train", Train), params.read("runtime", Runtime)
+    model, settings = params.read("model", Model), params.read("train", Train)
+    runtime = params.read("runtime", Runtime)
     packed = Path("data/packed")
     statistics = read_statistics(packed / "statistics.json")
     splits = {name: read_split(packed / name, statistics.channels) for name in ("train", "val")}
     pictures = len(splits["train"])
-    if train.batch_size > pictures:
+    if settings.batch_size > pictures:
         raise InputError(
-            f"params.yaml: train.batch_size is {train.batch_size}, more than the {pictures} pictures of the training "
-            f"split; at most {pictures // train.micro_batches * train.micro_batches} fit"
+            f"params.yaml: train.batch_size is {settings.batch_size}, more than the {pictures} pictures of the "
+            f"training split; at most {pictures // settings.micro_batches * settings.micro_batches} fit"
         )
 
     import torch
@@ -88,8 +91,6 @@ def train() -> None:
     from imgpipe.training import fit
 
     device = device_type(runtime.device)
-    gpus_or_cores = torch.cuda.device_count() if device == "cuda" else cores() // train.cpu_threads
-    _start_processes(runtime.processes, train.micro_batches, most=gpus_or_cores, cpu_threads=train.cpu_threads)
     description = Description(
         model=model.name,
         dropout=model.dropout,
@@ -97,12 +98,15 @@ def train() -> None:
         channels=statistics.channels,
         size=statistics.image_size,
         device=device,
-        precision=train.precision,
-        cpu_threads=train.cpu_threads,
+        precision=settings.precision,
+        cpu_threads=settings.cpu_threads,
     )
-    be_deterministic(cpu_threads=train.cpu_threads)
-    torch.manual_seed(train.seed)
+    be_deterministic(cpu_threads=settings.cpu_threads)
+    torch.manual_seed(settings.seed)
     classifier = new_classifier(description, statistics.mean, statistics.std)
+    # last of what can be refused is done: from here on there may be several processes
+    room = torch.cuda.device_count() if device == "cuda" else None
+    _start_processes(runtime.processes, settings.micro_batches, gpus=room, cpu_threads=settings.cpu_threads)
     with joined_world(device) as world:
         epochs = fit(
             classifier.to(world.device),
@@ -110,15 +114,15 @@ def train() -> None:
             splits["val"],
             classes=len(statistics.classes),
             size=statistics.image_size,
-            seed=train.seed,
-            epochs=train.epochs,
-            batch_size=train.batch_size,
-            micro_batches=train.micro_batches,
-            precision=train.precision,
-            label_smoothing=train.label_smoothing,
-            optimizer=train.optimizer,
-            schedule=train.schedule,
-            augment=train.augment,
+            seed=settings.seed,
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            micro_batches=settings.micro_batches,
+            precision=settings.precision,
+            label_smoothing=settings.label_smoothing,
+            optimizer=settings.optimizer,
+            schedule=settings.schedule,
+            augment=settings.augment,
             threads=runtime.loader_threads,
             log_every=runtime.log_every,
             world=world,
@@ -130,14 +134,19 @@ def train() -> None:
                 pass
 
 
-def _start_processes(processes: int | str, micro_batches: int, *, most: int, cpu_threads: int) -> None:
+def _start_processes(processes: int | str, micro_batches: int, *, gpus: int | None, cpu_threads: int) -> None:
     """Starts this stage anew in several processes where that is asked for; where it was, checks their number."""
     if started_by_torchrun():
         asked = int(os.environ["WORLD_SIZE"])
         check_process_count(asked, micro_batches=micro_batches, said_by="torchrun's number of processes is")
         return
+    room = cores() // cpu_threads if gpus is None else gpus
     if processes == "auto":
-        processes = largest_process_count(most, micro_batches=micro_batches)
+        processes = largest_process_count(room, micro_batches=micro_batches)
+    elif gpus is not None and int(processes) > gpus:
+        raise InputError(f"{PROCESSES} {processes}, but there are {gpus} GPUs here; each process needs one")
+    if gpus is not None and int(processes) < gpus:
+        logging.info("%s of %d GPUs are used (runtime.processes, train.micro_batches)", processes, gpus)
     if processes != 1:
         restart_under_torchrun("stages.train", int(processes), cpu_threads=cpu_threads)
 

@@ -25,7 +25,7 @@ for name in list(sys.modules):
         print(sys.modules[name].__file__)
 """
     loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    files = {path.removeprefix(f"{ROOT}/") for path in loaded.stdout.split()}
+    files = {path.removeprefix(f"{ROOT}/") for path in loaded.stdout.splitlines()}
     assert f"stages/{stage}.py" in files
     assert files <= set(files_run_by(stage))
 
@@ -55,12 +55,13 @@ ARROWS = {
     "errors": "",
     "figures": "files",
     "files": "",
-    "models": "errors",
+    "models": "errors pooling",
     "optim": "rules",
     "packed": "tables",
     "packing": "packed pictures tables",
     "params": "errors rules",
     "pictures": "errors",
+    "pooling": "",
     "prediction": "batches classifier devices packed transforms",
     "prepared": "",
     "preparing": "archives errors pictures splits",
@@ -74,7 +75,7 @@ ARROWS = {
     "sources": "archives errors",
     "splits": "errors",
     "tables": "files",
-    "training": "batches classifier devices packed prediction progress randomness reduction transforms",
+    "training": "batches classifier devices errors packed prediction progress randomness reduction transforms",
     "transforms": "packed randomness rules",
 }
 
@@ -92,14 +93,3 @@ def test_modules_of_the_library_import_along_these_arrows_only() -> None:
 def test_the_library_never_imports_the_stages() -> None:
     for file in (HOMES["imgpipe"] / "imgpipe").glob("*.py"):
         assert not [name for name in imported_modules(file) if name.split(".")[0] == "stages"], file
-
-
-@pytest.mark.parametrize("stage", ["check", "download", "prepare", "pack", "plot"])
-def test_a_stage_that_needs_no_torch_imports_none(stage: str) -> None:
-    reached = (
-        {name for file in files_run_by(stage) for name in imported_modules(ROOT / file)} if stage != "check" else set()
-    )
-    assert not any(name.split(".")[0] in ("torch", "torchvision") for name in reached)
-    program = f"import sys, stages.{stage}; print('torch' in sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert loaded.stdout == "False\n"

@@ -20,7 +20,7 @@ from imgpipe.pictures import open_picture, pixels
 from imgpipe.prepared import picture_reader
 from imgpipe.preparing import FORMATS, prepare
 from imgpipe.sources import SOURCES
-from imgpipe.splits import assign
+from imgpipe.splits import assign, label_and_split
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -111,7 +111,7 @@ def test_a_damaged_archive_is_named(tmp_path: Path, kind: str) -> None:
             member.size = 100_000
             tar.addfile(member, io.BytesIO(os.urandom(100_000)))
         path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(InputError, match=rf"^{path} is damaged: .*; fetch it again$"):
+    with pytest.raises(InputError, match=rf"^{path} can't be read: .*; get or make it anew$"):
         list(pictures(path))
 
 
@@ -140,7 +140,17 @@ def test_given_splits_stay_and_a_missing_one_is_cut_from_train() -> None:
     ("labels", "fractions", "message"),
     [
         (["a"] * 9, (0.2, 0.2), "the pictures have 1 class; a classifier needs at least 2 folders of pictures"),
-        (["a"] * 9 + ["b"], (0.2, 0.2), "class 'b' has 1 pictures to split; it needs at least 3"),
+        (
+            ["a"] * 9 + ["b"],
+            (0.2, 0.2),
+            "class 'b' has 1 pictures to train on and split; it needs 3 at least",
+        ),
+        (
+            ["a"] * 30 + ["b"] * 3,
+            (0.1, 0.6),
+            "params.yaml: prepare.val_fraction is 0.1, which is 3 pictures, "
+            "and class 'b' is too small to have one in val; change the fraction",
+        ),
         (
             ["a"] * 30 + ["b"] * 30,
             (0.2, 0.01),
@@ -195,6 +205,63 @@ def test_two_pictures_that_would_be_one_file_are_named(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match=r"'one/\w+/\d.png' and 'two/\w+/\d.png' would both be \w+/\w+/\d.png"):
         prepare(source, tmp_path / "out", FORMATS["tar"], val_fraction=0.2, test_fraction=0.2, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a.png"], "picture 'a.png' is in no folder, which would name its class; sort the pictures into folders"),
+        (
+            ["train/cat/a.png", "test/a.png"],
+            "picture 'test/a.png' is in 'test', which names a split; put a folder for each class into it",
+        ),
+        (
+            ["train/cat/a.png", "train/dog/b.png", "val/cat/a.png", "test/cat/b.png"],
+            "the given test split has 1 class; a test needs pictures of at least 2",
+        ),
+        (
+            ["test/cat/a.png", "test/dog/b.png", "val/cat/c.png", "val/dog/d.png"],
+            "class 'cat' has 0 pictures to train on and split; it needs 1 at least",
+        ),
+    ],
+)
+def test_layouts_that_make_no_sense_are_refused(tmp_path: Path, names: list[str], message: str) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError) as refusal:
+        prepare(
+            zip_of(tmp_path / "x.zip", *names),
+            tmp_path / "out",
+            FORMATS["tar"],
+            val_fraction=0.2,
+            test_fraction=0.2,
+            seed=0,
+        )
+    assert str(refusal.value) == message
+
+
+def test_a_split_is_found_at_any_depth() -> None:
+    assert label_and_split(PurePosixPath("pets/Training/indoors/cat/1.jpg")) == ("cat", "train")
+    assert label_and_split(PurePosixPath("pets/cat/1.jpg")) == ("cat", None)
+
+
+def test_folders_behind_links_are_read_once(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "elsewhere", count=20, classes=2)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/cat").symlink_to(tmp_path / "elsewhere/0")
+    (tmp_path / "mine/dog").symlink_to(tmp_path / "elsewhere/1")
+    (tmp_path / "elsewhere/1/up").symlink_to(tmp_path / "mine")
+    (tmp_path / "raw").mkdir()
+    SOURCES["folder"](tmp_path / "raw", tmp_path / "mine")
+    assert Counter(str(name.parent) for name, _ in pictures(tmp_path / "raw/mine.tar")) == {"cat": 11, "dog": 9}
+
+
+def test_sixteen_bits_are_scaled_to_eight_and_transparent_pixels_are_white() -> None:
+    deep = Image.fromarray(np.array([[0, 257 * 100, 65535]], dtype=np.uint16))
+    for channels in (1, 3):
+        read = pixels(open_picture(encoded(deep), "x"), short_side=1, channels=channels)
+        assert read[0, :, 0].tolist() == [0, 100, 255]
+    clear = Image.new("RGBA", (2, 2), (255, 0, 0, 0))
+    assert pixels(open_picture(encoded(clear), "x"), short_side=2, channels=3).min() == 255
 
 
 def gradient(mode: str) -> Image.Image:

@@ -4,6 +4,7 @@ from torch import nn
 
 from imgpipe.errors import InputError
 from imgpipe.models import build_model, model_names
+from imgpipe.pooling import MeanPool
 
 
 def test_torch_and_torchvision_are_a_pair() -> None:
@@ -80,3 +81,17 @@ def test_a_size_that_a_transformer_s_patches_do_not_divide_is_refused() -> None:
         InputError, match=r"^params.yaml: model.name is 'vit_b_16', which does not take 3 channels of 40"
     ):
         build_model("vit_b_16", channels=3, classes=5, size=40, dropout=0.0)
+
+
+@pytest.mark.parametrize("side", [7, 6, 4, 2])
+@pytest.mark.parametrize("shape", [(7, 7), (9, 5), (1, 1), (14, 8)])
+def test_mean_pooling_is_torch_s_adaptive_average(side: int, shape: tuple[int, int]) -> None:
+    features = torch.randn(2, 3, *shape, dtype=torch.float64)
+    torch.testing.assert_close(MeanPool(side)(features), nn.AdaptiveAvgPool2d(side)(features))
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg11"])
+def test_no_network_has_a_pooling_without_a_deterministic_backward_pass(name: str) -> None:
+    network = build_model(name, channels=3, classes=5, size=64, dropout=0.0)
+    pools = [layer for layer in network.modules() if isinstance(layer, nn.AdaptiveAvgPool2d | MeanPool)]
+    assert [type(pool) for pool in pools] == [MeanPool]

@@ -31,6 +31,11 @@ def test_nesterov_looks_ahead() -> None:
     assert stepped("sgd", [1.0, 1.0], **values, nesterov=True) == pytest.approx(1.675)
 
 
+def test_nesterov_without_momentum_is_plain_descent() -> None:
+    values = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
+    assert stepped("sgd", [1.0, 1.0], **values, nesterov=True) == pytest.approx(1.8)
+
+
 def test_adamw_decays_the_weight_apart_from_the_gradient() -> None:
     """Algorithm 2 of Loshchilov and Hutter 2019, two steps in plain numbers."""
     lr, beta1, beta2, decay, epsilon = 0.1, 0.8, 0.95, 0.3, 1e-8

@@ -73,7 +73,7 @@ REFUSED = {
     "null for a number": (
         "seed: 0               # of the split",
         "seed: null",
-        "params.yaml: prepare.seed is null; it must be a whole number at least 0",
+        "params.yaml: prepare.seed is null; it must be a whole number at least 0 and at most 4294967295",
     ),
     "number for a section": (
         "  format: svg           # svg or png\n  dpi: 150              # of png, dots per inch\n",
@@ -120,6 +120,11 @@ REFUSED = {
         "name: resnet81",
         "params.yaml: model.name is 'resnet81'; it must be one of simple_cnn, alexnet, convnext_base, convnext_large, "
         f"... ({len(model_names())} in all); did you mean resnet18?",
+    ),
+    "list for a choice": (
+        "name: sgd  ",
+        "name: [sgd]  ",
+        "params.yaml: train.optimizer.name is ['sgd']; it must be sgd or adamw; did you mean sgd?",
     ),
     "unknown optimizer": (
         "name: sgd  ",
@@ -179,12 +184,13 @@ def test_numbers_are_accepted_however_they_are_written(params: Path, number: str
     [
         ("train: [1, 2", "params.yaml is not valid YAML: "),
         ("train: {a: 1}\ntrain: {a: 2}\n", "params.yaml is not valid YAML: "),
+        ("train: '/data/${x'\n", "params.yaml is not valid YAML: "),
         ("\x00", "params.yaml is not valid YAML: "),
         ("- 1\n- 2\n", "params.yaml holds no sections; "),
         ("just words\n", "params.yaml: just words is unknown; "),
         ("", "params.yaml: runtime is missing; "),
     ],
-    ids=["cut off", "a key twice", "binary", "a list", "words", "empty"],
+    ids=["cut off", "a key twice", "an open reference", "binary", "a list", "words", "empty"],
 )
 def test_what_is_no_mapping_is_refused_in_one_line(params: Path, text: str, message: str) -> None:
     params.write_text(text, encoding="utf-8")

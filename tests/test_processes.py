@@ -18,14 +18,14 @@ def test_dvc_trains_in_as_many_processes_as_runtime_says(pipeline: Project) -> N
     alone = pipeline.fingerprint(*OUTPUTS)
     pipeline.set(runtime__processes=2)
     run = pipeline.succeed("dvc", "repro", "--force", "--single-item", "train")
-    assert run.out.count("training in 2 processes (gloo)") == 1
+    assert run.out.count("2 processes (gloo)") == 1
     assert pipeline.fingerprint(*OUTPUTS) == alone
 
 
 def test_torchrun_from_outside_is_joined(pipeline: Project) -> None:
     alone = pipeline.fingerprint(*OUTPUTS)
     run = pipeline.succeed("torchrun", "--nproc-per-node", "2", "-m", "stages.train")
-    assert run.out.count("training in 2 processes (gloo)") == 1
+    assert run.out.count("2 processes (gloo)") == 1
     assert pipeline.fingerprint(*OUTPUTS) == alone
 
 

@@ -77,6 +77,23 @@ def test_pictures_too_small_for_the_model(untouched: Project) -> None:
     assert run.out.count("\n") == 1
 
 
+def test_pictures_too_small_for_the_model_are_refused_before_any_process_is_started(untouched: Project) -> None:
+    untouched.set(model__name="alexnet", runtime__processes=2)
+    run = untouched.run("python", "-m", "stages.train")
+    assert run.status == 1
+    assert run.out.count("\n") == 1
+
+
+def test_a_run_that_diverges_says_so(project: Project) -> None:
+    project.set(train__optimizer__lr=1e30, train__schedule__warmup_epochs=0)
+    for stage in ("download", "prepare", "pack"):
+        project.succeed("python", "-m", f"stages.{stage}")
+    run = project.run("python", "-m", "stages.train")
+    assert run.status == 1
+    assert "error: training diverged: the loss of epoch 1 is nan in training" in run.out
+    assert "Traceback" not in run.out
+
+
 def test_an_empty_picture_folder(untouched: Project) -> None:
     (untouched.folder / "empty").mkdir()
     untouched.set(download__location="empty")
@@ -116,7 +133,7 @@ def test_a_class_with_too_few_pictures_to_split(project: Project) -> None:
         if number >= 2:
             digit.unlink()
     project.succeed("python", "-m", "stages.download")
-    refused(project, "prepare", "class '3' has 2 pictures to split; it needs at least 3")
+    refused(project, "prepare", "class '3' has 2 pictures to train on and split; it needs 3 at least")
     assert not (project.folder / "data" / "prepared").exists()
     assert not (project.folder / "data" / "images.csv").exists()
 

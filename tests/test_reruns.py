@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from conftest import Project, write_pictures
@@ -71,6 +72,20 @@ CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
 def test_a_change_reruns(pipeline: Project, change: Callable[[Project], None], stages: list[str]) -> None:
     change(pipeline)
     assert pipeline.succeed("dvc", "repro").stages_run == stages
+
+
+def test_pictures_that_changed_in_place_are_read_again_by_force(pipeline: Project) -> None:
+    picture = next((pipeline.folder / "pictures" / "0").iterdir())
+    picture.write_bytes((pipeline.folder / "pictures" / "1" / "0001.png").read_bytes())
+    assert pipeline.succeed("dvc", "repro").stages_run == []
+    assert pipeline.succeed("dvc", "repro", "--force", "download").stages_run == ["download"]
+    assert pipeline.succeed("dvc", "repro").stages_run == ALL[1:]
+
+
+@pytest.mark.parametrize("stage", ["check", "download", "prepare", "pack", "plot"])
+def test_a_stage_that_needs_no_torch_runs_without_it(pipeline: Project, tmp_path: Path, stage: str) -> None:
+    (tmp_path / "torch.py").write_text("raise RuntimeError('torch is imported')")
+    pipeline.succeed("python", "-m", f"stages.{stage}", PYTHONPATH=str(tmp_path))
 
 
 def test_a_packed_picture_deleted_is_restored_without_a_run(pipeline: Project) -> None:

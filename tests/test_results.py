@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ET
 from itertools import pairwise
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -118,6 +119,22 @@ def test_roc_draws_a_curve_for_each_class() -> None:
     lines = {str(line.get_label()): np.asarray(line.get_ydata()).tolist() for line in figure.axes[0].lines}
     assert lines["cat"] == [0.0, 0.5, 1.0]
     assert {"cat", "dog"} <= set(texts(figure))
+
+
+def test_names_of_classes_are_shown_as_they_are_and_a_user_s_style_is_not_used(tmp_path: Path) -> None:
+    rows = [{"actual": n, "predicted": n} for n in ("$_$", "_bg", "a,b")]
+    curves = [{**row, "class": name} for row in CURVES for name in ("$_$", "_bg")]
+    sizes = []
+    for size in (10, 20):
+        with matplotlib.rc_context({"font.size": size}), figures.house_style():
+            figures.save(figures.confusion_matrix(rows), tmp_path / "confusion.svg", dpi=80)
+            figure = figures.roc(curves)
+            figures.save(figure, tmp_path / "roc.svg", dpi=80)
+        sizes.append((tmp_path / "roc.svg").read_bytes())
+    assert sizes[0] == sizes[1]
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text().strip() for text in legend.get_texts()] == ["$_$", "_bg"]
 
 
 @pytest.mark.parametrize("ending", ["svg", "png"])

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from imgpipe.errors import InputError
 
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 
 
 def is_picture(name: str) -> bool:
@@ -25,13 +25,15 @@ def pictures(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
 
     Raises InputError for a damaged archive, and for one that names a place outside itself.
     """
-    zipped = zipfile.is_zipfile(path)
-    if not zipped and not tarfile.is_tarfile(path):
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not an archive; source folder would take it")
+    tarred = tarfile.is_tarfile(path)  # first: a tar may end with a zip, which is_zipfile would find
+    if not tarred and not zipfile.is_zipfile(path):
         raise InputError(f"{path} is neither a zip nor a tar archive, as far as its content tells")
     try:
-        yield from _zipped(path) if zipped else _tarred(path)
+        yield from _tarred(path) if tarred else _zipped(path)
     except DAMAGE as error:
-        raise InputError(f"{path} is damaged: {' '.join(str(error).split())}; fetch it again") from None
+        raise InputError(f"{path} can't be read: {' '.join(str(error).split())}; get or make it anew") from None
 
 
 def _zipped(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
@@ -53,6 +55,8 @@ def _inside(path: Path, name: str) -> PurePosixPath:
     member = PurePosixPath(name)
     if member.is_absolute() or ".." in member.parts:
         raise InputError(f"{path} holds '{name}', which points outside the archive; make the archive anew")
+    if name != name.encode("utf-8", "replace").decode():
+        raise InputError(f"{path} holds {name!r}, a name that is not valid UTF-8; rename it")
     return member
 
 

@@ -45,12 +45,16 @@ def joined_world(kind: str) -> Iterator[World]:
     if not started_by_torchrun():
         yield World(0, 1, torch.device(kind))
         return
-    device = torch.device(kind, int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device(kind)
+    device = torch.device(kind)
     if kind == "cuda":
+        rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if rank >= gpus:
+            raise InputError(f"torchrun started process {rank} on this machine, which has {gpus} GPUs; each needs one")
+        device = torch.device(kind, rank)
         torch.cuda.set_device(device)
     backend = "nccl" if kind == "cuda" else "gloo"
     dist.init_process_group(backend)
-    logging.info("training in %d processes (%s)", dist.get_world_size(), backend)
+    logging.info("%d processes (%s)", dist.get_world_size(), backend)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device)
     finally:

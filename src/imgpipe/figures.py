@@ -1,7 +1,8 @@
 """Tables to figures. Colours are Okabe and Ito's, which the colour-blind can tell apart."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
 
@@ -25,6 +26,15 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
 )
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 DASHES = ("-", "--", ":")
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """The context to draw and save figures in: matplotlib's defaults, whatever the user's matplotlibrc says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams["text.parse_math"] = False  # a class may be called $x$
+        yield
 
 
 def training_curves(history: Sequence[Row]) -> Figure:
@@ -91,7 +101,9 @@ def roc(curves: Sequence[Row]) -> Figure:
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
     for (name, curve), (colour, dash) in zip(points.items(), styles, strict=False):
-        axes.plot(*zip(*curve, strict=True), dash, color=colour, label=name, linewidth=1.5)
+        # a leading underscore would keep a name out of the legend
+        label = f" {name}" if name.startswith("_") else name
+        axes.plot(*zip(*curve, strict=True), dash, color=colour, label=label, linewidth=1.5)
     axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.set_aspect("equal")
     axes.grid(alpha=0.3)

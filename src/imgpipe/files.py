@@ -14,7 +14,7 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write a file to, which becomes ``path`` when the block ends, and vanishes when it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = _draft(path)
     try:
         yield draft
         draft.replace(path)
@@ -25,7 +25,8 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """A new folder to write in, which takes the place of ``path`` when the block ends, and vanishes when it fails."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = _draft(path)
+    shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
     draft.mkdir(parents=True)
     try:
         yield draft
@@ -33,6 +34,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.draft")
 
 
 def write_text(path: Path, text: str) -> None:

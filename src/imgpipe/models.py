@@ -86,7 +86,10 @@ def _torchvision_classifiers() -> list[str]:
 
 
 def _torchvision(name: str, channels: int, classes: int, size: int) -> "nn.Module":
+    from torch import nn
     from torchvision.models import get_model
+
+    from imgpipe.pooling import MeanPool
 
     options: dict[str, int | bool] = {"num_classes": classes}
     if name.startswith("vit_"):
@@ -94,4 +97,7 @@ def _torchvision(name: str, channels: int, classes: int, size: int) -> "nn.Modul
     if name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True}
     network: nn.Module = get_model(name, weights=None, **options)
+    for path, layer in list(network.named_modules()):
+        if isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size in ((6, 6), (7, 7)):  # of AlexNet and VGG
+            network.set_submodule(path, MeanPool(7 if layer.output_size == (7, 7) else 6))
     return network

@@ -14,9 +14,10 @@ Moment = Annotated[float, Interval(0, 1, open_high=True)]
 
 
 def sgd(parameters: Any, *, lr: Positive, momentum: Moment, weight_decay: Decay, nesterov: bool) -> Any:
-    """Stochastic gradient descent: torch.optim.SGD."""
+    """Stochastic gradient descent: torch.optim.SGD. Without momentum, nesterov makes no difference."""
     import torch
 
+    nesterov = nesterov and momentum > 0  # torch refuses the two together
     return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 

@@ -49,7 +49,7 @@ def _load(path: Path) -> Section:
         config = OmegaConf.to_container(OmegaConf.load(path))
     except FileNotFoundError:
         raise InputError(f"{path} is not in {Path.cwd()}; run this from the project's top folder") from None
-    except (YAMLError, UnicodeDecodeError, OSError) as error:
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):
         raise InputError(f"{path} holds no sections; it must be keys and values like 'train: {{epochs: 20, ...}}'")
@@ -98,7 +98,7 @@ def _choose(choice: Choice, section: Any, where: str) -> Any:
         raise InputError(f"{where}.name is missing; it must be {one_of(choice.table)}")
     arguments = dict(section)
     name = arguments.pop("name")
-    if name not in choice.table:
+    if not isinstance(name, str) or name not in choice.table:
         raise InputError(
             f"{where}.name is {_shown(name)}; it must be {one_of(choice.table)}{_nearest(name, choice.table)}"
         )

@@ -64,9 +64,9 @@ def sum_over_processes(flat: Tensor, world: World) -> None:
 class FixedTree:
     """A module whose gradients and BatchNorm statistics, over the parts of a batch, are summed in the fixed tree.
 
-    Each process computes its parts inside ``part``. After its last one, ``grad`` holds the sum over all parts of all
-    processes, and a running statistic the mean over the parts of what each alone would have made of the one before
-    the batch.
+    For each batch a process calls ``start_batch`` and computes its parts inside ``part``. After the last one ``grad``
+    holds the sum over all parts of all processes, and a running statistic the mean over the parts of what each alone
+    would have made of the one before the batch.
     """
 
     def __init__(self, module: nn.Module, world: World, *, parts: int) -> None:
@@ -80,9 +80,9 @@ class FixedTree:
         if world.size > 1:
             self._parallel = DistributedDataParallel(module)
             self._parallel.register_comm_hook(None, self._sum_bucket)
-        self._start_batch()
 
-    def _start_batch(self) -> None:
+    def start_batch(self) -> None:
+        """To be called before the first part of each batch."""
         norms = [layer for layer in self._module.modules() if isinstance(layer, _BatchNorm) and layer.training]
         self._statistics = [s for layer in norms for s in (layer.running_mean, layer.running_var) if s is not None]
         self._counts = [layer.num_batches_tracked for layer in norms if layer.num_batches_tracked is not None]
@@ -90,10 +90,8 @@ class FixedTree:
         self._gradient_sums, self._statistic_sums = PartialSums(), PartialSums()
 
     @contextmanager
-    def part(self, *, first: bool, last: bool) -> Iterator[nn.Module]:
-        """The module to run forward and backward on one part; ``first`` and ``last`` of this process's parts."""
-        if first:
-            self._start_batch()
+    def part(self, *, last: bool) -> Iterator[nn.Module]:
+        """The module to run forward and backward on one part; ``last``: of this process's."""
         for buffer, value in self._before:
             buffer.copy_(value)
         if self._parallel is None:
@@ -132,7 +130,7 @@ class FixedTree:
             gradient.copy_(self._gradient_sums.with_last(self._places[parameter], gradient))
             offset += parameter.numel()
         sum_over_processes(flat, self._world)
-        future: torch.futures.Future[Tensor] = torch.futures.Future()
+        future: torch.futures.Future[Tensor] = torch.futures.Future(devices=[flat.device] if flat.is_cuda else None)
         future.set_result(flat)
         return future
 

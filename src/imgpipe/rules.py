@@ -27,8 +27,8 @@ class Interval:
         return math.isfinite(value) and above and below
 
     def __str__(self) -> str:
-        ends = [f"{'above' if self.open_low else 'at least'} {self.low:g}"] if math.isfinite(self.low) else []
-        ends += [f"{'below' if self.open_high else 'at most'} {self.high:g}"] if math.isfinite(self.high) else []
+        ends = [f"{'above' if self.open_low else 'at least'} {self.low:.10g}"] if math.isfinite(self.low) else []
+        ends += [f"{'below' if self.open_high else 'at most'} {self.high:.10g}"] if math.isfinite(self.high) else []
         return " ".join(["a number", " and ".join(ends)])
 
 

@@ -6,6 +6,7 @@ To add a source: a function ``(folder, location)`` and a line in SOURCES.
 import hashlib
 import io
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,7 @@ def tree(folder: Path, location: Path | None) -> None:
     source = _existing(location, "a folder")
     if not source.is_dir():
         raise InputError(f"{LOCATION} '{source}', which is no folder; name the folder that holds the pictures")
-    below = (path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file() and is_picture(path.name))
-    names = [name for name in below if not any(part.startswith(".") for part in name.parts)]
+    names = sorted(file.relative_to(source) for file in _files_below(source, set()) if is_picture(file.name))
     if not names:
         raise InputError(f"{LOCATION} '{source}', which holds no pictures; their names end in {', '.join(PICTURES)}")
     write_tar(folder / f"{source.resolve().name}.tar", ((n.as_posix(), (source / n).read_bytes()) for n in names))
@@ -50,6 +50,18 @@ def archive(folder: Path, location: Path | None) -> None:
 
 
 SOURCES = {"digits": digits, "folder": tree, "archive": archive}
+
+
+def _files_below(folder: Path, above: set[Path]) -> Iterator[Path]:
+    """Files, also behind links, except hidden ones; a link back to a folder above it is not followed."""
+    above = above | {folder.resolve()}
+    for path in folder.iterdir():
+        if path.name.startswith(".") or path.resolve() in above:
+            continue
+        if path.is_dir():
+            yield from _files_below(path, above)
+        elif path.is_file():
+            yield path
 
 
 def _existing(location: Path | None, kind: str) -> Path:

@@ -14,19 +14,22 @@ FOLDERS = {
 
 
 def label_and_split(name: PurePosixPath) -> tuple[str, str | None]:
-    """Class and given split of a picture, from its path ``.../[split/]class/file``; None where no split is named.
+    """Class and given split of a picture, from its path ``.../[split/].../class/file``; None where no split is named.
 
-    >>> label_and_split(PurePosixPath("pets/validation/cat/1.jpg"))
+    >>> label_and_split(PurePosixPath("validation/pets/cat/1.jpg"))
     ('cat', 'val')
 
-    Raises InputError for a picture that is in no folder.
+    Raises InputError for a picture that is in no folder, or straight in a split's.
     """
-    folders = name.parts[:-1]
-    if not folders:
+    *folders, label = name.parts[:-1] or ("",)
+    if not label:
         raise InputError(
             f"picture '{name}' is in no folder, which would name its class; sort the pictures into folders"
         )
-    return folders[-1], FOLDERS.get(folders[-2].lower()) if len(folders) > 1 else None
+    if label.lower() in FOLDERS:
+        raise InputError(f"picture '{name}' is in '{label}', which names a split; put a folder for each class into it")
+    given = [FOLDERS[folder.lower()] for folder in folders if folder.lower() in FOLDERS]
+    return label, given[-1] if given else None
 
 
 def assign(
@@ -41,16 +44,24 @@ def assign(
     Raises InputError where a class is too small for each split to have one of it.
     """
     splits = [split or "train" for split in given]
-    start = Counter(label for label, split in zip(labels, splits, strict=True) if split == "train")
-    cuts = {"test": test_fraction, "val": val_fraction}
-    missing = {name: fraction for name, fraction in cuts.items() if name not in splits}
-    for label, count in sorted(start.items()):
-        if count <= len(missing):
-            raise InputError(f"class '{label}' has {count} pictures to split; it needs at least {len(missing) + 1}")
     if len(set(labels)) < 2:
         raise InputError(
             f"the pictures have {len(set(labels))} class; a classifier needs at least 2 folders of pictures"
         )
+    start = Counter(label for label, split in zip(labels, splits, strict=True) if split == "train")
+    cuts = {"test": test_fraction, "val": val_fraction}
+    missing = {name: fraction for name, fraction in cuts.items() if name not in splits}
+    for label in sorted(set(labels)):
+        if start[label] <= len(missing):
+            least = len(missing) + 1
+            raise InputError(
+                f"class '{label}' has {start[label]} pictures to train on and split; it needs {least} at least"
+            )
+    if (
+        "test" not in missing
+        and len({label for label, split in zip(labels, given, strict=True) if split == "test"}) < 2
+    ):
+        raise InputError("the given test split has 1 class; a test needs pictures of at least 2")
     for name, fraction in missing.items():
         _cut(splits, labels, name, round(fraction * start.total()), fraction, seed)
     return splits
@@ -61,16 +72,16 @@ def _cut(splits: list[str], labels: Sequence[str], name: str, size: int, fractio
     from sklearn.model_selection import train_test_split
 
     pool = [i for i, split in enumerate(splits) if split == "train"]
-    classes = {labels[i] for i in pool}
+    counts = Counter(labels[i] for i in pool)
     where = f"params.yaml: prepare.{name}_fraction is {fraction}, which is {size} pictures"
-    if size < len(classes) or len(pool) - size < len(classes):
-        raise InputError(f"{where} for {name} of {len(pool)}; each of {len(classes)} classes needs one on both sides")
-    _, moved = train_test_split(pool, test_size=size, stratify=[labels[i] for i in pool], random_state=seed)
-    for i in moved:
-        splits[i] = name
-    for side in ("train", name):
-        lost = classes - {label for label, split in zip(labels, splits, strict=True) if split == side}
-        if lost:
-            raise InputError(
-                f"{where}, and class '{min(lost)}' is too small to have one in {side}; change the fraction"
-            )
+    if size < len(counts) or len(pool) - size < len(counts):
+        raise InputError(f"{where} for {name} of {len(pool)}; each of {len(counts)} classes needs one on both sides")
+    small = {label: name for label, count in counts.items() if count == 1}
+    if not small:
+        _, moved = train_test_split(pool, test_size=size, stratify=[labels[i] for i in pool], random_state=seed)
+        for i in moved:
+            splits[i] = name
+        has = set(zip(labels, splits, strict=True))
+        small = {label: side for label in counts for side in ("train", name) if (label, side) not in has}
+    for label, side in sorted(small.items()):
+        raise InputError(f"{where}, and class '{label}' is too small to have one in {side}; change the fraction")

@@ -1,5 +1,6 @@
 """The training loop: ``fit`` runs the epochs, ``train_step`` makes one update."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from imgpipe.batches import Batch, batches, shuffled
 from imgpipe.classifier import Classifier
 from imgpipe.devices import World, autocast
+from imgpipe.errors import InputError
 from imgpipe.packed import Pixels, Split
 from imgpipe.prediction import predict_split
 from imgpipe.progress import steps_bar
@@ -59,6 +61,8 @@ def fit(
 
     batch_size: pictures of an update, over all processes. Pictures that do not fill a batch are left out of an epoch.
     micro_batches: the equal parts of a batch. Each process takes its share of them, one after the other.
+
+    Raises InputError, on every process, after an epoch in which the loss was not finite.
     """
     tree = FixedTree(classifier, world, parts=micro_batches)
     updater = optimizer(classifier.parameters())
@@ -115,6 +119,11 @@ def fit(
             ),
             torch.from_numpy(val.labels),
         )
+        if not math.isfinite(train_loss + val_loss):
+            raise InputError(
+                f"training diverged: the loss of epoch {epoch + 1} is {train_loss} in training and {val_loss} in "
+                "validation; try a lower train.optimizer.lr, a longer warm-up or precision fp32"
+            )
         yield Epoch(epoch + 1, lr, train_loss, train_accuracy, val_loss, val_accuracy)
 
 
@@ -136,11 +145,12 @@ def train_step(
     Returns, for each part, the sum of the losses and the number of right answers: float64 (parts, 2) on the device.
     """
     updater.zero_grad()
+    tree.start_batch()
     sums = torch.zeros(len(parts), 2, dtype=torch.float64, device=device)
     for i, ((pictures, labels, _), seed) in enumerate(zip(parts, dropout_seeds, strict=True)):
         torch.manual_seed(seed)
         labels = labels.to(device, non_blocking=True)
-        with tree.part(first=i == 0, last=i == len(parts) - 1) as module:
+        with tree.part(last=i == len(parts) - 1) as module:
             with autocast(device, precision):
                 logits = module(pictures)
             loss = cross_entropy(logits, labels, label_smoothing=label_smoothing)

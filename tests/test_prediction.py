@@ -1,0 +1,79 @@
+"""Every picture once, each with its own answer."""
+
+import csv
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from conftest import Project
+from test_training import ALONE, classifier, random_split
+
+from imgpipe import optim, schedules, transforms
+from imgpipe.classifier import Description, new_classifier
+from imgpipe.packed import read_split, read_statistics
+from imgpipe.prediction import predict_split
+from imgpipe.processes import largest_process_count
+from imgpipe.training import fit, validate
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 7, 100])
+def test_each_picture_gets_its_own_logits_whatever_the_batches(batch_size: int) -> None:
+    split, model = random_split(7), classifier().eval()
+    logits = predict_split(
+        model, split, classes=3, size=8, batch_size=batch_size, precision="fp32", threads=2, world=ALONE
+    )
+    with torch.no_grad():
+        expected = torch.cat([model(torch.from_numpy(split.picture(i).copy())[None]) for i in range(7)])
+    torch.testing.assert_close(logits, expected)
+
+
+def test_the_pipeline_s_parts_learn_real_digits(finished: Project) -> None:
+    """Four classes, 168 pictures of 8 x 8 pixels to train on: chance is 0.25."""
+    packed = finished.folder / "data" / "packed"
+    statistics = read_statistics(packed / "statistics.json")
+    train, val, test = (read_split(packed / name, 1) for name in ("train", "val", "test"))
+    torch.manual_seed(0)
+    model = new_classifier(
+        Description("simple_cnn", 0.0, statistics.classes, 1, 8, "cpu", "fp32", 1), statistics.mean, statistics.std
+    )
+    epochs = fit(
+        model,
+        train,
+        val,
+        classes=4,
+        size=8,
+        seed=0,
+        epochs=10,
+        batch_size=16,
+        micro_batches=2,
+        precision="fp32",
+        label_smoothing=0.1,
+        optimizer=partial(optim.sgd, lr=0.05, momentum=0.9, weight_decay=0.0, nesterov=True),
+        schedule=partial(schedules.cosine, warmup_epochs=1),
+        augment=partial(transforms.crop, padding=1, horizontal_flip=0.0),
+        threads=1,
+        log_every=100,
+        world=ALONE,
+    )
+    assert list(epochs)[-1].val_accuracy > 0.9
+    logits = predict_split(model, test, classes=4, size=8, batch_size=10, precision="fp32", threads=1, world=ALONE)
+    assert validate(logits, torch.from_numpy(test.labels))[1] > 0.9
+
+
+def test_predictions_are_of_the_test_pictures_with_their_classes_and_agree_with_the_metrics(finished: Project) -> None:
+    with (finished.folder / "data/images.csv").open() as file:
+        table = {row["file"]: row["label"] for row in csv.DictReader(file) if row["split"] == "test"}
+    with (finished.folder / "metrics/test/predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["file"]: row["actual"] for row in rows} == table
+    assert len(rows) == len(table) == 36
+    metrics = json.loads((finished.folder / "metrics/test/metrics.json").read_text())
+    assert metrics["accuracy"] == round(float(np.mean([row["actual"] == row["predicted"] for row in rows])), 6)
+    assert metrics["images"] == 36
+
+
+def test_auto_takes_as_many_processes_as_there_is_room_for_and_the_parts_allow() -> None:
+    rooms = {0: 1, 1: 1, 3: 2, 4: 4, 7: 4, 8: 8, 100: 8}
+    assert {room: largest_process_count(room, micro_batches=8) for room in rooms} == rooms
