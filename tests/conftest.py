@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,9 @@ FAST = {
     "train.batch_size": 32,
     "train.cpu_threads": 1,
 }
+
+
+OUTPUTS = ("data", "models", "metrics")
 
 
 @dataclass(frozen=True)
@@ -95,11 +99,13 @@ class Project:
         self.succeed("git", "add", "--all")
         self.succeed("git", "commit", "--quiet", "--message", message)
 
-    def restore(self) -> None:
-        """Back to the last commit, outputs too."""
+    def restore(self, outputs: dict[str, bytes]) -> None:
+        """Back to the last commit and to these outputs, a fingerprint."""
         self.succeed("git", "reset", "--quiet", "--hard")
         self.succeed("git", "clean", "--quiet", "-d", "--force")
-        self.succeed("dvc", "checkout", "--quiet", "--force")
+        if self.fingerprint(*OUTPUTS) != outputs:
+            self.succeed("dvc", "checkout", "--quiet", "--force")
+            assert self.fingerprint(*OUTPUTS) == outputs
 
     def fingerprint(self, *folders: str) -> dict[str, bytes]:
         """Content of every file below the folders."""
@@ -162,5 +168,13 @@ def project(bare_project: Project, tmp_path: Path) -> Project:
 
 @pytest.fixture(scope="module")
 def finished(finished_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A finished pipeline for the tests of one module, which restore what they change."""
+    """A finished pipeline for the tests of one module, to look at; who changes it takes ``pipeline``."""
     return copy_of(finished_project, tmp_path_factory.mktemp("module") / "project")
+
+
+@pytest.fixture
+def pipeline(finished: Project) -> Iterator[Project]:
+    """A finished pipeline that a test may change: it is restored afterwards."""
+    before = finished.fingerprint(*OUTPUTS)
+    yield finished
+    finished.restore(before)

@@ -1,32 +1,24 @@
 """Training in several processes, by real Gloo groups under torchrun's real launcher: the same bytes as in one."""
 
-from collections.abc import Iterator
-
 import pytest
 from conftest import Project
 
-OUTPUTS = ("models", "metrics/train")
-
-
-@pytest.fixture
-def pipeline(finished: Project) -> Iterator[Project]:
-    yield finished
-    finished.restore()
+TRAINED = ("models", "metrics/train")
 
 
 def test_dvc_trains_in_as_many_processes_as_runtime_says(pipeline: Project) -> None:
-    alone = pipeline.fingerprint(*OUTPUTS)
+    alone = pipeline.fingerprint(*TRAINED)
     pipeline.set(runtime__processes=2)
     run = pipeline.succeed("dvc", "repro", "--force", "--single-item", "train")
     assert run.out.count("2 processes (gloo)") == 1
-    assert pipeline.fingerprint(*OUTPUTS) == alone
+    assert pipeline.fingerprint(*TRAINED) == alone
 
 
 def test_torchrun_from_outside_is_joined(pipeline: Project) -> None:
-    alone = pipeline.fingerprint(*OUTPUTS)
+    alone = pipeline.fingerprint(*TRAINED)
     run = pipeline.succeed("torchrun", "--nproc-per-node", "2", "-m", "stages.train")
     assert run.out.count("2 processes (gloo)") == 1
-    assert pipeline.fingerprint(*OUTPUTS) == alone
+    assert pipeline.fingerprint(*TRAINED) == alone
 
 
 @pytest.mark.parametrize(
@@ -44,6 +36,7 @@ def test_the_number_of_processes_changes_no_bit(
         model__dropout=dropout,
         train__precision=precision,
         train__epochs=1,
+        train__batch_size=64,
     )
     pipeline.succeed("python", "-m", "stages.pack")
     made = []
@@ -51,5 +44,5 @@ def test_the_number_of_processes_changes_no_bit(
         pipeline.set(runtime__processes=number, runtime__threads=number)
         run = pipeline.succeed("python", "-m", "stages.train")
         assert ("processes (gloo)" in run.out) == (number > 1)
-        made.append(pipeline.fingerprint(*OUTPUTS))
+        made.append(pipeline.fingerprint(*TRAINED))
     assert all(outputs == made[0] for outputs in made[1:])

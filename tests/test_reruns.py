@@ -1,19 +1,13 @@
 """Which change reruns what: real ``dvc repro`` over a finished pipeline."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import Project, write_pictures
 
 ALL = ["download", "prepare", "pack", "train", "evaluate", "plot"]
-
-
-@pytest.fixture
-def pipeline(finished: Project) -> Iterator[Project]:
-    yield finished
-    finished.restore()
 
 
 def code(file: str, old: str, new: str) -> Callable[[Project], None]:
@@ -59,7 +53,6 @@ CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "pack: code": (code("src/imgpipe/packing.py", "CHUNK = ", "# pixels\nCHUNK = "), ["pack"]),
     "pack.image_size": (value(pack__image_size=9), ALL[2:]),
     "model.dropout": (value(model__dropout=0.5), ALL[3:]),
-    "train.optimizer.lr": (value(train__optimizer__lr=0.01), ALL[3:]),
     "train: code": (code("src/imgpipe/training.py", "def train_step", "# one update\ndef train_step"), ["train"]),
     "evaluate: code": (code("src/imgpipe/scoring.py", "def score", "# numbers\ndef score"), ["evaluate"]),
     "evaluate.weights": (value(evaluate__weights="last"), ["evaluate", "plot"]),

@@ -75,12 +75,12 @@ def fit(
     for epoch in range(epochs):
         order = shuffled(len(train), seed=seed, epoch=epoch)[: steps * batch_size].reshape(steps, micro_batches, -1)
         rows = random_rows(len(train), seed=seed, epoch=epoch)
-        dropout_seeds = generator("dropout", seed, epoch).integers(2**63, size=(steps, micro_batches))[:, mine]
 
         def picture(i: int, rows: Floats = rows) -> Pixels:
             return augment(train.picture(i), rows[i], size)
 
         loader = batches(train, (part for step in order[:, mine] for part in step), picture, threads=threads)
+        dropout_seeds = generator("dropout", seed, epoch).integers(2**63, size=(steps, micro_batches))[:, mine]
         loss_and_right = torch.zeros(steps, micro_batches, 2, dtype=torch.float64, device=world.device)
         classifier.train()
         with steps_bar(f"epoch {epoch + 1}/{epochs}", steps, shown=world.rank == 0) as advance:
@@ -98,10 +98,8 @@ def fit(
                     label_smoothing=label_smoothing,
                     device=world.device,
                 )
-                if step % log_every == 0:  # reading a loss waits for the GPU
-                    advance(f"loss {loss_and_right[step, mine, 0].sum() / (share * order.shape[2]):.4f}")
-                else:
-                    advance(None)
+                read = step % log_every == 0  # which waits for the GPU
+                advance(f"loss {loss_and_right[step, mine].sum(0)[0] / order[0, mine].size:.4f}" if read else None)
 
         if world.size > 1:
             dist.all_reduce(loss_and_right)  # each process adds zeros to what the others filled in
