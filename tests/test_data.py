@@ -256,10 +256,10 @@ def test_folders_behind_links_are_read_once(tmp_path: Path) -> None:
 
 
 def test_sixteen_bits_are_scaled_to_eight_and_transparent_pixels_are_white() -> None:
-    deep = Image.fromarray(np.array([[0, 257 * 100, 65535]], dtype=np.uint16))
+    deep = Image.fromarray(np.array([[0, 257 * 200, 65535]], dtype=np.uint16))
     for channels in (1, 3):
         read = pixels(open_picture(encoded(deep), "x"), short_side=1, channels=channels)
-        assert read[0, :, 0].tolist() == [0, 100, 255]
+        assert read[0, :, 0].tolist() == [0, 200, 255]
     clear = Image.new("RGBA", (2, 2), (255, 0, 0, 0))
     assert pixels(open_picture(encoded(clear), "x"), short_side=2, channels=3).min() == 255
 

@@ -85,8 +85,7 @@ class FixedTree:
         """To be called before the first part of each batch."""
         norms = [layer for layer in self._module.modules() if isinstance(layer, _BatchNorm) and layer.training]
         self._statistics = [s for layer in norms for s in (layer.running_mean, layer.running_var) if s is not None]
-        self._counts = [layer.num_batches_tracked for layer in norms if layer.num_batches_tracked is not None]
-        self._before = [(buffer, buffer.clone()) for buffer in self._statistics + self._counts]
+        self._before = [(buffer, buffer.clone()) for layer in norms for buffer in layer.buffers()]
         self._gradient_sums, self._statistic_sums = PartialSums(), PartialSums()
 
     @contextmanager
@@ -144,5 +143,3 @@ class FixedTree:
         means = (flat / self.parts).split([s.numel() for s in self._statistics])
         for statistic, mean in zip(self._statistics, means, strict=True):
             statistic.copy_(mean.view_as(statistic))
-        for buffer, value in self._before[len(self._statistics) :]:
-            buffer.copy_(value + 1)
