@@ -7,14 +7,14 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check verify lock
+.PHONY: help setup repro test check verify bench-noop lock
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/installed-$(TORCH) ## make .venv and install the locked packages
 
-$(VENV)/installed-%: requirements.lock requirements-uv.lock pyproject.toml
+$(VENV)/installed-%: requirements.lock requirements-uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: imgpipe needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-uv.lock
@@ -41,6 +41,9 @@ check: setup ## formatting, lint and types
 verify: setup ## run the whole pipeline again and compare it with what is committed
 	$(BIN)/dvc repro --force
 	@$(BIN)/python -m stages.verify
+
+bench-noop: setup ## time a rerun of nothing against six empty DVC stages
+	$(BIN)/python benchmarks/noop_repro.py
 
 lock: setup ## write requirements.lock anew, with today's versions of what pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml --output-file requirements.lock
