@@ -1,12 +1,12 @@
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Optional
 
-from imgpipe import params
+from imgpipe import params, sources
+from imgpipe.datasets import DATASETS
+from imgpipe.errors import InputError
 from imgpipe.files import replacing_folder
 from imgpipe.rules import OneOf
-from imgpipe.sources import SOURCES, verify
 from stages import command
 
 
@@ -14,21 +14,41 @@ from stages import command
 class Download:
     """params.yaml: download."""
 
-    source: Annotated[str, OneOf(SOURCES)]
-    location: Optional[str]
+    source: Annotated[str, OneOf(sources.SOURCES)]
+    location: str
+    url: Optional[str]
+    name: Annotated[Optional[str], OneOf((*DATASETS, None))]
     sha256: Optional[str]
+
+    def __post_init__(self) -> None:
+        needed = {"url": "the address of an archive", "torchvision": "the name of a dataset"}
+        key = {"url": "url", "torchvision": "name"}.get(self.source)
+        if key and getattr(self, key) is None:
+            raise InputError(f"{key} is null; source {self.source} needs {needed[self.source]}")
+        if self.location.startswith("~"):
+            raise InputError(f"location is '{self.location}'; write the path in full, since DVC does not know ~")
 
 
 def download() -> None:
     """Bring the pictures here, as one archive.
 
-    Reads what params.yaml: download names; writes data/raw.
+    Reads what params.yaml: download names; writes data/raw. What an address has sent so far is kept in data/partial.
     """
     section = params.read("download", Download)
-    location = Path(os.path.expanduser(section.location)) if section.location else None  # noqa: PTH111
+    location, partial = Path(section.location), Path("data/partial")
     with replacing_folder(Path("data/raw")) as folder:
-        SOURCES[section.source](folder, location)
-        verify(folder, section.sha256)
+        match section.source:
+            case "digits":
+                sources.digits(folder)
+            case "folder":
+                sources.tree(folder, location)
+            case "archive":
+                sources.archive(folder, location)
+            case "url":
+                sources.url(folder, str(section.url), partial, section.sha256)
+            case "torchvision":
+                sources.torchvision(folder, str(section.name), partial)
+        sources.verify(folder, section.sha256)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from imgpipe import params
 from imgpipe.files import write_text
-from imgpipe.packed import read_split
+from imgpipe.packed import read_split, read_statistics
 from imgpipe.rules import Interval, OneOf
 from imgpipe.tables import write_table
 from stages import command
@@ -35,13 +35,15 @@ def evaluate() -> None:
     device_type = devices.device_type(runtime.device)
     classifier, description = load_classifier(Path(f"models/{section.weights}.safetensors"))
     devices.be_deterministic(cpu_threads=description.cpu_threads)
-    test = read_split(Path("data/packed/test"), description.channels)
+    statistics = read_statistics(Path("data/packed/statistics.json"))
+    test = read_split(Path("data/packed/test"), channels=statistics.channels, encoding=statistics.encoding)
     with devices.joined_world(device_type) as world:
         logits = predict_split(
             classifier.to(world.device),
             test,
             classes=len(description.classes),
             size=description.size,
+            crop_fraction=description.crop_fraction,
             batch_size=section.batch_size,
             precision=description.precision,
             threads=runtime.loader_threads,
@@ -55,6 +57,7 @@ def evaluate() -> None:
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     write_table(
         Path("metrics/test/predictions.csv"),
+        ["file", "actual", "predicted", "confidence"],
         (
             {"file": file, "actual": names[actual], "predicted": names[guess], "confidence": round(float(sure), 6)}
             for file, actual, guess, sure in zip(test.files, test.labels, predicted, confidence, strict=True)
@@ -62,6 +65,7 @@ def evaluate() -> None:
     )
     write_table(
         Path("metrics/test/roc.csv"),
+        ["class", "false_positive_rate", "true_positive_rate"],
         (
             {"class": names[c], "false_positive_rate": round(float(x), 6), "true_positive_rate": round(float(y), 6)}
             for c, curve in scoring.roc_curves(probabilities, test.labels).items()

@@ -6,9 +6,10 @@ from typing import Annotated
 
 from imgpipe import params
 from imgpipe.files import replacing_folder, write_text
-from imgpipe.packed import Statistics, read_split
+from imgpipe.packed import ENCODINGS, Statistics, read_split
 from imgpipe.packing import mean_and_std
 from imgpipe.packing import pack as pack_pictures
+from imgpipe.parallel import cores
 from imgpipe.prepared import picture_reader
 from imgpipe.rules import Interval, OneOf
 from imgpipe.tables import read_table
@@ -20,7 +21,10 @@ class Pack:
     """params.yaml: pack."""
 
     image_size: Annotated[int, Interval(low=8, high=4096)]
+    enlarge: bool
     channels: Annotated[int, OneOf((1, 3))]
+    encoding: Annotated[str, OneOf(ENCODINGS)]
+    jpeg_quality: Annotated[int, Interval(1, 100)]
 
 
 def pack() -> None:
@@ -41,10 +45,15 @@ def pack() -> None:
                 finished.enter_context(replacing_folder(packed / split)),
                 classes=classes,
                 image_size=section.image_size,
+                enlarge=section.enlarge,
                 channels=section.channels,
+                encoding=section.encoding,
+                jpeg_quality=section.jpeg_quality,
+                threads=cores(),
             )
-    mean, std = mean_and_std(read_split(packed / "train", section.channels))
-    statistics = Statistics(classes, section.image_size, section.channels, mean, std)
+    train = read_split(packed / "train", channels=section.channels, encoding=section.encoding)
+    mean, std = mean_and_std(train, threads=cores())
+    statistics = Statistics(classes, section.encoding, section.channels, mean, std)
     write_text(packed / "statistics.json", json.dumps(asdict(statistics), indent=2) + "\n")
 
 

@@ -1,15 +1,20 @@
+import json
 import logging
-from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from imgpipe import params
-from imgpipe.files import replacing_folder
-from imgpipe.preparing import FORMATS
+from imgpipe.files import replacing_folder, write_text
+from imgpipe.layouts import GROUPS, REST
+from imgpipe.parallel import cores
+from imgpipe.preparing import EQUAL_POLICIES, FORMATS, NEAR_POLICIES, Duplicate, Picture, contents, summary
 from imgpipe.preparing import prepare as prepare_pictures
-from imgpipe.rules import Interval, OneOf
-from imgpipe.tables import write_table
+from imgpipe.reading import Rejected, check_rejected, read_archive
+from imgpipe.rules import Interval, LabelLists, LabelNames, OneOf, PathPattern
+from imgpipe.splits import WAYS
+from imgpipe.tables import columns, write_table
 from stages import command
 
 Fraction = Annotated[float, Interval(0, 1, open_low=True, open_high=True)]
@@ -19,33 +24,84 @@ Fraction = Annotated[float, Interval(0, 1, open_low=True, open_high=True)]
 class Prepare:
     """params.yaml: prepare."""
 
+    pattern: Annotated[str, PathPattern(GROUPS)]
+    class_names: Annotated[Any, LabelNames()]
+    class_map: Annotated[Any, LabelLists(REST)]
+    split: Annotated[str, OneOf(WAYS)]
     val_fraction: Fraction
     test_fraction: Fraction
     seed: Annotated[int, Interval(0, 2**32 - 1)]
+    duplicates: Annotated[str, OneOf(EQUAL_POLICIES)]
+    near_duplicates: Annotated[str, OneOf(NEAR_POLICIES)]
+    near_distance: Annotated[int, Interval(0, 8)]
+    max_rejected: Annotated[float, Interval(0, 1)]
     format: Annotated[str, OneOf(FORMATS)]
 
 
 def prepare() -> None:
     """Sort the pictures into ImageFolder splits: train, val and test.
 
-    Reads the archive in data/raw; writes the table data/images.csv, and data/prepared: folders <split>/<class>, or the
-    same as <split>.tar.
+    Reads the archive in data/raw. Writes data/prepared (folders <split>/<class>, or the same as <split>.tar), the
+    tables data/images.csv, data/rejected.csv and data/duplicates.csv, and the summary metrics/prepare.json.
     """
     section = params.read("prepare", Prepare)
     (archive,) = (path for path in Path("data/raw").iterdir() if not path.name.startswith("."))
     with replacing_folder(Path("data/prepared")) as folder:
-        table = prepare_pictures(
-            archive,
-            folder,
-            FORMATS[section.format],
+        spool = folder / "spool"
+        found, rejected = read_archive(archive, spool, pattern=section.pattern, threads=cores())
+        _write("data/rejected.csv", Rejected, rejected)
+        check_rejected(len(found), rejected, most=section.max_rejected, listed="data/rejected.csv")
+        sorted_in, duplicates = prepare_pictures(
+            found,
+            class_names=section.class_names,
+            class_map=section.class_map,
+            way=WAYS[section.split],
             val_fraction=section.val_fraction,
             test_fraction=section.test_fraction,
             seed=section.seed,
+            duplicates=section.duplicates,
+            near_duplicates=section.near_duplicates,
+            near_distance=section.near_distance,
         )
-    write_table(Path("data/images.csv"), map(asdict, table))
-    counts = Counter(picture.split for picture in table)
-    classes = len({picture.label for picture in table})
-    logging.info("%d classes; %s", classes, ", ".join(f"{count} {split}" for split, count in counts.items()))
+        FORMATS[section.format](folder, contents(spool, sorted_in))
+        spool.unlink()
+    pictures = [picture for picture, _ in sorted_in]
+    _write("data/images.csv", Picture, pictures)
+    _write("data/duplicates.csv", Duplicate, duplicates)
+    numbers = summary(pictures, rejected, duplicates)
+    write_text(Path("metrics/prepare.json"), json.dumps(numbers, indent=2) + "\n")
+    _report(numbers, duplicates)
+
+
+def _write(path: str, record: type, rows: Iterable[Any]) -> None:
+    write_table(Path(path), columns(record), map(asdict, rows))
+
+
+def _report(numbers: dict[str, Any], duplicates: list[Duplicate]) -> None:
+    images, rejected, copies = numbers["images"], numbers["rejected"]["pictures"], numbers["duplicates"]
+    logging.info(
+        "%d classes; %s",
+        len(numbers["classes"]),
+        ", ".join(f"{n} {name}" for name, n in images.items() if name != "all"),
+    )
+    if rejected:
+        logging.warning("%d pictures rejected: data/rejected.csv says why", rejected)
+    if duplicates:
+        logging.warning(
+            "%d copies of other pictures, %d nearly so in another split, %d dropped: see data/duplicates.csv",
+            copies["equal"],
+            copies["near_across_splits"],
+            sum(copies["dropped"].values()),
+        )
+    for pair in duplicates:
+        if pair.kind == "equal" and pair.label != pair.twin_label:
+            logging.warning(
+                "equal pictures, different labels: '%s' is %s, '%s' is %s",
+                pair.source,
+                pair.label,
+                pair.twin,
+                pair.twin_label,
+            )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from imgpipe.parallel import cores
 from imgpipe.rules import AutoOrCount, Interval, OneOf
 
 
@@ -21,8 +22,3 @@ class Runtime:
         """Threads of this process that make batches: as asked, or half of its share of the cores."""
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         return max(1, cores() // processes // 2) if self.threads == "auto" else int(self.threads)
-
-
-def cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from imgpipe import params
+from imgpipe.crops import CROPS
 from imgpipe.errors import InputError
 from imgpipe.files import write_text
 from imgpipe.models import model_names
 from imgpipe.optim import OPTIMIZERS
+from imgpipe.orders import ORDERS
 from imgpipe.packed import read_split, read_statistics
+from imgpipe.parallel import cores
 from imgpipe.processes import (
     PROCESSES,
     check_process_count,
@@ -23,13 +26,15 @@ from imgpipe.processes import (
 from imgpipe.rules import Choice, Interval, OneOf, PowerOfTwo, one_of
 from imgpipe.schedules import SCHEDULES
 from imgpipe.tables import write_table
-from imgpipe.transforms import AUGMENTATIONS
+from imgpipe.transforms import POLICIES, augmentation
 from stages import command
-from stages.runtime import Runtime, cores
+from stages.runtime import Runtime
 
 if TYPE_CHECKING:
     from imgpipe.classifier import Classifier, Description
     from imgpipe.training import Epoch
+
+Probability = Annotated[float, Interval(0, 1)]
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,21 @@ class Model:
     """params.yaml: model."""
 
     name: Annotated[str, OneOf(model_names)]
+    image_size: Annotated[int, Interval(low=8, high=4096)]
+    crop_fraction: Annotated[float, Interval(0, 1, open_low=True)]
     dropout: Annotated[float, Interval(0, 1, open_high=True)]
+
+
+@dataclass(frozen=True)
+class Augment:
+    """params.yaml: train.augment."""
+
+    crop: Annotated[Callable[..., Any], Choice(CROPS)]
+    horizontal_flip: Probability
+    vertical_flip: Probability
+    rotation: Annotated[float, Interval(0, 180)]
+    policy: Annotated[Callable[..., Any], Choice(POLICIES)]
+    erasing: Probability
 
 
 @dataclass(frozen=True)
@@ -53,7 +72,10 @@ class Train:
     cpu_threads: Annotated[int, Interval(low=1)]
     optimizer: Annotated[Callable[..., Any], Choice(OPTIMIZERS)]
     schedule: Annotated[Callable[..., float], Choice(SCHEDULES)]
-    augment: Annotated[Callable[..., Any], Choice(AUGMENTATIONS)]
+    order: Annotated[str, OneOf(ORDERS)]
+    augment: Augment
+    mixup_alpha: Annotated[float, Interval(low=0)]
+    cutmix_alpha: Annotated[float, Interval(low=0)]
 
     def __post_init__(self) -> None:
         if self.batch_size % self.micro_batches:
@@ -76,7 +98,10 @@ def train() -> None:
     runtime = params.read("runtime", Runtime)
     packed = Path("data/packed")
     statistics = read_statistics(packed / "statistics.json")
-    splits = {name: read_split(packed / name, statistics.channels) for name in ("train", "val")}
+    splits = {
+        name: read_split(packed / name, channels=statistics.channels, encoding=statistics.encoding)
+        for name in ("train", "val")
+    }
     pictures = len(splits["train"])
     if settings.batch_size > pictures:
         raise InputError(
@@ -96,7 +121,8 @@ def train() -> None:
         dropout=model.dropout,
         classes=statistics.classes,
         channels=statistics.channels,
-        size=statistics.image_size,
+        size=model.image_size,
+        crop_fraction=model.crop_fraction,
         device=device,
         precision=settings.precision,
         cpu_threads=settings.cpu_threads,
@@ -113,7 +139,8 @@ def train() -> None:
             splits["train"],
             splits["val"],
             classes=len(statistics.classes),
-            size=statistics.image_size,
+            size=model.image_size,
+            crop_fraction=model.crop_fraction,
             seed=settings.seed,
             epochs=settings.epochs,
             batch_size=settings.batch_size,
@@ -122,7 +149,10 @@ def train() -> None:
             label_smoothing=settings.label_smoothing,
             optimizer=settings.optimizer,
             schedule=settings.schedule,
-            augment=settings.augment,
+            ordered=ORDERS[settings.order],
+            augment=augmentation(**vars(settings.augment), colour=[round(255 * level) for level in statistics.mean]),
+            mixup_alpha=settings.mixup_alpha,
+            cutmix_alpha=settings.cutmix_alpha,
             threads=runtime.loader_threads,
             log_every=runtime.log_every,
             world=world,
@@ -159,7 +189,7 @@ def _record(epochs: "Iterator[Epoch]", classifier: "Classifier", description: "D
     best: Epoch | None = None
     for epoch in epochs:
         history.append(epoch)
-        write_table(Path("metrics/train/history.csv"), map(asdict, history))
+        write_table(Path("metrics/train/history.csv"), list(asdict(epoch)), map(asdict, history))
         if epoch.better_than(best):
             best = epoch
             save_classifier(Path("models/best.safetensors"), classifier, description)

@@ -1,80 +1,142 @@
+"""Batches: the same bits whatever makes them."""
+
+import subprocess
+import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
+from closure import ROOT
 from test_training import random_split
 
-from imgpipe.batches import batches, shuffled
-from imgpipe.packed import Pixels
-from imgpipe.transforms import centre_crop, crop, none, random_rows, window
+from imgpipe.batches import batches
+from imgpipe.crops import padded, resized
+from imgpipe.orders import ORDERS, balanced, shuffled
+from imgpipe.packed import Pixels, Split
+from imgpipe.policies import rand_augment
+from imgpipe.randomness import generator, random_rows
+from imgpipe.transforms import DRAWS, augmentation
 
-PICTURE = np.arange(1, 17, dtype=np.uint8).reshape(4, 4, 1)
+CPU = torch.device("cpu")
+ALL = augmentation(
+    crop=partial(resized, scale_low=0.3, scale_high=1.0, ratio_low=0.75, ratio_high=1.33),
+    horizontal_flip=0.5,
+    vertical_flip=0.5,
+    rotation=20,
+    policy=partial(rand_augment, operations=2, magnitude=9),
+    erasing=0.5,
+    colour=[128],
+)
+PLACES = [slice(start, start + 4) for start in range(0, 20, 4)]
 
 
-def test_an_epoch_s_order_is_a_permutation_that_seed_and_epoch_decide() -> None:
-    order = shuffled(100, seed=0, epoch=0)
-    assert sorted(order) == list(range(100))
-    assert np.array_equal(order, shuffled(100, seed=0, epoch=0))
-    assert not np.array_equal(order, shuffled(100, seed=0, epoch=1))
-    assert not np.array_equal(order, shuffled(100, seed=1, epoch=0))
+@pytest.mark.parametrize("order", ORDERS)
+def test_an_epoch_s_order_is_decided_by_seed_and_epoch(order: str) -> None:
+    labels = np.arange(100) % 7
+    first = ORDERS[order](labels, seed=0, epoch=0)
+    assert len(first) == 100
+    assert np.array_equal(first, ORDERS[order](labels, seed=0, epoch=0))
+    assert not np.array_equal(first, ORDERS[order](labels, seed=0, epoch=1))
+    assert not np.array_equal(first, ORDERS[order](labels, seed=1, epoch=0))
 
 
-def test_a_picture_s_random_numbers_are_those_of_seed_epoch_and_its_place() -> None:
-    rows = random_rows(5, seed=0, epoch=3)
-    assert np.array_equal(rows, random_rows(5, seed=0, epoch=3))
-    assert not np.array_equal(rows, random_rows(5, seed=0, epoch=4))
-    assert ((rows >= 0) & (rows < 1)).all()
+def test_a_shuffled_epoch_has_every_picture_once() -> None:
+    assert sorted(shuffled(np.zeros(100, dtype=np.int64), seed=0, epoch=0)) == list(range(100))
+
+
+def test_a_balanced_epoch_has_every_class_as_often_and_in_it_every_picture_as_often() -> None:
+    """90, 8 and 2 pictures: 33 or 34 of each class; a picture of the second 4 or 5 times."""
+    labels = np.repeat([0, 1, 2], [90, 8, 2])
+    order = balanced(labels, seed=0, epoch=0)
+    assert sorted(np.bincount(labels[order])) == [33, 33, 34]
+    times = np.bincount(order, minlength=100)
+    assert times[:90].max() == 1
+    assert set(times[90:98]) == {4, 5}
+    assert set(times[98:]) <= {16, 17}
+    assert not np.array_equal(np.sort(labels[order]), labels[order])
+
+
+def test_a_row_of_random_numbers_is_that_of_seed_epoch_and_place() -> None:
+    rows = random_rows(0, 10, 8, seed=0, epoch=3)
+    assert rows.shape == (10, 8)
+    assert np.array_equal(random_rows(4, 3, 8, seed=0, epoch=3), rows[4:7])
+    assert not np.array_equal(rows, random_rows(0, 10, 8, seed=0, epoch=4))
+    assert not np.array_equal(rows, random_rows(0, 10, 8, seed=1, epoch=3))
+    assert len(np.unique(rows)) == 80
+    assert np.array_equal(rows, generator("augmentation", 0, 3).random((10, 8)))
+
+
+def epoch(split: Split, threads: int, places: list[slice] = PLACES) -> list[tuple[torch.Tensor, torch.Tensor, slice]]:
+    order = shuffled(split.labels, seed=0, epoch=0)
+
+    def pictures(place: slice) -> Pixels:
+        return ALL(split, order[place], random_rows(place.start, 4, DRAWS, seed=0, epoch=0), 6)
+
+    return list(batches(split, order, places, pictures, threads=threads, device=CPU))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
-def test_batches_are_the_chosen_pictures_in_order_for_any_number_of_threads(threads: int) -> None:
+def test_batches_are_the_same_bits_for_any_number_of_threads_and_come_in_order(threads: int) -> None:
     split = replace(random_split(20), labels=np.arange(20))
-    chosen = [np.array([3, 1]), np.array([0, 19]), np.array([7, 7])] * 5
-    made = list(batches(split, iter(chosen), lambda i: split.picture(i), threads=threads))
-    assert len(made) == 15
-    for numbers, (pictures, labels, same) in zip(chosen, made, strict=True):
-        assert np.array_equal(same, numbers)
-        assert labels.tolist() == numbers.tolist()
-        for picture, number in zip(pictures, numbers, strict=True):
-            assert np.array_equal(picture, split.pixels[number * 64 : number * 64 + 64].reshape(8, 8, 1))
+    made = epoch(split, threads)
+    assert [place for _, _, place in made] == PLACES
+    order = shuffled(split.labels, seed=0, epoch=0)
+    assert torch.cat([labels for _, labels, _ in made]).tolist() == order.tolist()
+    for (pictures, _, _), (same, _, _) in zip(made, epoch(split, 1), strict=True):
+        assert pictures.shape == (4, 6, 6, 1)
+        assert torch.equal(pictures, same)
+
+
+def test_an_epoch_taken_up_in_its_middle_and_shared_out_gives_the_same_batches() -> None:
+    split = random_split(20)
+    whole = epoch(split, 1)
+    for places in (PLACES[2:], PLACES[0::2], PLACES[1::2]):
+        for pictures, labels, place in epoch(split, 2, places):
+            assert torch.equal(pictures, whole[PLACES.index(place)][0])
+            assert torch.equal(labels, whole[PLACES.index(place)][1])
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_processes_make_between_them_the_same_batches(processes: int) -> None:
+    """Real processes, each of which makes its share; the shares one after the other are the batches of one process."""
+    program = f"""
+import hashlib, sys
+sys.path[:0] = ["src", "tests"]
+from test_batches import PLACES, epoch
+from test_training import random_split
+rank = int(sys.argv[1])
+for pictures, labels, place in epoch(random_split(20), 2, PLACES[rank::{processes}]):
+    print(place.start, hashlib.sha256(pictures.numpy().tobytes() + labels.numpy().tobytes()).hexdigest())
+"""
+    started = [
+        subprocess.Popen([sys.executable, "-c", program, str(rank)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for rank in range(processes)
+    ]
+    lines = [line for process in started for line in process.communicate()[0].splitlines()]
+    from hashlib import sha256
+
+    expected = [
+        f"{place.start} {sha256(pictures.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()}"
+        for pictures, labels, place in epoch(random_split(20), 1)
+    ]
+    assert sorted(lines) == sorted(expected)
 
 
 def test_an_error_in_a_loader_thread_reaches_the_loop() -> None:
-    def broken(i: int) -> Pixels:
-        raise RuntimeError(f"picture {i}")
+    def broken(place: slice) -> Pixels:
+        raise RuntimeError(f"from {place.start}")
 
-    with pytest.raises(RuntimeError, match="picture 3"):
-        list(batches(random_split(5), [np.array([3])], broken, threads=2))
-
-
-def test_a_window_is_black_outside_the_picture() -> None:
-    assert window(PICTURE, -1, 2, 3)[..., 0].tolist() == [[0, 0, 0], [3, 4, 0], [7, 8, 0]]
-    assert window(PICTURE, 3, 3, 2)[..., 0].tolist() == [[16, 0], [0, 0]]
+    with pytest.raises(RuntimeError, match="from 4"):
+        list(batches(random_split(9), np.arange(9), [slice(4, 8)], broken, threads=2, device=CPU))
 
 
-def test_the_centre_crop_is_the_middle() -> None:
-    assert centre_crop(PICTURE, 2)[..., 0].tolist() == [[6, 7], [10, 11]]
-    assert none(PICTURE, np.zeros(4), 2)[..., 0].tolist() == [[6, 7], [10, 11]]
-
-
-@pytest.mark.parametrize(
-    ("row", "expected"),
-    [
-        ([0.0, 0.0, 0.9, 0.0], [[0, 0], [0, 1]]),
-        ([0.999, 0.999, 0.9, 0.0], [[16, 0], [0, 0]]),
-        ([0.5, 0.5, 0.9, 0.0], [[6, 7], [10, 11]]),
-        ([0.5, 0.5, 0.4, 0.0], [[7, 6], [11, 10]]),
-    ],
-    ids=["top left", "bottom right", "middle", "mirrored"],
-)
-def test_a_crop_is_where_its_random_numbers_say(row: list[float], expected: list[list[int]]) -> None:
-    """Padding 1 around 4 x 4 gives 6 x 6, so a square of 2 has 5 places each way, from -1 to 3."""
-    square = crop(PICTURE, np.array(row), 2, padding=1, horizontal_flip=0.5)
-    assert square[..., 0].tolist() == expected
-
-
-def test_every_place_of_a_crop_is_as_likely() -> None:
-    """The whole picture with 2 pixels of padding has 5 places each way; the pixel at (2, 2) tells them apart."""
-    rows = np.stack([np.linspace(0, 1, 1000, endpoint=False)] * 4, axis=1)
-    seen = [int(crop(PICTURE, row, 4, padding=2, horizontal_flip=0.0)[2, 2, 0]) for row in rows]
-    assert {place: seen.count(place) for place in seen} == {1: 200, 6: 200, 11: 200, 16: 200, 0: 200}
+def test_pictures_of_one_size_are_cut_all_at_once_to_the_same_bits() -> None:
+    split = random_split(30)
+    rows = random_rows(0, 30, DRAWS, seed=0, epoch=0)
+    for size in (5, 8):
+        together = padded(split, np.arange(30), rows, size, padding=2)
+        one_by_one = replace(split, encoding="raw", widths=split.widths.copy())
+        one_by_one.__dict__["common_shape"] = None
+        assert np.array_equal(together, padded(one_by_one, np.arange(30), rows, size, padding=2))

@@ -9,9 +9,10 @@ import pytest
 from closure import ROOT
 from omegaconf import OmegaConf
 
+from imgpipe.crops import CROPS
 from imgpipe.optim import OPTIMIZERS
 from imgpipe.schedules import SCHEDULES
-from imgpipe.transforms import AUGMENTATIONS
+from imgpipe.transforms import POLICIES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -42,7 +43,8 @@ def test_the_table_of_parameters_has_every_key_and_no_other() -> None:
     tables: dict[str, Mapping[str, Callable[..., Any]]] = {
         "optimizer": OPTIMIZERS,
         "schedule": SCHEDULES,
-        "augment": AUGMENTATIONS,
+        "augment.crop": CROPS,
+        "augment.policy": POLICIES,
     }
     for place, table in tables.items():
         for function in table.values():

@@ -35,13 +35,14 @@ REFUSED = {
         "  epochs: 20",
         "  epochs: 20\n  epoch: 3",
         "params.yaml: train.epoch is unknown; its keys are seed, epochs, batch_size, micro_batches, precision, "
-        "label_smoothing, cpu_threads, optimizer, schedule, augment; did you mean epochs?",
+        "label_smoothing, cpu_threads, optimizer, schedule, order, augment, mixup_alpha, cutmix_alpha; "
+        "did you mean epochs?",
     ),
     "missing key": (
         "  seed: 0               # of the split\n",
         "",
-        "params.yaml: prepare.seed is missing; its keys are val_fraction, test_fraction, seed, format, "
-        "and none has a default",
+        "params.yaml: prepare.seed is missing; its keys are pattern, class_names, class_map, split, val_fraction, "
+        "test_fraction, seed, duplicates, near_duplicates, near_distance, max_rejected, format, and none has a default",
     ),
     "missing section": (
         "evaluate:\n  weights: best         # best (on the validation split) or last\n  batch_size: 256\n",
@@ -91,9 +92,65 @@ REFUSED = {
         "params.yaml: train.optimizer.nesterov is 'maybe'; it must be true or false",
     ),
     "list for text": (
-        "location: null",
-        "location: [pictures]",
-        "params.yaml: download.location is ['pictures']; it must be text or null",
+        "url: null",
+        "url: [pictures]",
+        "params.yaml: download.url is ['pictures']; it must be text or null",
+    ),
+    "unknown key in a section within": (
+        "    erasing: 0.0",
+        "    erase: 0.0",
+        "params.yaml: train.augment.erase is unknown; its keys are crop, horizontal_flip, vertical_flip, rotation, "
+        "policy, erasing; did you mean erasing?",
+    ),
+    "value out of range in a choice within": (
+        "padding: 1 ",
+        "padding: -1 ",
+        "params.yaml: train.augment.crop.padding is -1; it must be a whole number at least 0",
+    ),
+    "unknown dataset": (
+        "name: null  ",
+        "name: CIFAR11  ",
+        "params.yaml: download.name is 'CIFAR11'; it must be one of Caltech101, Caltech256, CIFAR10, CIFAR100, ... "
+        "(28 in all) or null; did you mean CIFAR10?",
+    ),
+    "source without what it needs": (
+        "source: digits",
+        "source: torchvision",
+        "params.yaml: download.name is null; source torchvision needs the name of a dataset",
+    ),
+    "source without an address": (
+        "source: digits",
+        "source: url",
+        "params.yaml: download.url is null; source url needs the address of an archive",
+    ),
+    "home folder": (
+        "location: data/source",
+        "location: ~/pictures",
+        "params.yaml: download.location is '~/pictures'; write the path in full, since DVC does not know ~",
+    ),
+    "pattern that is none": (
+        "pattern: auto",
+        "pattern: '(?P<label>['",
+        "params.yaml: prepare.pattern is '(?P<label>['; it must be auto or a regular expression with a group "
+        "(?P<label>...) and, at will, (?P<split>...) and (?P<group>...)",
+    ),
+    "pattern without a label": (
+        "pattern: auto",
+        "pattern: '(?P<klass>.)'",
+        "params.yaml: prepare.pattern is '(?P<klass>.)'; it must be auto or a regular expression with a group "
+        "(?P<label>...) and, at will, (?P<split>...) and (?P<group>...)",
+    ),
+    "names that are none": (
+        "class_names: null",
+        "class_names: [cat, dog]",
+        "params.yaml: prepare.class_names is ['cat', 'dog']; it must be names by label such as {0: cat, 1: dog}, or "
+        "null",
+    ),
+    "classes that are none": (
+        "class_map: null",
+        "class_map: {pet: cat}",
+        "params.yaml: prepare.class_map is {'pet': 'cat'}; it must be lists of labels by class such as "
+        "{pet: [cat, dog], other: rest}, or null",
     ),
     "below the range": (
         "epochs: 20",

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import Project
-from test_training import ALONE, classifier, random_split
+from test_training import ALONE, augment, classifier, random_split
 
-from imgpipe import optim, schedules, transforms
+from imgpipe import optim, orders, schedules
 from imgpipe.classifier import Description, new_classifier
 from imgpipe.packed import read_split, read_statistics
 from imgpipe.prediction import predict_split
@@ -22,7 +22,15 @@ from imgpipe.training import fit, validate
 def test_each_picture_gets_its_own_logits_whatever_the_batches(batch_size: int) -> None:
     split, model = random_split(7), classifier().eval()
     logits = predict_split(
-        model, split, classes=3, size=8, batch_size=batch_size, precision="fp32", threads=2, world=ALONE
+        model,
+        split,
+        classes=3,
+        size=8,
+        crop_fraction=1.0,
+        batch_size=batch_size,
+        precision="fp32",
+        threads=2,
+        world=ALONE,
     )
     with torch.no_grad():
         expected = torch.cat([model(torch.from_numpy(split.picture(i).copy())[None]) for i in range(7)])
@@ -33,10 +41,10 @@ def test_the_pipeline_s_parts_learn_real_digits(finished: Project) -> None:
     """Four classes, 168 pictures of 8 x 8 pixels to train on: chance is 0.25."""
     packed = finished.folder / "data" / "packed"
     statistics = read_statistics(packed / "statistics.json")
-    train, val, test = (read_split(packed / name, 1) for name in ("train", "val", "test"))
+    train, val, test = (read_split(packed / name, channels=1, encoding="raw") for name in ("train", "val", "test"))
     torch.manual_seed(0)
     model = new_classifier(
-        Description("simple_cnn", 0.0, statistics.classes, 1, 8, "cpu", "fp32", 1), statistics.mean, statistics.std
+        Description("simple_cnn", 0.0, statistics.classes, 1, 8, 1.0, "cpu", "fp32", 1), statistics.mean, statistics.std
     )
     epochs = fit(
         model,
@@ -44,6 +52,7 @@ def test_the_pipeline_s_parts_learn_real_digits(finished: Project) -> None:
         val,
         classes=4,
         size=8,
+        crop_fraction=1.0,
         seed=0,
         epochs=10,
         batch_size=16,
@@ -52,13 +61,18 @@ def test_the_pipeline_s_parts_learn_real_digits(finished: Project) -> None:
         label_smoothing=0.1,
         optimizer=partial(optim.sgd, lr=0.05, momentum=0.9, weight_decay=0.0, nesterov=True),
         schedule=partial(schedules.cosine, warmup_epochs=1),
-        augment=partial(transforms.crop, padding=1, horizontal_flip=0.0),
+        ordered=orders.shuffled,
+        augment=augment(horizontal_flip=0.0),
+        mixup_alpha=0.0,
+        cutmix_alpha=0.0,
         threads=1,
         log_every=100,
         world=ALONE,
     )
     assert list(epochs)[-1].val_accuracy > 0.9
-    logits = predict_split(model, test, classes=4, size=8, batch_size=10, precision="fp32", threads=1, world=ALONE)
+    logits = predict_split(
+        model, test, classes=4, size=8, crop_fraction=1.0, batch_size=10, precision="fp32", threads=1, world=ALONE
+    )
     assert validate(logits, torch.from_numpy(test.labels))[1] > 0.9
 
 

@@ -107,7 +107,7 @@ def test_a_location_that_is_not_there(untouched: Project) -> None:
     refused(
         untouched,
         "download",
-        "params.yaml: download.location is 'nowhere', which does not exist; give the path of a folder",
+        "params.yaml: download.location is 'nowhere', which is no folder; name the folder that holds the pictures",
     )
 
 

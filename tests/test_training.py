@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from imgpipe import optim, schedules, transforms
+from imgpipe import crops, optim, orders, schedules, transforms
 from imgpipe.batches import Batch
 from imgpipe.classifier import Classifier
 from imgpipe.devices import World
@@ -30,9 +30,11 @@ def classifier(*layers: nn.Module) -> Classifier:
 def random_split(pictures: int) -> Split:
     random = np.random.default_rng(0)
     return Split(
-        pixels=random.integers(0, 256, pictures * 64, dtype=np.uint8),
+        content=random.integers(0, 256, pictures * 64, dtype=np.uint8),
+        encoding="raw",
         channels=1,
         offsets=np.arange(pictures) * 64,
+        lengths=np.full(pictures, 64),
         heights=np.full(pictures, 8),
         widths=np.full(pictures, 8),
         labels=random.integers(0, 3, pictures),
@@ -41,9 +43,10 @@ def random_split(pictures: int) -> Split:
 
 
 def parts_of(split: Split, count: int) -> list[Batch]:
-    numbers = np.arange(len(split)).reshape(count, -1)
-    pictures = split.pixels.reshape(count, -1, 8, 8, 1)
-    return [(torch.from_numpy(p), torch.from_numpy(split.labels[n]), n) for p, n in zip(pictures, numbers, strict=True)]
+    size = len(split) // count
+    places = [slice(i * size, (i + 1) * size) for i in range(count)]
+    pictures, labels = torch.from_numpy(split.content.reshape(-1, 8, 8, 1)), torch.from_numpy(split.labels)
+    return [(pictures[place], labels[place], place) for place in places]
 
 
 def step(
@@ -62,6 +65,7 @@ def step(
         updater,
         scaler,
         parts,
+        [None] * len(parts),
         [seed] * len(parts),
         precision=precision,
         label_smoothing=label_smoothing,
@@ -75,7 +79,7 @@ def test_an_update_is_the_gradient_of_the_mean_loss_over_the_whole_batch(parts: 
     split = random_split(12)
     model = classifier()
     textbook = classifier().double()
-    pixels = torch.from_numpy(split.pixels.reshape(12, 8, 8, 1)).permute(0, 3, 1, 2).double() / 255
+    pixels = torch.from_numpy(split.content.reshape(12, 8, 8, 1)).permute(0, 3, 1, 2).double() / 255
     logits = textbook.network((pixels - 0.4) / 0.3)
     smoothed = nn.functional.one_hot(torch.from_numpy(split.labels), 3) * 0.9 + 0.1 / 3
     loss = -(smoothed * logits.log_softmax(1)).sum(1).mean()
@@ -128,11 +132,25 @@ def test_dropout_is_a_function_of_its_seed_alone() -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
+def augment(**changes: object) -> transforms.Augmentation:
+    plain: dict[str, object] = {
+        "crop": partial(crops.padded, padding=1),
+        "horizontal_flip": 0.5,
+        "vertical_flip": 0.0,
+        "rotation": 0.0,
+        "policy": transforms.no_policy,
+        "erasing": 0.0,
+        "colour": [128],
+    }
+    return transforms.augmentation(**{**plain, **changes})  # type: ignore[arg-type]
+
+
 def run(epochs: int = 3, **changes: object) -> tuple[list[Epoch], list[torch.Tensor]]:
     model = classifier()
     settings: dict[str, object] = {
         "classes": 3,
         "size": 8,
+        "crop_fraction": 1.0,
         "seed": 0,
         "epochs": epochs,
         "batch_size": 8,
@@ -141,7 +159,10 @@ def run(epochs: int = 3, **changes: object) -> tuple[list[Epoch], list[torch.Ten
         "label_smoothing": 0.0,
         "optimizer": SGD,
         "schedule": partial(schedules.constant, warmup_epochs=0),
-        "augment": CROP,
+        "ordered": orders.shuffled,
+        "augment": augment(),
+        "mixup_alpha": 0.0,
+        "cutmix_alpha": 0.0,
         "threads": 1,
         "log_every": 10,
         "world": ALONE,
@@ -159,7 +180,6 @@ def test_training_twice_gives_the_same_bits_and_loader_threads_change_nothing() 
 
 
 SGD = partial(optim.sgd, lr=0.1, momentum=0.9, weight_decay=0.0, nesterov=False)
-CROP = partial(transforms.crop, padding=1, horizontal_flip=0.5)
 CHANGES: dict[str, dict[str, object]] = {
     "seed": {"seed": 1},
     "batch_size": {"batch_size": 4},
@@ -173,9 +193,15 @@ CHANGES: dict[str, dict[str, object]] = {
     "cosine": {"schedule": partial(schedules.cosine, warmup_epochs=0)},
     "warm-up": {"schedule": partial(schedules.constant, warmup_epochs=1)},
     "steps": {"schedule": partial(schedules.step, warmup_epochs=0, step_epochs=1, gamma=0.5)},
-    "no augmentation": {"augment": transforms.none},
-    "padding": {"augment": partial(CROP, padding=2)},
-    "horizontal_flip": {"augment": partial(CROP, horizontal_flip=0.0)},
+    "no crop": {"augment": augment(crop=partial(crops.centre, fraction=1.0))},
+    "padding": {"augment": augment(crop=partial(crops.padded, padding=2))},
+    "horizontal_flip": {"augment": augment(horizontal_flip=0.0)},
+    "rotation": {"augment": augment(rotation=10.0)},
+    "policy": {"augment": augment(policy=transforms.POLICIES["trivial_augment"])},
+    "erasing": {"augment": augment(erasing=0.5)},
+    "order": {"ordered": orders.balanced},
+    "mixup": {"mixup_alpha": 0.2},
+    "cutmix": {"cutmix_alpha": 1.0},
 }
 
 
@@ -216,7 +242,7 @@ def test_validation_numbers_are_means_over_pictures() -> None:
 def test_a_saved_classifier_comes_back_whole(tmp_path: Path) -> None:
     from imgpipe.classifier import Description, load_classifier, new_classifier, save_classifier
 
-    description = Description("simple_cnn", 0.25, ["a", "b"], 1, 8, "cpu", "fp32", 2)
+    description = Description("simple_cnn", 0.25, ["a", "b"], 1, 8, 1.0, "cpu", "fp32", 2)
     model = new_classifier(description, [0.5], [0.2]).eval()
     save_classifier(tmp_path / "model.safetensors", model, description)
     loaded, read = load_classifier(tmp_path / "model.safetensors")

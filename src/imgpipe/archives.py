@@ -1,63 +1,132 @@
-"""Pictures inside a zip or a tar, read one by one: nothing is unpacked to the disk. And tars, written."""
+"""What is inside a zip or a tar, read member by member: nothing is unpacked to the disk. And tars, written."""
 
 import io
 import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from imgpipe.errors import InputError
 
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+LARGEST = 1 << 28
+"""Bytes of the largest member that is read."""
+DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file's name says that it is a picture; hidden files, such as macOS's ``._cat.jpg``, are not."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in PICTURES and not path.name.startswith(".")
+@dataclass(frozen=True)
+class Member:
+    """A file in an archive: its path, and its bytes or, where there are none to be had, the reason."""
+
+    name: str
+    content: bytes | None
+    problem: str
 
 
-def pictures(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Name and bytes of each picture of a zip or tar, in the archive's order.
+def names_a_picture(name: str) -> bool:
+    """Whether a file's name ends as that of a picture does."""
+    return PurePosixPath(name).suffix.lower() in PICTURES
 
-    Raises InputError for a damaged archive, and for one that names a place outside itself.
+
+def is_picture(name: str, start: bytes) -> bool:
+    """Whether a file is a picture as its name says or, if that says nothing, its first bytes (12 suffice)."""
+    webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+    return names_a_picture(name) or webp or start.startswith(SIGNATURES)
+
+
+def members(path: Path) -> Iterator[Member]:
+    """The files in a zip or tar, in the archive's order. Hidden ones are left out, such as macOS's ``._cat.jpg``.
+
+    Names that point outside the archive, links, devices, oversized and damaged members come without content.
+
+    Raises InputError where the archive itself can't be read to its end.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder, not an archive; source folder would take it")
-    tarred = tarfile.is_tarfile(path)  # first: a tar may end with a zip, which is_zipfile would find
-    if not tarred and not zipfile.is_zipfile(path):
-        raise InputError(f"{path} is neither a zip nor a tar archive, as far as its content tells")
     try:
-        yield from _tarred(path) if tarred else _zipped(path)
+        tarred = tarfile.is_tarfile(path)  # first: a tar may end with a zip, which is_zipfile would find
+        if not tarred and not zipfile.is_zipfile(path):
+            raise InputError(f"{path} is neither a zip nor a tar archive, as far as its content tells")
+        for member in _tarred(path) if tarred else _zipped(path):
+            if not any(part.startswith(".") and part != ".." for part in PurePosixPath(member.name).parts):
+                yield member
+    except InputError:
+        raise
     except DAMAGE as error:
-        raise InputError(f"{path} can't be read: {' '.join(str(error).split())}; get or make it anew") from None
+        raise InputError(f"{path} can't be read: {_one_line(error)}; get or make it anew") from None
 
 
-def _zipped(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+def _zipped(path: Path) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            if is_picture(member.filename) and not member.is_dir():
-                yield _inside(path, member.filename), archive.read(member)
+            name = member.filename.replace("\\", "/")  # as some programs on Windows write them
+            if name.endswith("/"):
+                continue
+            problem = _problem(name, member.file_size)
+            try:
+                content = None if problem else archive.read(member)
+            except DAMAGE as error:
+                content, problem = None, f"damaged: {_one_line(error)}"
+            yield Member(name, content, problem)
 
 
-def _tarred(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    with tarfile.open(path) as archive:
+class _StrictTarInfo(tarfile.TarInfo):
+    """A damaged header within a tar is an error; tarfile takes it for the archive's end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} at byte {archive.offset:,}") from None
+
+
+def _tarred(path: Path) -> Iterator[Member]:
+    with tarfile.open(path, tarinfo=_StrictTarInfo) as archive:
         for member in archive:
-            content = archive.extractfile(member) if member.isreg() and is_picture(member.name) else None
-            if content:
-                yield _inside(path, member.name), content.read()
+            if member.isdir():
+                continue
+            problem = _problem(member.name, member.size)
+            if not member.isreg():
+                problem = "a link" if member.issym() or member.islnk() else "a device or the like"
+            file = None if problem else archive.extractfile(member)
+            yield Member(member.name, file.read() if file else None, problem)
+        assert archive.fileobj
+        while archive.fileobj.read(1 << 20):  # to the end, where compressed ones have their checksum
+            pass
 
 
-def _inside(path: Path, name: str) -> PurePosixPath:
-    member = PurePosixPath(name)
-    if member.is_absolute() or ".." in member.parts:
-        raise InputError(f"{path} holds '{name}', which points outside the archive; make the archive anew")
-    if name != name.encode("utf-8", "replace").decode():
-        raise InputError(f"{path} holds {name!r}, a name that is not valid UTF-8; rename it")
-    return member
+def _problem(name: str, size: int) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        return "its name points outside the archive"
+    if name != name.encode("utf-8", "replace").decode() or "\0" in name:
+        return "its name is not valid UTF-8"
+    if size > LARGEST:
+        return f"its {size:,} bytes are more than the {LARGEST:,} that are read"
+    return ""
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__} {error}".split())
 
 
 def write_tar(path: Path, files: Iterable[tuple[str, bytes]]) -> None:

@@ -1,43 +1,39 @@
 """Batches of packed pictures, made ahead of their use by threads over the memory map."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
+import cv2
 import torch
 from torch import Tensor
 
 from imgpipe.packed import Integers, Pixels, Split
-from imgpipe.randomness import generator
+from imgpipe.parallel import in_order
 
-Batch = tuple[Tensor, Tensor, Integers]
+Batch = tuple[Tensor, Tensor, slice]
 
 
 def batches(
-    split: Split, chosen: Iterable[Integers], picture: Callable[[int], Pixels], *, threads: int
+    split: Split,
+    order: Integers,
+    places: Iterable[slice],
+    pictures: Callable[[slice], Pixels],
+    *,
+    threads: int,
+    device: torch.device,
 ) -> Iterator[Batch]:
-    """For each array of picture numbers: pictures uint8 (n, size, size, channels), labels int64 (n,), the numbers.
+    """For each run of places: its pictures uint8 (n, size, size, channels), their labels int64 (n,), the run itself.
 
-    chosen: the numbers of the pictures of each batch.
-    picture: makes the square picture of a number; it runs in a thread.
+    order: picture numbers. places: which of them are a batch, as slices of the order.
+    pictures: makes the square pictures of a run; it runs in a thread.
     threads: how many batches are made at once; twice as many wait at most. Changes nothing in the batches.
+    device: that the batches are made for. They come from memory that a GPU copies from while it computes.
     """
+    pinned = device.type == "cuda"
+    cv2.setNumThreads(1)  # the threads are ours
 
-    def make(numbers: Integers) -> Batch:
-        pictures = np.stack([picture(int(i)) for i in numbers])
-        return torch.from_numpy(pictures), torch.from_numpy(split.labels[numbers]), numbers
+    def make(place: slice) -> Batch:
+        made = torch.from_numpy(pictures(place)), torch.from_numpy(split.labels[order[place]])
+        pixels, labels = (tensor.pin_memory() if pinned else tensor for tensor in made)
+        return pixels, labels, place
 
-    waiting: deque[Future[Batch]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for numbers in chosen:
-            waiting.append(pool.submit(make, numbers))
-            if len(waiting) > 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def shuffled(count: int, *, seed: int, epoch: int) -> Integers:
-    """All numbers below ``count`` in the order of an epoch, int64 (count,): a function of its arguments alone."""
-    return generator("order", seed, epoch).permutation(count)
+    yield from in_order(make, places, threads=threads)

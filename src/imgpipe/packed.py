@@ -1,10 +1,12 @@
-"""A packed split: the pixels of its pictures in one plain .npy file, and a CSV index (docs/data-flow.md)."""
+"""A packed split: its pictures in one plain .npy file, and a CSV index (docs/data-flow.md)."""
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from imgpipe.tables import read_table
@@ -12,19 +14,26 @@ from imgpipe.tables import read_table
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 
+ENCODINGS = ("raw", "jpeg")
+DECODED = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR_RGB}
+
 
 @dataclass(frozen=True)
 class Split:
     """Pictures of one split, in the order of the index.
 
-    pixels: uint8 (bytes,), memory-mapped; picture i starts at ``offsets[i]``: (height, width, channels), RGB or grey.
-    offsets, heights, widths, labels: int64 (pictures,); a label is the number of a class, in the order of ``classes``.
+    content: uint8 (bytes,), memory-mapped; picture i is ``lengths[i]`` bytes from ``offsets[i]``: raw, that is pixels
+        (height, width, channels), RGB or grey, or a JPEG file.
+    offsets, lengths, heights, widths, labels: int64 (pictures,); a label is the number of a class, in the order of
+        ``classes``.
     files: path of each picture within the prepared data.
     """
 
-    pixels: Pixels
+    content: Pixels
+    encoding: str
     channels: int
     offsets: Integers
+    lengths: Integers
     heights: Integers
     widths: Integers
     labels: Integers
@@ -34,13 +43,27 @@ class Split:
         return len(self.files)
 
     def picture(self, i: int) -> Pixels:
-        """View of picture i, uint8 (height, width, channels)."""
-        shape = int(self.heights[i]), int(self.widths[i]), self.channels
+        """Picture i, uint8 (height, width, channels); where they are raw, a view of the file."""
         start = int(self.offsets[i])
-        return self.pixels[start : start + shape[0] * shape[1] * shape[2]].reshape(shape)
+        content = self.content[start : start + int(self.lengths[i])]
+        pixels = (
+            content if self.encoding == "raw" else np.asarray(cv2.imdecode(content, DECODED[self.channels]), np.uint8)
+        )
+        return pixels.reshape(int(self.heights[i]), int(self.widths[i]), self.channels)
+
+    @cached_property
+    def common_shape(self) -> tuple[int, int] | None:
+        """Height and width of all pictures, where they are raw and of one size."""
+        alike = self.encoding == "raw" and len(set(self.heights.tolist())) == len(set(self.widths.tolist())) == 1
+        return (int(self.heights[0]), int(self.widths[0])) if alike else None
+
+    def pictures(self, numbers: Integers) -> Pixels:
+        """Copies of some pictures of one common shape: uint8 (n, height, width, channels)."""
+        assert self.common_shape
+        return self.content.reshape(len(self), *self.common_shape, self.channels)[numbers]
 
 
-def read_split(folder: Path, channels: int) -> Split:
+def read_split(folder: Path, *, channels: int, encoding: str) -> Split:
     """The split that ``pack`` wrote to the folder: ``images.npy`` and ``index.csv``."""
     index = read_table(folder / "index.csv")
 
@@ -48,9 +71,11 @@ def read_split(folder: Path, channels: int) -> Split:
         return np.array([int(row[name]) for row in index], dtype=np.int64)
 
     return Split(
-        pixels=np.load(folder / "images.npy", mmap_mode="r"),
+        content=np.load(folder / "images.npy", mmap_mode="r"),
+        encoding=encoding,
         channels=channels,
         offsets=column("offset"),
+        lengths=column("bytes"),
         heights=column("height"),
         widths=column("width"),
         labels=column("label"),
@@ -63,7 +88,7 @@ class Statistics:
     """What the packed splits have in common; mean and standard deviation of the training split, by channel, in 0-1."""
 
     classes: list[str]
-    image_size: int
+    encoding: str
     channels: int
     mean: list[float]
     std: list[float]

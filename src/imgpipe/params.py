@@ -8,6 +8,7 @@ beside it: ``Annotated[int, Interval(low=1)]``.
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -70,6 +71,8 @@ def _build(kind: Callable[..., Any], section: Any, where: str) -> Any:
         choice = next((rule for rule in _rules(hints[key]) if isinstance(rule, Choice)), None)
         if choice:
             chosen[key] = _choose(choice, value, f"{where}.{key}")
+        elif is_dataclass(hints[key]):
+            chosen[key] = _build(hints[key], value, f"{where}.{key}")
         else:
             plain[key] = value
 
@@ -85,7 +88,7 @@ def _build(kind: Callable[..., Any], section: Any, where: str) -> Any:
 
     bound = instantiate(typed, _partial_=True, _convert_="all")
     if not inspect.isclass(kind):
-        return bound
+        return bound if plain or chosen else kind
     try:
         return bound(**chosen)
     except InputError as error:

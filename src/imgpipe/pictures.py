@@ -1,57 +1,83 @@
 """Picture files to pixels."""
 
 import io
+import warnings
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from imgpipe.errors import InputError
 
 MODES = {1: "L", 3: "RGB"}
+KINDS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is decoded, by content; other formats of Pillow's may start programs (EPS) or need more than the file."""
+MOST_PIXELS = 1 << 27
+"""Of one picture. More is taken for a decompression bomb: a small file that would fill the memory."""
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MOST_PIXELS decides
 
 
-def open_picture(content: bytes, name: str) -> Image.Image:
-    """The decoded picture, turned upright as its EXIF says. Raises InputError, with its name, if it can't be read."""
+def decode(content: bytes) -> Image.Image:
+    """The picture, turned upright as its EXIF says; of an animated one the first frame.
+
+    Raises InputError with the reason if it can't be read, without a name.
+    """
+    if not content:
+        raise InputError("it is empty")
     try:
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=KINDS)
+        if image.width * image.height > MOST_PIXELS:
+            raise InputError(
+                f"its {image.width} x {image.height} pixels are more than the {MOST_PIXELS:,} that are read"
+            )
         image.load()
         upright = ImageOps.exif_transpose(image)
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        raise InputError("its content is no picture, or its start is damaged") from None
+    except Image.DecompressionBombError:
+        raise InputError(f"it has more than the {MOST_PIXELS:,} pixels that are read") from None
     except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
-        reason = " ".join(f"{type(error).__name__} {error}".split())
-        raise InputError(f"picture '{name}' can't be read: {reason}; mend or remove it") from None
+        raise InputError(f"it is damaged or cut short: {' '.join(f'{type(error).__name__} {error}'.split())}") from None
+    if not upright.width or not upright.height:
+        raise InputError(f"it is {upright.width} x {upright.height} pixels")
     if upright.mode == "F":
-        raise InputError(
-            f"picture '{name}' has floating-point pixels, whose range is unknown; save it with 8 or 16 bits"
-        )
+        raise InputError("its pixels are floating-point numbers, whose range is unknown; save it with 8 or 16 bits")
     return upright
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey scaled to 8, where Pillow would clip; transparency laid on white."""
+def eight_bits(image: Image.Image, channels: int) -> Image.Image:
+    """RGB (3) or grey (1) with 8 bits: 16-bit grey scaled, where Pillow would clip; transparency laid on white."""
     if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
+        levels = (np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8)
+        image = Image.fromarray(levels)
+    elif image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA"))
-    return image
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image if image.mode == MODES[channels] else image.convert(MODES[channels])
 
 
-def short_side_to(size: tuple[int, int], short: int) -> tuple[int, int]:
+def packed_size(size: tuple[int, int], short: int, *, enlarge: bool) -> tuple[int, int]:
     """Width and height with the short side of ``short`` pixels and the same proportions.
 
-    >>> short_side_to((400, 533), 100)
+    enlarge: if not, a picture whose short side is shorter stays as it is.
+
+    >>> packed_size((400, 533), 100, enlarge=False)
     (100, 133)
+    >>> packed_size((40, 53), 100, enlarge=False)
+    (40, 53)
     """
     scale = short / min(size)
-    return round(size[0] * scale), round(size[1] * scale)
+    return size if scale > 1 and not enlarge else (round(size[0] * scale), round(size[1] * scale))
 
 
-def pixels(image: Image.Image, *, short_side: int, channels: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The picture as uint8 (height, width, channels), resized with Pillow's antialiased bilinear filter."""
-    resized = (
-        _eight_bits(image)
-        .convert(MODES[channels])
-        .resize(short_side_to(image.size, short_side), Image.Resampling.BILINEAR)
-    )
+def pixels(image: Image.Image, *, size: tuple[int, int], channels: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The picture as uint8 (height, width, channels), resized with Pillow's antialiased bilinear filter.
+
+    size: width and height.
+    """
+    converted = eight_bits(image, channels)
+    resized = converted if converted.size == size else converted.resize(size, Image.Resampling.BILINEAR)
     return np.asarray(resized).reshape(resized.height, resized.width, channels)

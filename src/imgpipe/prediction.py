@@ -7,9 +7,9 @@ from torch import Tensor
 
 from imgpipe.batches import batches
 from imgpipe.classifier import Classifier
+from imgpipe.crops import centre
 from imgpipe.devices import World, autocast
-from imgpipe.packed import Split
-from imgpipe.transforms import centre_crop
+from imgpipe.packed import Pixels, Split
 
 
 @torch.inference_mode()
@@ -19,6 +19,7 @@ def predict_split(
     *,
     classes: int,
     size: int,
+    crop_fraction: float,
     batch_size: int,
     precision: str,
     threads: int,
@@ -30,11 +31,18 @@ def predict_split(
     adding the others' zeros is exact, so the number of processes does not show in the result.
     """
     classifier.eval()
-    dealt = np.split(np.arange(len(split)), range(batch_size, len(split), batch_size))[world.rank :: world.size]
+    order = np.arange(len(split))
+    places = [slice(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
+
+    def middles(place: slice) -> Pixels:
+        nothing_random = np.empty((place.stop - place.start, 0))
+        return centre(split, order[place], nothing_random, size, fraction=crop_fraction)
+
+    mine = batches(split, order, places[world.rank :: world.size], middles, threads=threads, device=world.device)
     logits = torch.zeros(len(split), classes, device=world.device)
-    for pictures, _, numbers in batches(split, dealt, lambda i: centre_crop(split.picture(i), size), threads=threads):
+    for pictures, _, place in mine:
         with autocast(world.device, precision):
-            logits[torch.from_numpy(numbers).to(world.device)] = classifier(pictures)
+            logits[place] = classifier(pictures.to(world.device, non_blocking=True))
     if world.size > 1:
         dist.all_reduce(logits)
     return logits.cpu()

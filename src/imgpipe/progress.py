@@ -1,9 +1,19 @@
-"""The bar that a training epoch shows."""
+"""What long work shows of itself on the terminal."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+
+def counting(description: str, items: Iterable[Item], total: int | None = None) -> Iterator[Item]:
+    """The items, counted on a bar as they are taken; ``total``: how many there will be, where that is known."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns) as progress:
+        yield from progress.track(items, total=total, description=description)
 
 
 @contextmanager

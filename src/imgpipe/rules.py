@@ -1,7 +1,8 @@
 """What a parameter must be beyond its type. ``str()`` of a rule says it, to stand after "it must be"."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,56 @@ class PowerOfTwo:
 
     def __str__(self) -> str:
         return "a power of two (1, 2, 4, 8, ...)"
+
+
+@dataclass(frozen=True)
+class PathPattern:
+    """``auto``, or a regular expression with some of these named groups, the first of which it must have."""
+
+    groups: tuple[str, ...]
+
+    def allows(self, value: str) -> bool:
+        try:
+            named = set(re.compile(value).groupindex)
+        except re.error:
+            return False
+        return value == "auto" or (self.groups[0] in named and named <= set(self.groups))
+
+    def __str__(self) -> str:
+        needed, *others = (f"(?P<{group}>...)" for group in self.groups)
+        return f"auto or a regular expression with a group {needed} and, at will, {' and '.join(others)}"
+
+
+@dataclass(frozen=True)
+class LabelNames:
+    """A name for each label, ``{0: cat, 1: dog}``, or null."""
+
+    def allows(self, value: Any) -> bool:
+        return value is None or (isinstance(value, Mapping) and all(isinstance(n, str) for n in value.values()))
+
+    def __str__(self) -> str:
+        return "names by label such as {0: cat, 1: dog}, or null"
+
+
+@dataclass(frozen=True)
+class LabelLists:
+    """A list of labels for each class, and ``rest`` for one class at most, or null."""
+
+    rest: str
+
+    def allows(self, value: Any) -> bool:
+        if value is None:
+            return True
+        listed = list(value.values()) if isinstance(value, Mapping) else [None]
+        lists = [labels for labels in listed if labels != self.rest]
+        return (
+            len(listed) - len(lists) <= 1
+            and all(isinstance(labels, Sequence) for labels in lists)
+            and not any(isinstance(labels, str) for labels in lists)
+        )
+
+    def __str__(self) -> str:
+        return f"lists of labels by class such as {{pet: [cat, dog], other: {self.rest}}}, or null"
 
 
 @dataclass(frozen=True)

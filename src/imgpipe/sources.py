@@ -1,22 +1,28 @@
 """Where pictures come from. Each source leaves one archive in a folder: DVC handles one file fast, thousands slowly.
 
-To add a source: a function ``(folder, location)`` and a line in SOURCES.
+To add a source: a function here, its name in SOURCES, and its case in the download stage.
 """
 
 import hashlib
 import io
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from imgpipe.archives import PICTURES, is_picture, pictures, write_tar
+from imgpipe.archives import PICTURES, members, names_a_picture, write_tar
+from imgpipe.datasets import torchvision_pictures
 from imgpipe.errors import InputError
+from imgpipe.fetching import fetch
+from imgpipe.progress import counting
 
 LOCATION = "params.yaml: download.location is"
+TRIES, TIMEOUT, PAUSE = 6, 30, 1
+"""How often an address is asked, how long it may be silent and how long the first wait between is, in seconds."""
 
 
-def digits(folder: Path, location: Path | None) -> None:
+def digits(folder: Path) -> None:
     """scikit-learn's 1,797 scans of hand-written digits, 8 x 8 pixels, as ``digits/<digit>/<number>.png`` in a tar.
 
     Source: sklearn.datasets.load_digits, the test set of the UCI handwritten digits. Grey levels 0-16 become 0-255.
@@ -30,26 +36,41 @@ def digits(folder: Path, location: Path | None) -> None:
     write_tar(folder / "digits.tar", ((f"digits/{digit}/{i:04}.png", _png(scan)) for i, (digit, scan) in labelled))
 
 
-def tree(folder: Path, location: Path | None) -> None:
+def tree(folder: Path, source: Path) -> None:
     """The pictures below a local folder, in one tar. Hidden files and folders are left out."""
-    source = _existing(location, "a folder")
     if not source.is_dir():
         raise InputError(f"{LOCATION} '{source}', which is no folder; name the folder that holds the pictures")
-    names = sorted(file.relative_to(source) for file in _files_below(source, set()) if is_picture(file.name))
+    names = sorted(file.relative_to(source) for file in _files_below(source, set()) if names_a_picture(file.name))
     if not names:
         raise InputError(f"{LOCATION} '{source}', which holds no pictures; their names end in {', '.join(PICTURES)}")
-    write_tar(folder / f"{source.resolve().name}.tar", ((n.as_posix(), (source / n).read_bytes()) for n in names))
+    try:
+        write_tar(folder / f"{source.resolve().name}.tar", ((n.as_posix(), (source / n).read_bytes()) for n in names))
+    except PermissionError as error:
+        raise InputError(f"{LOCATION} '{source}', of which a picture may not be read: {error}; change that") from None
 
 
-def archive(folder: Path, location: Path | None) -> None:
+def archive(folder: Path, source: Path) -> None:
     """A local zip or tar, as it is."""
-    source = _existing(location, "an archive")
-    if next(pictures(source), None) is None:
+    if not source.exists():
+        raise InputError(f"{LOCATION} '{source}', which does not exist; name the archive that holds the pictures")
+    if not any(names_a_picture(member.name) for member in members(source)):
         raise InputError(f"{LOCATION} '{source}', which holds no pictures; their names end in {', '.join(PICTURES)}")
     shutil.copyfile(source, folder / source.name)
 
 
-SOURCES = {"digits": digits, "folder": tree, "archive": archive}
+def url(folder: Path, address: str, partial: Path, sha256: str | None) -> None:
+    """A zip or tar from an address, as it is. ``partial``: where what has come is kept until it is whole."""
+    name = PurePosixPath(unquote(urlsplit(address).path)).name or "archive"
+    fetch(address, folder / name, partial=partial, sha256=sha256, tries=TRIES, timeout=TIMEOUT, pause=PAUSE)
+
+
+def torchvision(folder: Path, name: str, partial: Path) -> None:
+    """One of torchvision's datasets, in one tar. ``partial``: where torchvision's own files lie until that is whole."""
+    write_tar(folder / f"{name}.tar", counting(name, torchvision_pictures(name, partial / name)))
+    shutil.rmtree(partial / name)
+
+
+SOURCES = ("digits", "folder", "archive", "url", "torchvision")
 
 
 def _files_below(folder: Path, above: set[Path]) -> Iterator[Path]:
@@ -62,14 +83,6 @@ def _files_below(folder: Path, above: set[Path]) -> Iterator[Path]:
             yield from _files_below(path, above)
         elif path.is_file():
             yield path
-
-
-def _existing(location: Path | None, kind: str) -> Path:
-    if location is None:
-        raise InputError(f"{LOCATION} null; this source needs the path of {kind}")
-    if not location.exists():
-        raise InputError(f"{LOCATION} '{location}', which does not exist; give the path of {kind}")
-    return location
 
 
 def _png(levels: Any) -> bytes:

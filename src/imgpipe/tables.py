@@ -2,18 +2,23 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from imgpipe.files import write_text
 
 
-def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """The rows, at least one, under the keys of the first; a float with as many digits as give the same float again."""
-    rows = list(rows)
+def columns(record: type) -> list[str]:
+    """The names of a dataclass's fields."""
+    return [field.name for field in fields(record)]
+
+
+def write_table(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """The rows under the names of their columns; a float with as many digits as give the same float again."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
