@@ -49,7 +49,7 @@ def pack() -> None:
                 channels=section.channels,
                 encoding=section.encoding,
                 jpeg_quality=section.jpeg_quality,
-                threads=cores(),
+                processes=cores(),
             )
     train = read_split(packed / "train", channels=section.channels, encoding=section.encoding)
     mean, std = mean_and_std(train, threads=cores())

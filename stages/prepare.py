@@ -48,7 +48,7 @@ def prepare() -> None:
     (archive,) = (path for path in Path("data/raw").iterdir() if not path.name.startswith("."))
     with replacing_folder(Path("data/prepared")) as folder:
         spool = folder / "spool"
-        found, rejected = read_archive(archive, spool, pattern=section.pattern, threads=cores())
+        found, rejected = read_archive(archive, spool, pattern=section.pattern, processes=cores())
         _write("data/rejected.csv", Rejected, rejected)
         check_rejected(len(found), rejected, most=section.max_rejected, listed="data/rejected.csv")
         sorted_in, duplicates = prepare_pictures(

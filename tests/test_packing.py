@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from samples import encoded, noise, photo
 
+from imgpipe import parallel
 from imgpipe.errors import InputError
 from imgpipe.packed import Split, read_split
 from imgpipe.packing import mean_and_std, pack
@@ -17,10 +18,7 @@ IMAGES = {f"train/a/{i}.png": noise(i, (20, 10 + i)) for i in range(3)} | {"trai
 
 
 def packed(folder: Path, **changes: Any) -> Split:
-    rows = [
-        {"file": file, "label": file.split("/")[1], "width": str(image.width), "height": str(image.height)}
-        for file, image in IMAGES.items()
-    ]
+    rows = [{"file": file, "label": file.split("/")[1]} for file in IMAGES]
     settings: dict[str, Any] = {
         "classes": ["a", "b"],
         "image_size": 11,
@@ -28,7 +26,7 @@ def packed(folder: Path, **changes: Any) -> Split:
         "channels": 3,
         "encoding": "raw",
         "jpeg_quality": 90,
-        "threads": 2,
+        "processes": 1,
     }
     folder.mkdir(exist_ok=True)
     settings |= changes
@@ -76,27 +74,28 @@ def test_jpeg_pictures_are_files_that_others_read_and_their_statistics_those_of_
 
 
 @pytest.mark.parametrize("encoding", ["raw", "jpeg"])
-def test_threads_change_no_byte(tmp_path: Path, encoding: str) -> None:
-    for threads in (1, 4):
-        split = packed(tmp_path / str(threads), encoding=encoding, threads=threads)
-        (tmp_path / str(threads) / "statistics").write_text(str(mean_and_std(split, threads=threads)))
+def test_processes_and_threads_change_no_byte(tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "ALONE", 0.0)
+    for count in (1, 4):
+        split = packed(tmp_path / str(count), encoding=encoding, processes=count)
+        (tmp_path / str(count) / "statistics").write_text(str(mean_and_std(split, threads=count)))
     for name in ("images.npy", "index.csv", "statistics"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "4" / name).read_bytes()
 
 
 def test_a_prepared_picture_that_broke_is_named(tmp_path: Path) -> None:
-    row = {"file": "train/a/x.png", "label": "a", "width": "3", "height": "3"}
+    row = {"file": "train/a/x.png", "label": "a"}
     with pytest.raises(InputError, match=r"prepared picture train/a/x.png: it is empty; dvc repro --force prepare"):
         pack([row], lambda file: b"", tmp_path, classes=["a"], image_size=8, enlarge=True, channels=3, encoding="raw",
-             jpeg_quality=90, threads=1)  # fmt: skip
+             jpeg_quality=90, processes=1)  # fmt: skip
 
 
 def test_pictures_of_one_size_are_known_to_be(tmp_path: Path) -> None:
     assert packed(tmp_path).common_shape is None
     alike = {"train/a/0.png": noise(0), "train/a/1.png": noise(1)}
-    rows = [{"file": file, "label": "a", "width": "12", "height": "10"} for file in alike]
+    rows = [{"file": file, "label": "a"} for file in alike]
     pack(rows, lambda file: encoded(alike[file]), tmp_path, classes=["a"], image_size=10, enlarge=False, channels=3,
-         encoding="raw", jpeg_quality=90, threads=1)  # fmt: skip
+         encoding="raw", jpeg_quality=90, processes=1)  # fmt: skip
     split = read_split(tmp_path, channels=3, encoding="raw")
     assert split.common_shape == (10, 12)
     assert np.array_equal(split.pictures(np.array([1, 0])), np.stack([split.picture(1), split.picture(0)]))

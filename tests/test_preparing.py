@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from samples import encoded, noise, photo, tar_of, zip_of
 
+from imgpipe import parallel
 from imgpipe.errors import InputError
 from imgpipe.prepared import picture_reader
 from imgpipe.preparing import FORMATS, Duplicate, Picture, contents, prepare, summary
@@ -24,8 +25,8 @@ def pets(count: int = 10) -> dict[str, bytes]:
     }
 
 
-def read(path: Path, pattern: str = "auto", threads: int = 2) -> tuple[list[Found], list[Rejected]]:
-    return read_archive(path, path.with_suffix(".spool"), pattern=pattern, threads=threads)
+def read(path: Path, pattern: str = "auto", processes: int = 1) -> tuple[list[Found], list[Rejected]]:
+    return read_archive(path, path.with_suffix(".spool"), pattern=pattern, processes=processes)
 
 
 def sort_in(found: list[Found], **changes: Any) -> tuple[list[tuple[Picture, Found]], list[Duplicate]]:
@@ -74,10 +75,13 @@ def test_prepared_pictures_are_the_source_s_bytes_in_either_format(tmp_path: Pat
             assert {name.split("/")[0] for name in tar.getnames()} == {"cat", "dog"}
 
 
-def test_neither_the_order_of_the_archive_nor_threads_change_the_result(tmp_path: Path) -> None:
+def test_neither_the_order_of_the_archive_nor_processes_change_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "ALONE", 0.0)
     files = pets()
-    one = read(zip_of(tmp_path / "one.zip", files), threads=1)
-    backwards = read(tar_of(tmp_path / "two.tar.xz", dict(reversed(files.items())), "xz"), threads=4)
+    one = read(zip_of(tmp_path / "one.zip", files), processes=1)
+    backwards = read(tar_of(tmp_path / "two.tar.xz", dict(reversed(files.items())), "xz"), processes=3)
     tables = [[picture for picture, _ in sort_in(found)[0]] for found, _ in (one, backwards)]
     assert tables[0] == tables[1]
 

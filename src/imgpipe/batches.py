@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from imgpipe.packed import Integers, Pixels, Split
-from imgpipe.parallel import in_order
+from imgpipe.parallel import by_threads
 
 Batch = tuple[Tensor, Tensor, slice]
 
@@ -36,4 +36,4 @@ def batches(
         pixels, labels = (tensor.pin_memory() if pinned else tensor for tensor in made)
         return pixels, labels, place
 
-    yield from in_order(make, places, threads=threads)
+    yield from by_threads(make, places, threads=threads)

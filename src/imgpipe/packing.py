@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from imgpipe.errors import InputError
 from imgpipe.packed import Pixels, Split
-from imgpipe.parallel import in_order
+from imgpipe.parallel import by_processes, by_threads
 from imgpipe.pictures import decode, packed_size, pixels
 from imgpipe.progress import counting
 from imgpipe.tables import write_table
@@ -31,35 +32,28 @@ def pack(
     channels: int,
     encoding: str,
     jpeg_quality: int,
-    threads: int,
+    processes: int,
 ) -> None:
     """Writes ``folder/images.npy`` and ``folder/index.csv``, a picture for each row of the table.
 
-    rows: with file, label, width and height (pixels) of each picture.
-    read: gives the bytes of a file; it runs in threads.
+    rows: with the file and the label of each picture.
+    read: gives the bytes of a file.
     image_size: short side of a packed picture, in pixels; the long side keeps the proportions.
     enlarge: pictures whose short side is shorter, too.
     jpeg_quality: 1-100, where the encoding is jpeg.
-    threads: change nothing in the result.
+    processes: change nothing in the result.
     """
-
-    def packed(row: Mapping[str, str]) -> tuple[Pixels, Pixels]:
-        size = packed_size((int(row["width"]), int(row["height"])), image_size, enlarge=enlarge)
-        try:
-            picture = pixels(decode(read(row["file"])), size=size, channels=channels)
-        except InputError as error:
-            raise InputError(
-                f"prepared picture {row['file']}: {error}; dvc repro --force prepare makes it anew"
-            ) from None
-        return picture, (picture.reshape(-1) if encoding == "raw" else _jpeg(picture, jpeg_quality))
-
+    one = partial(
+        _packed, image_size=image_size, enlarge=enlarge, channels=channels, encoding=encoding, jpeg_quality=jpeg_quality
+    )
+    files = ((row["file"], read(row["file"])) for row in rows)
     index: list[dict[str, str | int]] = []
 
-    def stored() -> Iterator[Pixels]:
-        results = in_order(packed, rows, threads=threads)
+    def stored() -> Iterator[bytes]:
         offset = 0
-        for row, (picture, content) in zip(rows, counting("packing", results, len(rows)), strict=True):
-            place = {"offset": offset, "bytes": len(content), "height": picture.shape[0], "width": picture.shape[1]}
+        results = counting("packing", by_processes(one, files, processes=processes), len(rows))
+        for row, (height, width, content) in zip(rows, results, strict=True):
+            place = {"offset": offset, "bytes": len(content), "height": height, "width": width}
             index.append({"file": row["file"], "label": classes.index(row["label"]), **place})
             offset += len(content)
             yield content
@@ -68,14 +62,27 @@ def pack(
     write_table(folder / "index.csv", INDEX, index)
 
 
-def write_bytes(path: Path, pieces: Iterator[Pixels]) -> None:
-    """The pieces, each uint8 of one dimension, one after the other in a .npy file whose length is not known before."""
+def _packed(
+    file: tuple[str, bytes], *, image_size: int, enlarge: bool, channels: int, encoding: str, jpeg_quality: int
+) -> tuple[int, int, bytes]:
+    """Height, width and packed bytes of a picture, given its name and its file's bytes."""
+    name, content = file
+    try:
+        image = decode(content)
+    except InputError as error:
+        raise InputError(f"prepared picture {name}: {error}; dvc repro --force prepare makes it anew") from None
+    picture = pixels(image, size=packed_size(image.size, image_size, enlarge=enlarge), channels=channels)
+    return *picture.shape[:2], picture.tobytes() if encoding == "raw" else _jpeg(picture, jpeg_quality)
+
+
+def write_bytes(path: Path, pieces: Iterator[bytes]) -> None:
+    """The pieces one after the other as uint8 of one dimension, in a .npy file whose length is not known before."""
     with path.open("wb") as file:
         _write_header(file, 2**62)  # as long as any: the real one takes its place, padded to the same length
         start = file.tell()
         total = 0
         for piece in pieces:
-            file.write(piece.data)
+            file.write(piece)
             total += len(piece)
         file.seek(0)
         _write_header(file, total)
@@ -86,10 +93,10 @@ def _write_header(file: BinaryIO, length: int) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (length,)})
 
 
-def _jpeg(picture: Pixels, quality: int) -> Pixels:
+def _jpeg(picture: Pixels, quality: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture.squeeze(2) if picture.shape[2] == 1 else picture).save(buffer, "JPEG", quality=quality)
-    return np.frombuffer(buffer.getvalue(), dtype=np.uint8)
+    return buffer.getvalue()
 
 
 def mean_and_std(split: Split, *, threads: int) -> tuple[list[float], list[float]]:
@@ -106,7 +113,7 @@ def mean_and_std(split: Split, *, threads: int) -> tuple[list[float], list[float
         return counted
 
     runs = (range(start, min(start + RUN, len(split))) for start in range(0, len(split), RUN))
-    counts = sum(in_order(levels_of, runs, threads=threads), np.zeros((split.channels, 256), dtype=np.int64))
+    counts = sum(by_threads(levels_of, runs, threads=threads), np.zeros((split.channels, 256), dtype=np.int64))
     share = counts / counts.sum(axis=1, keepdims=True)
     levels = np.arange(256) / 255
     mean = share @ levels

@@ -1,7 +1,9 @@
 """An archive, read picture by picture: what can be read, with all that is to be known of it; what can't, and why."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from imgpipe.archives import Member, is_picture, members, names_a_picture
 from imgpipe.duplicates import perceptual_hash, pixel_hash
 from imgpipe.errors import InputError
 from imgpipe.layouts import Place, place
-from imgpipe.parallel import in_order
+from imgpipe.parallel import by_processes
 from imgpipe.pictures import decode
 from imgpipe.progress import counting
 
@@ -42,25 +44,27 @@ class Rejected:
     picture: bool
 
 
-def read_archive(archive: Path, spool: Path, *, pattern: str, threads: int) -> tuple[list[Found], list[Rejected]]:
+def read_archive(archive: Path, spool: Path, *, pattern: str, processes: int) -> tuple[list[Found], list[Rejected]]:
     """Every file of the archive, found or rejected, both sorted by source; the pictures' bytes are put into ``spool``.
 
-    pattern: see ``layouts.place``. threads: change nothing in the result.
+    pattern: see ``layouts.place``. processes: change nothing in the result.
     """
     found: list[Found] = []
     rejected: list[Rejected] = []
 
-    def examined(member: Member) -> tuple[Found | Rejected, bytes]:
-        return _examine(member, pattern), member.content or b""
-
     with spool.open("wb") as file:
-        results = in_order(examined, members(archive), threads=threads)
-        for result, content in counting("reading", results):
-            if isinstance(result, Rejected):
-                rejected.append(result)
+
+        def spooled() -> Iterator[tuple[Member, int]]:
+            for member in members(archive):
+                yield member, file.tell()
+                file.write(member.content or b"")
+
+        examine = partial(_examine, pattern=pattern)
+        for result in counting("reading", by_processes(examine, spooled(), processes=processes)):
+            if isinstance(result, Found):
+                found.append(result)
             else:
-                found.append(Found(**{**vars(result), "offset": file.tell()}))
-                file.write(content)
+                rejected.append(result)
     found.sort(key=lambda picture: picture.source)
     rejected.sort(key=lambda file: file.source)
     for one, next_one in pairwise(found):
@@ -69,7 +73,8 @@ def read_archive(archive: Path, spool: Path, *, pattern: str, threads: int) -> t
     return found, rejected
 
 
-def _examine(member: Member, pattern: str) -> Found | Rejected:
+def _examine(spooled: tuple[Member, int], *, pattern: str) -> Found | Rejected:
+    member, offset = spooled
     name = member.name.encode("utf-8", "backslashreplace").decode()
     if member.content is None:
         return Rejected(name, member.problem, picture=names_a_picture(name))
@@ -89,7 +94,7 @@ def _examine(member: Member, pattern: str) -> Found | Rejected:
         sha256=hashlib.sha256(member.content).hexdigest(),
         pixels=pixel_hash(image),
         look=perceptual_hash(image),
-        offset=0,
+        offset=offset,
     )
 
 
