@@ -1,16 +1,19 @@
 # Needs make, git and Python 3.11 or newer with venv; everything else goes into .venv.
 PYTHON ?= python3
 TORCH ?= locked
+SIZE ?= 224
+CROP ?= resized
+BATCH ?= 64
 
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check verify bench-noop lock
+.PHONY: help setup repro test check verify bench-noop bench-loader lock
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/installed-$(TORCH) ## make .venv and install the locked packages
 
@@ -44,6 +47,9 @@ verify: setup ## run the whole pipeline again and compare it with what is commit
 
 bench-noop: setup ## time a rerun of nothing against six empty DVC stages
 	$(BIN)/python benchmarks/noop_repro.py
+
+bench-loader: setup ## time the loader against torchvision's: make bench-loader DATA=pictures.tar SIZE=224
+	$(BIN)/python benchmarks/loader.py compare $(DATA) --size $(SIZE) --crop $(CROP) --batch $(BATCH)
 
 lock: setup ## write requirements.lock anew, with today's versions of what pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml --output-file requirements.lock

@@ -21,6 +21,7 @@ FAST = {
     "download.source": "folder",
     "download.location": "pictures",
     "pack.image_size": 8,
+    "model.image_size": 8,
     "train.epochs": 2,
     "train.batch_size": 32,
     "train.cpu_threads": 1,

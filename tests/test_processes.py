@@ -32,6 +32,7 @@ def test_the_number_of_processes_changes_no_bit(
     pipeline.set(
         pack__channels=3,
         pack__image_size=32,
+        model__image_size=32,
         model__name=model,
         model__dropout=dropout,
         train__precision=precision,

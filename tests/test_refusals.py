@@ -18,9 +18,11 @@ def untouched(pipeline: Project) -> Iterator[Project]:
 
 
 def refused(project: Project, stage: str, line: str, **environment: str) -> None:
-    """The stage prints this line, and nothing else, and exits with 1."""
+    """The stage ends with this line, and nothing before it but the count of pictures read, and exits with 1."""
     run = project.run("python", "-m", f"stages.{stage}", **environment)
-    assert run.out == f"error: {line}\n"
+    *before, last = run.out.splitlines()
+    assert last == f"error: {line}"
+    assert all(text.startswith("reading ") for text in before)
     assert run.status == 1
 
 
@@ -135,17 +137,6 @@ def test_a_class_with_too_few_pictures_to_split(project: Project) -> None:
     assert not (project.folder / "data" / "images.csv").exists()
 
 
-def test_a_broken_picture_is_named(project: Project) -> None:
-    (broken,) = (project.folder / "pictures").rglob("0007.png")
-    broken.write_bytes(broken.read_bytes()[:60])
-    project.succeed("python", "-m", "stages.download")
-    run = project.run("python", "-m", "stages.prepare")
-    assert run.status == 1
-    assert run.out.startswith(f"error: picture 'data/raw/pictures.tar: {broken.parent.name}/0007.png' can't be read: ")
-    assert run.out.count("\n") == 1
-    assert not (project.folder / "data" / "prepared").exists()
-
-
 def test_a_failed_run_of_dvc_is_undone_by_git_and_dvc_checkout(finished: Project) -> None:
     before = finished.fingerprint(*OUTPUTS)
     finished.set(train__epochs=0)
@@ -163,3 +154,19 @@ def test_paths_need_no_more_than_the_current_folder(tmp_path: Path, bare_project
     run = Project(tmp_path).run("python", "-m", "stages.plot", PYTHONPATH=str(bare_project.folder))
     assert run.out == f"error: params.yaml is not in {tmp_path}; run this from the project's top folder\n"
     assert run.status == 1
+
+
+def test_too_many_rejected_pictures_are_all_listed(project: Project) -> None:
+    for i in range(4):
+        (project.folder / "pictures/0" / f"broken{i}.png").write_bytes(b"not a picture")
+    project.succeed("python", "-m", "stages.download")
+    refused(
+        project,
+        "prepare",
+        "4 of 244 pictures are rejected, more than params.yaml: prepare.max_rejected of 0.01 allows; data/rejected.csv "
+        "names all, such as '0/broken0.png': its content is no picture, or its start is damaged",
+    )
+    assert (project.folder / "data/rejected.csv").read_text().count("broken") == 4
+    project.set(prepare__max_rejected=0.1)
+    run = project.succeed("python", "-m", "stages.prepare")
+    assert "4 pictures rejected: data/rejected.csv says why" in run.out

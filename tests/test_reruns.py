@@ -1,6 +1,7 @@
 """Which change reruns what: real ``dvc repro`` over a finished pipeline."""
 
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,10 +31,9 @@ def other_pictures(project: Project) -> None:
     project.set(download__location="others")
 
 
-def first_picture_again(project: Project) -> None:
-    """An archive in place of the folder, with the same pictures."""
-    shutil.copy(project.folder / "data" / "raw" / "pictures.tar", project.folder / "pictures.tar")
-    project.set(download__source="archive", download__location="pictures.tar")
+def other_picture(project: Project) -> None:
+    picture = next((project.folder / "pictures" / "0").iterdir())
+    picture.write_bytes((project.folder / "pictures" / "1" / "0001.png").read_bytes())
 
 
 CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
@@ -45,8 +45,8 @@ CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "compiled Python": (compiled, []),
     "the check of params.yaml": (code("stages/check.py", "def check", "# checked at every start\ndef check"), []),
     "download: code": (code("src/imgpipe/sources.py", "SOURCES = ", "# by name\nSOURCES = "), ["download"]),
-    "download: the same pictures from an archive": (first_picture_again, ["download"]),
     "download: other pictures": (other_pictures, ALL),
+    "download: a picture that changed in its place": (other_picture, ALL),
     "prepare: code": (code("src/imgpipe/splits.py", "FOLDERS = ", "# by name\nFOLDERS = "), ["prepare"]),
     "prepare.val_fraction": (value(prepare__val_fraction=0.2), ALL[1:]),
     "prepare.format": (value(prepare__format="tree"), ["prepare", "pack"]),
@@ -67,12 +67,27 @@ def test_a_change_reruns(pipeline: Project, change: Callable[[Project], None], s
     assert pipeline.succeed("dvc", "repro").stages_run == stages
 
 
-def test_pictures_that_changed_in_place_are_read_again_by_force(pipeline: Project) -> None:
-    picture = next((pipeline.folder / "pictures" / "0").iterdir())
-    picture.write_bytes((pipeline.folder / "pictures" / "1" / "0001.png").read_bytes())
+def archive_of_the_folder(project: Project) -> None:
+    shutil.copy(project.folder / "data" / "raw" / "pictures.tar", project.folder / "pictures.tar")
+    project.set(download__source="archive", download__location="pictures.tar")
+
+
+def test_a_local_archive_that_is_touched_is_not_read_again_and_one_that_changed_is(pipeline: Project) -> None:
+    archive_of_the_folder(pipeline)
+    assert pipeline.succeed("dvc", "repro").stages_run == ["download"]
+    (pipeline.folder / "pictures.tar").touch()
     assert pipeline.succeed("dvc", "repro").stages_run == []
-    assert pipeline.succeed("dvc", "repro", "--force", "download").stages_run == ["download"]
-    assert pipeline.succeed("dvc", "repro").stages_run == ALL[1:]
+    with tarfile.open(pipeline.folder / "pictures.tar", "a") as archive:
+        archive.add(pipeline.folder / "pictures/0/0000.png", "0/again.png")
+    run = pipeline.succeed("dvc", "repro", "pack")
+    assert run.stages_run == ["download", "prepare", "pack"]  # the copy is dropped, and data/duplicates.csv says so
+    assert "0/again.png" in (pipeline.folder / "data/duplicates.csv").read_text(encoding="utf-8")
+
+
+def test_without_the_source_a_finished_pipeline_goes_on_from_dvc_s_own_copies(pipeline: Project) -> None:
+    shutil.rmtree(pipeline.folder / "pictures")
+    pipeline.set(plot__dpi=60)
+    assert pipeline.succeed("dvc", "repro", "--allow-missing").stages_run == ["plot"]
 
 
 @pytest.mark.parametrize("stage", ["check", "download", "prepare", "pack", "plot"])
@@ -118,7 +133,7 @@ def test_everything_run_again_by_force_leaves_the_lock_as_it_was(pipeline: Proje
 
 def test_verify_says_identical_or_how_far_each_metric_moved(pipeline: Project) -> None:
     run = pipeline.succeed("python", "-m", "stages.verify")
-    assert run.out == "identical: all 15 outputs are those committed\n"
+    assert run.out == "identical: all 18 outputs are those committed\n"
     pipeline.edit(
         "dvc.lock",
         "- path: models/best.safetensors\n      hash: md5\n      md5: ",

@@ -60,7 +60,7 @@ def build_model(name: str, *, channels: int, classes: int, size: int, dropout: f
         reason = " ".join(str(error).split())
         raise InputError(
             f"params.yaml: model.name is '{name}', which does not take {channels} channels of {size} x {size} pixels "
-            f"({reason}); change pack.image_size or pack.channels"
+            f"({reason}); change model.image_size or pack.channels"
         ) from None
     return network
 

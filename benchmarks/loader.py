@@ -1,0 +1,156 @@
+"""Training batches: this project's loader against torchvision's reference, on the same pictures.
+
+    make bench-loader DATA=pictures.tar SIZE=224
+
+The two alternate in one run, each in a process of its own, with the reference a second time as control: how far its
+ratio is from 1 is the noise. Both crop and flip at random, and give normalised float32 in batches; both get two cores.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "src"))
+
+WORKERS = 2
+AT_LEAST = 3.0
+"""Seconds that a measurement takes, in whole epochs."""
+MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def compare(data: Path, size: int = 224, crop: str = "resized", batch: int = 64, rounds: int = 5) -> None:
+    """Prints pictures a second and the medians of the paired ratios. crop: resized or padded (by an eighth)."""
+    with tempfile.TemporaryDirectory() as scratch:
+        prepare(data, Path(scratch), size)
+        rates: dict[str, list[float]] = {"reference": [], "ours": [], "ours, before converting": [], "control": []}
+        for _ in range(rounds):
+            for name, rate in rates.items():
+                way = "reference" if name == "control" else name
+                command = [sys.executable, __file__, "measure", scratch, way, str(size), crop, str(batch)]
+                rate.append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+                typer.echo(f"  {name:24} {rate[-1]:10.0f} pictures/s", err=True)
+    typer.echo(f"{size} px, {crop} crops, batches of {batch}, {rounds} rounds: medians")
+    for name, rate in rates.items():
+        ratio = statistics.median(a / b for a, b in zip(rate, rates["reference"], strict=True))
+        typer.echo(f"{name:24} {statistics.median(rate):10.0f} pictures/s  ratio {ratio:6.2f}")
+
+
+def prepare(data: Path, folder: Path, size: int) -> None:
+    """The training pictures of an archive as an ImageFolder tree, and packed as they would be for this size."""
+    from imgpipe.packing import pack
+    from imgpipe.parallel import cores
+    from imgpipe.preparing import contents, write_tree
+    from imgpipe.preparing import prepare as sort_in
+    from imgpipe.reading import read_archive
+    from imgpipe.splits import WAYS
+
+    spool = folder / "spool"
+    found, _ = read_archive(data, spool, pattern="auto", processes=cores())
+    sorted_in, _ = sort_in(
+        found, class_names=None, class_map=None, way=WAYS["stratified"], val_fraction=0.1, test_fraction=0.1, seed=0,
+        duplicates="keep", near_duplicates="report", near_distance=0,
+    )  # fmt: skip
+    train = [(picture, place) for picture, place in sorted_in if picture.split == "train"]
+    write_tree(folder, contents(spool, train))
+    rows = [{"file": picture.file, "label": picture.label} for picture, _ in train]
+    (folder / "packed").mkdir()
+    start = time.perf_counter()
+    pack(
+        rows, lambda file: (folder / file).read_bytes(), folder / "packed",
+        classes=sorted({row["label"] for row in rows}), image_size=size if size <= 64 else size * 8 // 7,
+        enlarge=False, channels=3, encoding="raw", jpeg_quality=90, processes=cores(),
+    )  # fmt: skip
+    took = time.perf_counter() - start
+    before = sum(picture.bytes for picture, _ in train)
+    after = sum(file.stat().st_size for file in (folder / "packed").iterdir())
+    typer.echo(
+        f"{len(train)} training pictures; packing them took {took:.1f} s and {after / 1e6:.0f} MB of disk "
+        f"(the files themselves: {before / 1e6:.0f} MB)"
+    )
+
+
+@app.command()
+def measure(folder: Path, way: str, size: int, crop: str, batch: int) -> None:
+    """Prints how many pictures a second one of the two delivers."""
+    epochs = (
+        reference(folder / "train", size, crop, batch)
+        if way == "reference"
+        else ours(folder / "packed", size, crop, batch, convert=way == "ours")
+    )
+    next(epochs)  # starts what has to be started
+    start, pictures = time.perf_counter(), 0
+    while time.perf_counter() - start < AT_LEAST:
+        pictures += next(epochs)
+    typer.echo(pictures / (time.perf_counter() - start))
+
+
+def reference(folder: Path, size: int, crop: str, batch: int) -> Iterator[int]:
+    """Epochs of torchvision's references/classification: ImageFolder, transforms on PIL pictures, worker processes."""
+    import torch
+    from torchvision import datasets, transforms
+    from torchvision.transforms import autoaugment  # noqa: F401, as the reference imports it
+
+    torch.set_num_threads(1)
+    cut = transforms.RandomResizedCrop(size) if crop == "resized" else transforms.RandomCrop(size, padding=size // 8)
+    steps = [cut, transforms.RandomHorizontalFlip(), transforms.PILToTensor()]
+    steps += [transforms.ConvertImageDtype(torch.float), transforms.Normalize(MEAN, STD)]
+    dataset = datasets.ImageFolder(str(folder), transforms.Compose(steps))
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_size=batch, shuffle=True, num_workers=WORKERS, drop_last=True, persistent_workers=True
+    )
+    while True:
+        yield sum(len(pictures) for pictures, _ in loader)
+
+
+def ours(folder: Path, size: int, crop: str, batch: int, *, convert: bool) -> Iterator[int]:
+    """Epochs of this project's loader, as ``fit`` uses it; ``convert``: to normalised float32, as the model does."""
+    from functools import partial
+
+    import torch
+
+    from imgpipe.batches import batches
+    from imgpipe.classifier import normalised
+    from imgpipe.crops import padded, resized
+    from imgpipe.orders import shuffled
+    from imgpipe.packed import Integers, Pixels, read_split
+    from imgpipe.randomness import random_rows
+    from imgpipe.transforms import DRAWS, augmentation, no_policy
+
+    torch.set_num_threads(1)
+    split = read_split(folder, channels=3, encoding="raw")
+    cut = partial(resized, scale_low=0.08, scale_high=1.0, ratio_low=3 / 4, ratio_high=4 / 3)
+    augment = augmentation(
+        crop=cut if crop == "resized" else partial(padded, padding=size // 8),
+        horizontal_flip=0.5, vertical_flip=0.0, rotation=0.0, policy=no_policy, erasing=0.0, colour=[0, 0, 0],
+    )  # fmt: skip
+    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    places = [slice(start, start + batch) for start in range(0, len(split) - batch + 1, batch)]
+    epoch = 0
+    while True:
+        order = shuffled(split.labels, seed=0, epoch=epoch)
+
+        def pictures(place: slice, order: Integers = order, epoch: int = epoch) -> Pixels:
+            rows = random_rows(place.start, batch, DRAWS, seed=0, epoch=epoch)
+            return augment(split, order[place], rows, size)
+
+        count = 0
+        for made, _, _ in batches(split, order, places, pictures, threads=WORKERS, device=torch.device("cpu")):
+            if convert:
+                normalised(made, mean, std)
+            count += len(made)
+        yield count
+        epoch += 1
+
+
+if __name__ == "__main__":
+    app()
