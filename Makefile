@@ -3,7 +3,7 @@ PYTHON ?= python3
 TORCH ?= locked
 SIZE ?= 224
 CROP ?= resized
-BATCH ?= 64
+BATCH ?= 32
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -71,7 +71,7 @@ def read_split(folder: Path, *, channels: int, encoding: str) -> Split:
         return np.array([int(row[name]) for row in index], dtype=np.int64)
 
     return Split(
-        content=np.load(folder / "images.npy", mmap_mode="r"),
+        content=np.asarray(np.load(folder / "images.npy", mmap_mode="r")),  # a plain view: numpy.memmap slices slowly
         encoding=encoding,
         channels=channels,
         offsets=column("offset"),
