@@ -10,10 +10,10 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check verify bench-noop bench-loader lock
+.PHONY: help setup repro test check verify bench-noop bench-loader bench-accuracy lock
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/installed-$(TORCH) ## make .venv and install the locked packages
 
@@ -50,6 +50,9 @@ bench-noop: setup ## time a rerun of nothing against six empty DVC stages
 
 bench-loader: setup ## time the loader against torchvision's: make bench-loader DATA=pictures.tar SIZE=224
 	$(BIN)/python benchmarks/loader.py compare $(DATA) --size $(SIZE) --crop $(CROP) --batch $(BATCH)
+
+bench-accuracy: setup ## train both ways and compare: make bench-accuracy DATA=pictures.tar SIZE=64
+	$(BIN)/python benchmarks/accuracy.py $(DATA) --size $(SIZE)
 
 lock: setup ## write requirements.lock anew, with today's versions of what pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml --output-file requirements.lock

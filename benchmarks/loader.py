@@ -50,35 +50,36 @@ def compare(data: Path, size: int = 224, crop: str = "resized", batch: int = 32,
 
 
 def prepare(data: Path, folder: Path, size: int) -> None:
-    """The training pictures of an archive as an ImageFolder tree, and packed as they would be for this size."""
+    """The pictures of an archive as ImageFolder trees, <split>/<class>, and packed for this size: packed/<split>."""
     from imgpipe.packing import pack
     from imgpipe.parallel import cores
     from imgpipe.preparing import contents, write_tree
     from imgpipe.preparing import prepare as sort_in
     from imgpipe.reading import read_archive
-    from imgpipe.splits import WAYS
+    from imgpipe.splits import SPLITS, WAYS
 
     spool = folder / "spool"
     found, _ = read_archive(data, spool, pattern="auto", processes=cores())
-    sorted_in, _ = sort_in(
+    pictures, _ = sort_in(
         found, class_names=None, class_map=None, way=WAYS["stratified"], val_fraction=0.1, test_fraction=0.1, seed=0,
-        duplicates="keep", near_duplicates="report", near_distance=0,
+        duplicates="drop", near_duplicates="report", near_distance=0,
     )  # fmt: skip
-    train = [(picture, place) for picture, place in sorted_in if picture.split == "train"]
-    write_tree(folder, contents(spool, train))
-    rows = [{"file": picture.file, "label": picture.label} for picture, _ in train]
-    (folder / "packed").mkdir()
+    write_tree(folder, contents(spool, pictures))
     start = time.perf_counter()
-    pack(
-        rows, lambda file: (folder / file).read_bytes(), folder / "packed",
-        classes=sorted({row["label"] for row in rows}), image_size=size if size <= 64 else size * 8 // 7,
-        enlarge=False, channels=3, encoding="raw", jpeg_quality=90, processes=cores(),
-    )  # fmt: skip
+    for split in SPLITS:
+        (folder / "packed" / split).mkdir(parents=True)
+        pack(
+            [{"file": picture.file, "label": picture.label} for picture, _ in pictures if picture.split == split],
+            lambda file: (folder / file).read_bytes(), folder / "packed" / split,
+            classes=sorted({picture.label for picture, _ in pictures}),
+            image_size=size if size <= 32 else size * 8 // 7, enlarge=False, channels=3, encoding="raw",
+            jpeg_quality=90, processes=cores(),
+        )  # fmt: skip
     took = time.perf_counter() - start
-    before = sum(picture.bytes for picture, _ in train)
-    after = sum(file.stat().st_size for file in (folder / "packed").iterdir())
+    before = sum(picture.bytes for picture, _ in pictures)
+    after = sum(file.stat().st_size for file in (folder / "packed").rglob("*.npy"))
     typer.echo(
-        f"{len(train)} training pictures; packing them took {took:.1f} s and {after / 1e6:.0f} MB of disk "
+        f"{len(pictures)} pictures; packing them took {took:.1f} s and {after / 1e6:.0f} MB of disk "
         f"(the files themselves: {before / 1e6:.0f} MB)"
     )
 
@@ -89,7 +90,7 @@ def measure(folder: Path, way: str, size: int, crop: str, batch: int) -> None:
     made = (
         reference(folder / "train", size, crop, batch)
         if way == "reference"
-        else ours(folder / "packed", size, crop, batch, convert=way == "ours")
+        else ours(folder / "packed/train", size, crop, batch, convert=way == "ours")
     )
     for _ in range(WARM_UP):
         next(made)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Project, write_pictures
+from conftest import Project
 
 ALL = ["download", "prepare", "pack", "train", "evaluate", "plot"]
 
@@ -26,11 +26,6 @@ def compiled(project: Project) -> None:
         (cache / "files.cpython-311.pyc").write_bytes(b"compiled")
 
 
-def other_pictures(project: Project) -> None:
-    write_pictures(project.folder / "others", count=200, classes=3)
-    project.set(download__location="others")
-
-
 def other_picture(project: Project) -> None:
     picture = next((project.folder / "pictures" / "0").iterdir())
     picture.write_bytes((project.folder / "pictures" / "1" / "0001.png").read_bytes())
@@ -45,12 +40,11 @@ CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "compiled Python": (compiled, []),
     "the check of params.yaml": (code("stages/check.py", "def check", "# checked at every start\ndef check"), []),
     "download: code": (code("src/imgpipe/sources.py", "SOURCES = ", "# by name\nSOURCES = "), ["download"]),
-    "download: other pictures": (other_pictures, ALL),
     "download: a picture that changed in its place": (other_picture, ALL),
-    "prepare: code": (code("src/imgpipe/splits.py", "FOLDERS = ", "# by name\nFOLDERS = "), ["prepare"]),
+    "prepare: code": (code("src/imgpipe/splits.py", "MOST_FOLDS = ", "# at most\nMOST_FOLDS = "), ["prepare"]),
     "prepare.val_fraction": (value(prepare__val_fraction=0.2), ALL[1:]),
     "prepare.format": (value(prepare__format="tree"), ["prepare", "pack"]),
-    "pack: code": (code("src/imgpipe/packing.py", "CHUNK = ", "# pixels\nCHUNK = "), ["pack"]),
+    "pack: code": (code("src/imgpipe/packing.py", "RUN = ", "# pictures\nRUN = "), ["pack"]),
     "pack.image_size": (value(pack__image_size=9), ALL[2:]),
     "model.dropout": (value(model__dropout=0.5), ALL[3:]),
     "train: code": (code("src/imgpipe/training.py", "def train_step", "# one update\ndef train_step"), ["train"]),

@@ -24,62 +24,65 @@ CROP_DRAWS = RATIOS.stop
 """How many random numbers of a row crops use, and which for what."""
 
 Fraction = Annotated[float, Interval(0, 1, open_low=True)]
-Crop = Callable[[Pixels, Floats, int], Pixels]
+Crop = Callable[[Pixels, Floats, Pixels], None]
+"""Fills a square, uint8 (size, size, channels), from a picture and its row."""
 
 
-def resized_box(picture: Pixels, top: int, left: int, height: int, width: int, size: int) -> Pixels:
-    """A box of the picture, resized to uint8 (size, size, channels).
+def resized_box(picture: Pixels, top: int, left: int, height: int, width: int, square: Pixels) -> None:
+    """Fills the square, uint8 (size, size, channels), with a box of the picture.
 
     Bilinear; by area, which does not alias, where it shrinks to half or less.
     """
-    box = picture[top : top + height, left : left + width]
+    box, size = picture[top : top + height, left : left + width], len(square)
     if (height, width) == (size, size):
-        return box
-    shrunk = max(height, width) >= 2 * size
-    return _scaled(box, size, size, cv2.INTER_AREA if shrunk else cv2.INTER_LINEAR)
+        square[:] = box
+    else:
+        shrunk = max(height, width) >= 2 * size
+        cv2.resize(box, (size, size), dst=square, interpolation=cv2.INTER_AREA if shrunk else cv2.INTER_LINEAR)
 
 
-def _scaled(picture: Pixels, height: int, width: int, how: int) -> Pixels:
-    scaled = cv2.resize(picture, (width, height), interpolation=how)
-    return np.asarray(scaled, np.uint8).reshape(height, width, picture.shape[2])
-
-
-def window(picture: Pixels, top: int, left: int, size: int) -> Pixels:
-    """The square at (top, left), black where it reaches over an edge: uint8 (size, size, channels)."""
-    height, width, channels = picture.shape
-    if 0 <= top <= height - size and 0 <= left <= width - size:
-        return picture[top : top + size, left : left + size]
-    square = np.zeros((size, size, channels), dtype=np.uint8)
+def window(picture: Pixels, top: int, left: int, square: Pixels) -> None:
+    """Fills the square with what lies at (top, left), black where it reaches over an edge."""
+    height, width = picture.shape[:2]
+    size = len(square)
     y0, y1 = max(top, 0), min(top + size, height)
     x0, x1 = max(left, 0), min(left + size, width)
+    if (y1 - y0, x1 - x0) != (size, size):
+        square[:] = 0
     square[y0 - top : y1 - top, x0 - left : x1 - left] = picture[y0:y1, x0:x1]
-    return square
 
 
-def centre_crop(picture: Pixels, size: int, fraction: float) -> Pixels:
-    """The middle, as evaluation sees it: a square with this fraction of the short side, resized to ``size``."""
+def centre_crop(picture: Pixels, square: Pixels, *, fraction: float) -> None:
+    """Fills the square with the middle, as evaluation sees it: with this fraction of the short side."""
     height, width = picture.shape[:2]
     side = max(1, round(min(height, width) * fraction))
-    return resized_box(picture, (height - side) // 2, (width - side) // 2, side, side, size)
+    resized_box(picture, (height - side) // 2, (width - side) // 2, side, side, square)
 
 
-def padded_crop(picture: Pixels, row: Floats, size: int, *, padding: int) -> Pixels:
-    """A square of ``size`` from anywhere in the picture with ``padding`` black pixels around it.
+def padded_crop(picture: Pixels, row: Floats, square: Pixels, *, padding: int) -> None:
+    """Fills the square from anywhere in the picture with ``padding`` black pixels around it.
 
-    A picture whose short side is shorter than that is first enlarged until it fits.
+    A picture whose short side is shorter than the square is first enlarged until it fits.
     """
-    short = min(picture.shape[:2])
+    short, size = min(picture.shape[:2]), len(square)
     if short < size:
         height, width = (round(side * size / short) for side in picture.shape[:2])
-        picture = _scaled(picture, height, width, cv2.INTER_LINEAR)
+        picture = np.asarray(cv2.resize(picture, (width, height)), np.uint8).reshape(height, width, picture.shape[2])
     top, left = (int(row[i] * (picture.shape[i] + 2 * padding - size + 1)) - padding for i in (TOP, LEFT))
-    return window(picture, top, left, size)
+    window(picture, top, left, square)
 
 
 def resized_crop(
-    picture: Pixels, row: Floats, size: int, *, scale_low: float, scale_high: float, ratio_low: float, ratio_high: float
-) -> Pixels:
-    """A random box, resized to ``size``: torchvision's RandomResizedCrop (Szegedy et al. 2015, section 6).
+    picture: Pixels,
+    row: Floats,
+    square: Pixels,
+    *,
+    scale_low: float,
+    scale_high: float,
+    ratio_low: float,
+    ratio_high: float,
+) -> None:
+    """Fills the square with a random box: torchvision's RandomResizedCrop (Szegedy et al. 2015, section 6).
 
     scale_low, scale_high: share of the picture's area. ratio_low, ratio_high: width by height, drawn on a log scale.
     """
@@ -92,23 +95,24 @@ def resized_crop(
         box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < box_width <= width and 0 < box_height <= height:
             top, left = int(row[TOP] * (height - box_height + 1)), int(row[LEFT] * (width - box_width + 1))
-            return resized_box(picture, top, left, box_height, box_width, size)
-    box_width = min(width, round(height * min(max(width / height, ratio_low), ratio_high)))
-    box_height = min(height, round(width / min(max(width / height, ratio_low), ratio_high)))
-    return resized_box(picture, (height - box_height) // 2, (width - box_width) // 2, box_height, box_width, size)
+            resized_box(picture, top, left, box_height, box_width, square)
+            return
+    ratio = min(max(width / height, ratio_low), ratio_high)
+    box_width, box_height = min(width, round(height * ratio)), min(height, round(width / ratio))
+    resized_box(picture, (height - box_height) // 2, (width - box_width) // 2, box_height, box_width, square)
 
 
 def each(crop: Crop, split: Split, numbers: Integers, rows: Floats, size: int) -> Pixels:
     """A square of each picture: uint8 (n, size, size, channels)."""
     batch = np.empty((len(numbers), size, size, split.channels), dtype=np.uint8)
-    for i, (number, row) in enumerate(zip(numbers.tolist(), rows, strict=True)):
-        batch[i] = crop(split.picture(number), row, size)
+    for number, row, square in zip(numbers.tolist(), rows, batch, strict=True):
+        crop(split.picture(number), row, square)
     return batch
 
 
 def centre(split: Split, numbers: Integers, rows: Floats, size: int, *, fraction: Fraction) -> Pixels:
     """The middle of each picture, as evaluation sees it; nothing random."""
-    return each(lambda picture, _, size: centre_crop(picture, size, fraction), split, numbers, rows, size)
+    return each(lambda picture, _, square: centre_crop(picture, square, fraction=fraction), split, numbers, rows, size)
 
 
 def padded(
