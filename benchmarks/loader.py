@@ -35,7 +35,7 @@ def compare(data: Path, size: int = 224, crop: str = "resized", batch: int = 32,
     sent to a GPU, which converts it.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        prepare(data, Path(scratch), size)
+        prepare(data, Path(scratch), packed_size=size if size <= 32 else size * 8 // 7)
         rates: dict[str, list[float]] = {"reference": [], "ours": [], "ours, before converting": [], "control": []}
         for _ in range(rounds):
             for name, rate in rates.items():
@@ -49,8 +49,8 @@ def compare(data: Path, size: int = 224, crop: str = "resized", batch: int = 32,
         typer.echo(f"{name:24} {statistics.median(rate):10.0f} pictures/s  ratio {ratio:6.2f}")
 
 
-def prepare(data: Path, folder: Path, size: int) -> None:
-    """The pictures of an archive as ImageFolder trees, <split>/<class>, and packed for this size: packed/<split>."""
+def prepare(data: Path, folder: Path, packed_size: int) -> None:
+    """The pictures of an archive as ImageFolder trees, <split>/<class>, and packed at this size: packed/<split>."""
     from imgpipe.packing import pack
     from imgpipe.parallel import cores
     from imgpipe.preparing import contents, write_tree
@@ -72,7 +72,7 @@ def prepare(data: Path, folder: Path, size: int) -> None:
             [{"file": picture.file, "label": picture.label} for picture, _ in pictures if picture.split == split],
             lambda file: (folder / file).read_bytes(), folder / "packed" / split,
             classes=sorted({picture.label for picture, _ in pictures}),
-            image_size=size if size <= 32 else size * 8 // 7, enlarge=False, channels=3, encoding="raw",
+            image_size=packed_size, enlarge=False, channels=3, encoding="raw",
             jpeg_quality=90, processes=cores(),
         )  # fmt: skip
     took = time.perf_counter() - start

@@ -69,7 +69,7 @@ ARROWS = {
     "orders": "packed randomness",
     "packed": "tables",
     "packing": "errors packed parallel pictures progress tables",
-    "parallel": "",
+    "parallel": "errors",
     "params": "errors rules",
     "pictures": "errors",
     "policies": "colours packed randomness rules",
