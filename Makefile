@@ -22,6 +22,7 @@ $(VENV)/installed-%: requirements.lock requirements-uv.lock
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-uv.lock
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode $(install-$*)
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable . # the imgpipe command
 	@touch $@
 
 # The CPU builds of torch are other files than the locked ones and need none of the locked CUDA packages: the lock
