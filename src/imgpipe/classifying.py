@@ -14,7 +14,7 @@ from imgpipe.archives import LARGEST
 from imgpipe.classifier import Classifier, Description, load_classifier
 from imgpipe.crops import centre_crop
 from imgpipe.errors import InputError
-from imgpipe.finding import Skipped
+from imgpipe.gathering import Skipped
 from imgpipe.packed import Pixels, unpacked
 from imgpipe.packing import pack_picture
 from imgpipe.parallel import by_threads

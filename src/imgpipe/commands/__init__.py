@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from imgpipe.commands.doctor import doctor
 from imgpipe.commands.predict import predict
 from imgpipe.errors import InputError
 
@@ -31,4 +32,5 @@ def add(command: Callable[..., Any]) -> None:
     app.command()(run)
 
 
+add(doctor)
 add(predict)

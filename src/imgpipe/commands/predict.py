@@ -8,7 +8,7 @@ import typer
 
 from imgpipe.errors import InputError
 from imgpipe.files import write_text
-from imgpipe.finding import Skipped, find_pictures
+from imgpipe.gathering import Skipped, gather_pictures
 from imgpipe.listing import Ranked, as_csv, as_json, as_table, printable
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def predict(
     standard error and left out, and the exit status is then 1.
     """
     _check_writable(output, grid)
-    paths, skipped = find_pictures(pictures, _lines_of_standard_input())
+    paths, skipped = gather_pictures(pictures, _lines_of_standard_input())
     for one in skipped:
         _say(one)
     if not paths:

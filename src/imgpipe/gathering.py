@@ -1,4 +1,4 @@
-"""Finding the pictures that a user names."""
+"""Gathering the pictures that a user names."""
 
 import glob
 import os
@@ -19,7 +19,7 @@ class Skipped:
     reason: str
 
 
-def find_pictures(names: Iterable[str], listed: Iterable[str]) -> tuple[list[str], list[Skipped]]:
+def gather_pictures(names: Iterable[str], listed: Iterable[str]) -> tuple[list[str], list[Skipped]]:
     """Paths of pictures, each once and where it was named first, and the names that give none.
 
     names: files, taken whatever their endings; folders, read to their depths for files that end as pictures do, except
