@@ -12,9 +12,10 @@ from conftest import Project
 
 from imgpipe import diagnosis, machine
 from imgpipe.locked import packages
+from imgpipe.probes import Facts
 from imgpipe.probing import ProbeError, ask
 
-CUDA = {"version": "2.15.0", "cuda": "13.2", "gpus": [], "problem": None, "gloo": True, "nccl": "2.30.7"}
+CUDA: Facts = {"version": "2.15.0", "cuda": "13.2", "gpus": [], "problem": None, "gloo": True, "nccl": "2.30.7"}
 
 
 def broken(name: str, program: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Answers as text: a table for people, CSV and JSON for programs."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -29,7 +30,7 @@ def as_table(answers: Sequence[Ranked]) -> str:
     rows = [[name.replace("_", " ") for name in _columns(answers)]]
     for answer in answers:
         beside = [cell for name, sure in answer.classes for cell in (printable(name), f"{sure:.1%}".rjust(6))]
-        rows.append([printable(answer.file), *beside])
+        rows.append([printable(readable(answer.file)), *beside])
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "".join(f"{line.rstrip()}\n" for line in lines)
@@ -38,14 +39,14 @@ def as_table(answers: Sequence[Ranked]) -> str:
 def as_csv(answers: Sequence[Ranked]) -> str:
     """``file``, ``predicted``, ``confidence``, then ``predicted_2``, ``confidence_2`` and so on."""
     names = _columns(answers)
-    rows = ([unicode(a.file), *(cell for answer in a.classes for cell in answer)] for a in answers)
+    rows = ([readable(a.file), *(cell for answer in a.classes for cell in answer)] for a in answers)
     return table_text(names, (dict(zip(names, row, strict=True)) for row in rows))
 
 
 def as_json(answers: Sequence[Ranked]) -> str:
     """A list of objects: ``file``, and ``top``, a list of ``class`` and ``confidence``."""
     listed = [
-        {"file": unicode(a.file), "top": [{"class": name, "confidence": sure} for name, sure in a.classes]}
+        {"file": readable(a.file), "top": [{"class": name, "confidence": sure} for name, sure in a.classes]}
         for a in answers
     ]
     return json.dumps(listed, indent=2, ensure_ascii=False) + "\n"
@@ -61,9 +62,9 @@ def _padded(cell: str, width: int) -> str:
     return cell + " " * (width - cell_len(cell))  # some characters are two columns wide
 
 
-def unicode(name: str) -> str:
-    """A file's name as text that can be written in UTF-8: bytes that are none become ``\\udc..``."""
-    return name.encode("utf-8", "backslashreplace").decode()
+def readable(path: str) -> str:
+    """A path as text that can be written in UTF-8, whatever the locale: its bytes that are none become ``\\x..``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def printable(name: str) -> str:

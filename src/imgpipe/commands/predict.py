@@ -1,4 +1,6 @@
+import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +11,7 @@ import typer
 from imgpipe.errors import InputError
 from imgpipe.files import write_text
 from imgpipe.gathering import Skipped, gather_pictures
-from imgpipe.listing import Ranked, as_csv, as_json, as_table, printable
+from imgpipe.listing import Ranked, as_csv, as_json, as_table, printable, readable
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +80,8 @@ def predict(
             _say(result)
         else:
             listed.append(Ranked.of(result.path, result.probabilities.tolist(), description.classes, top))
-            shown += [result] if grid and len(shown) < MOST else []
+            if grid and len(shown) < MOST:
+                shown.append(result)
 
     text = WRITERS[form](listed)
     if output:
@@ -101,15 +104,16 @@ def _check_writable(output: Path | None, grid: Path | None) -> None:
 
 
 def _lines_of_standard_input() -> Iterator[str]:
-    """Paths, one a line, in whatever bytes the file system has them."""
+    """Paths, one a line, in the bytes that the file system has."""
     for line in sys.stdin.buffer:
         path = line.rstrip(b"\r\n")
         if path:
-            yield path.decode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+            yield os.fsdecode(path)
 
 
 def _say(skipped: Skipped) -> None:
-    typer.echo(f"{printable(skipped.path)}: {skipped.reason}", err=True)
+    name = printable(readable(skipped.path)) or "''"
+    typer.echo(f"{name}: {skipped.reason}", err=True)
 
 
 def _prepared_device(asked: Device, description: "Description") -> "torch.device":
@@ -129,10 +133,11 @@ def _draw(grid: Path, shown: "Sequence[Answer]", listed: Sequence[Ranked]) -> No
     from imgpipe import figures
     from imgpipe.sheets import contact_sheet
 
-    labels = [f"{printable(name)} {sure:.0%}" for (name, sure), *_ in (answer.classes for answer in listed)]
-    names = [printable(Path(answer.path).name) for answer in shown]
-    with figures.house_style():
-        sheet = contact_sheet([answer.square for answer in shown], labels[: len(shown)], names)
+    answers = [(printable(name), sure) for name, sure in (one.classes[0] for one in listed[: len(shown)])]
+    names = [printable(readable(Path(answer.path).name)) for answer in shown]
+    with figures.house_style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a character without one is drawn as a box
+        sheet = contact_sheet([answer.square for answer in shown], answers, names)
         figures.save(sheet, grid, dpi=GRID_DPI)
     if len(shown) < len(listed):
         typer.echo(f"{grid} shows the first {len(shown)} of {len(listed)} pictures", err=True)
