@@ -121,7 +121,7 @@ def test_a_torch_that_crashes_is_a_finding_and_the_doctor_lives(
 
 
 def test_a_probe_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = "import subprocess, time; subprocess.Popen(['sleep', '54.321']); time.sleep(60)"
+    program = "import subprocess, time; subprocess.Popen(['sleep', '54.321'], stdout=-3, stderr=-3); time.sleep(60)"
     broken("torch", program, tmp_path, monkeypatch)
     with pytest.raises(ProbeError, match="no answer within 2 seconds"):
         ask("torch_build", seconds=2)
