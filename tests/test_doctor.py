@@ -10,10 +10,10 @@ import pytest
 from closure import ROOT
 from conftest import Project
 
-from imgpipe import diagnosis, machine
-from imgpipe.locked import packages
-from imgpipe.probes import Facts
-from imgpipe.probing import ProbeError, ask
+from imgpipe.doctor import diagnosis, machine
+from imgpipe.doctor.locked import packages
+from imgpipe.doctor.probes import Facts
+from imgpipe.doctor.probing import ProbeError, ask
 
 CUDA: Facts = {"version": "2.15.0", "cuda": "13.2", "gpus": [], "problem": None, "gloo": True, "nccl": "2.30.7"}
 
@@ -152,7 +152,9 @@ def test_processes_that_cannot_meet_are_a_finding(monkeypatch: pytest.MonkeyPatc
 )
 def test_a_locale_without_utf_8_is_found(environment: dict[str, str], expected: str) -> None:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
-    program = "from imgpipe.machine import encoding; f = encoding(); print(f.text, bool(f.remedy), sep='|', end='')"
+    program = "from imgpipe.doctor import machine; f = machine.encoding(); print(f.text, bool(f.remedy), sep='|', end='')"
+        "from imgpipe.doctor.machine import encoding; f = encoding(); print(f.text, bool(f.remedy), sep='|', end='')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**plain, **environment, "PYTHONPATH": str(ROOT / "src")},

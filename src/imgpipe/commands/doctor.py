@@ -2,7 +2,7 @@ from pathlib import Path
 
 import typer
 
-from imgpipe.diagnosis import examine
+from imgpipe.doctor.diagnosis import examine
 
 
 def doctor() -> None:

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from imgpipe.findings import Finding
+from imgpipe.doctor.findings import Finding
 
 SETUP = "make setup installs what is locked"
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from imgpipe.probes import Facts
+from imgpipe.doctor.probes import Facts
 
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
 """Starts a probe as the train stage starts its processes."""
@@ -24,10 +24,10 @@ def ask(probe: str, *, seconds: float, launcher: Sequence[str] = ()) -> Facts:
     launcher: a module with its arguments that starts the probe's module.
     Raises ProbeError where there is no answer, after so many seconds at the latest.
     """
-    ours = str(Path(__file__).resolve().parent.parent)
+    ours = str(Path(__file__).resolve().parents[2])
     others = os.environ.get("PYTHONPATH")
     process = subprocess.Popen(
-        [sys.executable, "-m", *launcher, "imgpipe.probes", probe],
+        [sys.executable, "-m", *launcher, "imgpipe.doctor.probes", probe],
         env={**os.environ, "PYTHONPATH": f"{ours}{os.pathsep}{others}" if others else ours},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Things that may crash or hang, tried in a process of their own: ``python -m imgpipe.probes NAME``.
+"""Things that may crash or hang, tried in a process of their own: ``python -m imgpipe.doctor.probes NAME``.
 
 A probe prints what it found as JSON. An error is one line on standard error, and exit status 1.
 """

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from imgpipe import machine
-from imgpipe.findings import Finding, gib
-from imgpipe.locked import SETUP, packages
-from imgpipe.probes import Facts
-from imgpipe.probing import TORCHRUN, ProbeError, ask
+from imgpipe.doctor import machine
+from imgpipe.doctor.findings import Finding, gib
+from imgpipe.doctor.locked import SETUP, packages
+from imgpipe.doctor.probes import Facts
+from imgpipe.doctor.probing import TORCHRUN, ProbeError, ask
 
 SECONDS = 120.0
 """How long a probe may take; importing torch from a slow disk alone can take a minute."""

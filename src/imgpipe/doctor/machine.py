@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from imgpipe.findings import Finding, gib
+from imgpipe.doctor.findings import Finding, gib
 
 LITTLE = 1 << 30
 """Bytes of free disk or memory below which a run is likely to fail."""
