@@ -1,4 +1,4 @@
-"""The tests of two revisions, picture by picture: only on the same pictures can they be compared."""
+"""The test outcomes of two revisions, picture by picture: only on the same pictures can they be compared."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ FILES = (IMAGES, PREDICTIONS, PROBABILITIES, CLASSES)
 
 
 @dataclass(frozen=True)
-class Tested:
+class Outcome:
     """A revision's test: an entry for each picture, in the order of its predictions.
 
     classes: their names. files: as metrics/test/predictions.csv has them. content: hashes of the decoded pixels.
@@ -36,7 +36,7 @@ class Tested:
     losses: Array
 
 
-def read_test(name: str, folder: Path) -> Tested:
+def read_test(name: str, folder: Path) -> Outcome:
     """The test of the revision called ``name`` from its FILES, which lie in ``folder``.
 
     Raises InputError where the files do not go together, such as where only some of the stages ran again.
@@ -55,7 +55,7 @@ def read_test(name: str, folder: Path) -> Tested:
         *numbers
     }:
         raise InputError(f"'{name}': {PREDICTIONS}, {PROBABILITIES} and {CLASSES} do not go together: {_again(name)}")
-    return Tested(
+    return Outcome(
         name=name,
         classes=classes,
         files=predictions["file"],
@@ -72,7 +72,7 @@ def _losses(probabilities: Array, labels: Array) -> Array:
     return np.asarray(-np.log(np.maximum(own, float(np.finfo(np.float32).smallest_subnormal))))
 
 
-def places_in(b: Tested, a: Tested) -> Array:
+def places_in(b: Outcome, a: Outcome) -> Array:
     """For each picture of A its place in B, int64 (pictures,): that of the same pixels, whatever the file's name.
 
     Raises InputError where the test pictures, their labels or the names of the classes are not the same. The order of
@@ -106,7 +106,7 @@ def places_in(b: Tested, a: Tested) -> Array:
     return places
 
 
-def _by_content(test: Tested) -> list[int]:
+def _by_content(test: Outcome) -> list[int]:
     """Places of the pictures in an order that no file's name changes, copies of one picture apart."""
     return sorted(range(len(test.files)), key=lambda i: (test.content[i], test.actual[i], test.files[i]))
 

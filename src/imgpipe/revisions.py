@@ -47,9 +47,6 @@ def files_at(name: str, paths: Sequence[str]) -> Iterator[Revision]:
         yield Revision(name, None, root)
         return
 
-    remedy = (
-        f"check it out (`git checkout {name}`, of an experiment `dvc exp apply {name}`), then `dvc pull` or `dvc repro`"
-    )
     with TemporaryDirectory() as folder:
         files = DVCFileSystem(root, rev=name)
         try:
@@ -60,11 +57,12 @@ def files_at(name: str, paths: Sequence[str]) -> Iterator[Revision]:
             ) from None
         for path in paths:
             if not files.exists(path):
-                raise InputError(f"'{name}' has no {path}, its pipeline never ran or is an older one: {remedy}")
+                raise InputError(f"the pipeline of '{name}' makes no {path}: run its parameters with the present code")
             try:
                 files.get_file(path, str(Path(folder, path)))
             except (OSError, DvcException) as error:
                 raise InputError(
-                    f"'{name}': {path} is not in DVC's cache, nor its remote ({error}): {remedy}"
+                    f"'{name}': {path} is in neither DVC's cache nor its remote ({error}): check '{name}' out (`git "
+                    f"checkout {name}`, of an experiment `dvc exp apply {name}`), then `dvc pull` or `dvc repro`"
                 ) from None
         yield Revision(name, commit, Path(folder))
