@@ -69,8 +69,7 @@ def balanced_accuracy(actual: Array, guessed: Array, counts: Array) -> Array:
     in it, (resamples, cells).
     """
     pictures, right = _by(actual, counts), _by(actual, counts * (actual == guessed))
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.nanmean(right / pictures, axis=1))
+    return _mean_of_shares(right, pictures)
 
 
 def f1_macro(actual: Array, guessed: Array, counts: Array) -> Array:
@@ -84,8 +83,13 @@ def f1_macro(actual: Array, guessed: Array, counts: Array) -> Array:
         sums[:, np.isin(classes, sides)] += _by(sides[order], counts[:, order])
     right = np.zeros_like(sums)
     right[:, np.searchsorted(classes, actual[own])] = counts[:, own]
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.nanmean(2 * right / sums, axis=1))
+    return _mean_of_shares(2 * right, sums)
+
+
+def _mean_of_shares(parts: Array, wholes: Array) -> Array:
+    """Mean over the classes of part / whole, but for those whose whole is 0; (resamples, classes) to (resamples,)."""
+    shares = np.divide(parts, wholes, out=np.zeros_like(parts), where=wholes > 0)
+    return np.asarray(shares.sum(axis=1) / np.maximum((wholes > 0).sum(axis=1), 1))
 
 
 def _by(sides: Array, counts: Array) -> Array:

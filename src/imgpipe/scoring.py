@@ -45,6 +45,7 @@ def score(probabilities: Array, labels: Array) -> dict[str, float]:
     predicted = probabilities.argmax(axis=1)
     held = np.unique(labels)
     truth = labels[:, None] == np.arange(probabilities.shape[1])
+    areas = aurocs(probabilities, labels)
     means = {
         f"{name}_{average}": value
         for average in ("macro", "weighted")
@@ -59,7 +60,7 @@ def score(probabilities: Array, labels: Array) -> dict[str, float]:
         "top5_accuracy": float((ranks(probabilities, labels) <= 5).mean()),
         "balanced_accuracy": float(np.mean([(predicted[labels == c] == c).mean() for c in held])),
         **{name: float(value) for name, value in means.items()},
-        "roc_auc_ovr_macro": float(np.nanmean(aurocs(probabilities, labels))),
+        "roc_auc_ovr_macro": float(np.nanmean(areas)) if len(held) > 1 else np.nan,
         "average_precision_macro": float(
             np.mean([metrics.average_precision_score(truth[:, c], probabilities[:, c]) for c in held])
         ),
