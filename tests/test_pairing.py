@@ -22,15 +22,15 @@ ONE = Outcome(
 
 
 def test_pictures_are_found_by_their_pixels_whatever_their_file_is_called() -> None:
-    """What main has as cat/1, cat/2, dog/1 the other has as dog/7, cat/3 and cat/1."""
+    """What main has as cat/1, cat/2, dog/1 the other has as dog/7, cat/1 and cat/3."""
     other = replace(
         ONE,
         classes=["dog", "cat"],
         files=["test/cat/1.png", "test/cat/3.png", "test/dog/7.png"],
-        content=["d1", "c2", "c1"],
-        actual=["dog", "cat", "cat"],
+        content=["c2", "d1", "c1"],
+        actual=["cat", "dog", "cat"],
     )
-    assert places_in(other, ONE).tolist() == [2, 1, 0]
+    assert places_in(other, ONE).tolist() == [2, 0, 1]
 
 
 def test_copies_of_one_picture_are_paired_one_to_one() -> None:
