@@ -111,7 +111,7 @@ def test_resamples_worked_on_in_parts_are_those_worked_on_at_once(monkeypatch: p
 def test_about_95_of_100_intervals_hold_the_true_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 test sets of 250 pictures against the difference on 200,000 of the same kind.
 
-    Of 200 intervals that hold it with a chance of 0.95, fewer than 180 or more than 199 do so once in 500 times.
+    Of 200 intervals that hold it with a chance of 0.95, fewer than 180 or more than 199 do so once in 800 times.
     """
     monkeypatch.setattr(comparison, "RESAMPLES", 400)
     random = np.random.default_rng(6)
