@@ -152,7 +152,7 @@ def test_processes_that_cannot_meet_are_a_finding(monkeypatch: pytest.MonkeyPatc
 )
 def test_a_locale_without_utf_8_is_found(environment: dict[str, str], expected: str) -> None:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
-    program = "from imgpipe.doctor import machine; f = machine.encoding(); print(f.text, bool(f.remedy), sep='|', end='')"
+    program = (
         "from imgpipe.doctor.machine import encoding; f = encoding(); print(f.text, bool(f.remedy), sep='|', end='')"
     )
     done = subprocess.run(

@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from imgpipe.commands.compare import compare
 from imgpipe.commands.doctor import doctor
 from imgpipe.commands.predict import predict
 from imgpipe.errors import InputError
@@ -32,5 +33,6 @@ def add(command: Callable[..., Any]) -> None:
     app.command()(run)
 
 
+add(compare)
 add(doctor)
 add(predict)
