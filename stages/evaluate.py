@@ -1,15 +1,24 @@
 import json
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
 
 from imgpipe import params
-from imgpipe.files import write_text
+from imgpipe.files import replacing, write_text
 from imgpipe.packed import read_split, read_statistics
 from imgpipe.rules import Interval, OneOf
 from imgpipe.tables import write_table
 from stages import command
 from stages.runtime import Runtime
+
+if TYPE_CHECKING:
+    from imgpipe.scoring import Array
+
+METRICS = Path("metrics/test")
 
 
 @dataclass(frozen=True)
@@ -18,62 +27,109 @@ class Evaluate:
 
     weights: Annotated[str, OneOf(("best", "last"))]
     batch_size: Annotated[int, Interval(low=1)]
+    flips: bool
+    temperature_scaling: bool
+    target_precision: Annotated[float, Interval(0, 1, open_low=True)]
 
 
 def evaluate() -> None:
     """Test the model on every picture of the test split, each once.
 
-    Reads data/packed/test and models; writes metrics/test/metrics.json, metrics/test/predictions.csv and
-    metrics/test/roc.csv (the curve of each class against the rest).
+    Reads data/packed/test, data/packed/val (for temperature scaling) and models; writes models/classifier.safetensors
+    (the model as it was tested) and, in metrics/test, metrics.json, predictions.csv, probabilities.npy, classes.csv
+    and the curves roc.csv, precision_recall.csv, reliability.csv and thresholds.csv. docs/evaluation.md says what they
+    hold.
     """
     section, runtime = params.read("evaluate", Evaluate), params.read("runtime", Runtime)
 
     from imgpipe import devices, scoring
-    from imgpipe.classifier import load_classifier
+    from imgpipe.calibration import fit_temperature
+    from imgpipe.classifier import load_classifier, save_classifier
+    from imgpipe.evaluation import metrics_of_test
     from imgpipe.prediction import predict_split
+    from imgpipe.thresholds import at_thresholds
 
     device_type = devices.device_type(runtime.device)
     classifier, description = load_classifier(Path(f"models/{section.weights}.safetensors"))
     devices.be_deterministic(cpu_threads=description.cpu_threads)
     statistics = read_statistics(Path("data/packed/statistics.json"))
-    test = read_split(Path("data/packed/test"), channels=statistics.channels, encoding=statistics.encoding)
+    splits = {
+        name: read_split(Path(f"data/packed/{name}"), channels=statistics.channels, encoding=statistics.encoding)
+        for name in (["val", "test"] if section.temperature_scaling else ["test"])
+    }
+    logits = {}
     with devices.joined_world(device_type) as world:
-        logits = predict_split(
-            classifier.to(world.device),
-            test,
-            classes=len(description.classes),
-            size=description.size,
-            crop_fraction=description.crop_fraction,
-            batch_size=section.batch_size,
-            precision=description.precision,
-            threads=runtime.loader_threads,
-            world=world,
-        )
+        classifier.to(world.device)
+        for name, split in splits.items():
+            logits[name] = predict_split(
+                classifier,
+                split,
+                classes=len(description.classes),
+                size=description.size,
+                crop_fraction=description.crop_fraction,
+                batch_size=section.batch_size,
+                precision=description.precision,
+                flips=section.flips,
+                threads=runtime.loader_threads,
+                world=world,
+            ).numpy()
     if world.rank != 0:
         return
-    probabilities = scoring.softmax(logits.numpy())
 
-    names = description.classes
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    write_table(
-        Path("metrics/test/predictions.csv"),
-        ["file", "actual", "predicted", "confidence"],
-        (
-            {"file": file, "actual": names[actual], "predicted": names[guess], "confidence": round(float(sure), 6)}
-            for file, actual, guess, sure in zip(test.files, test.labels, predicted, confidence, strict=True)
-        ),
+    test = splits["test"]
+    temperature = fit_temperature(logits["val"], splits["val"].labels) if section.temperature_scaling else 1.0
+    unscaled, probabilities = scoring.softmax(logits["test"]), scoring.softmax(logits["test"] / temperature)
+    metrics = metrics_of_test(
+        probabilities, unscaled, test.labels, temperature=temperature, target_precision=section.target_precision
     )
-    write_table(
-        Path("metrics/test/roc.csv"),
-        ["class", "false_positive_rate", "true_positive_rate"],
-        (
-            {"class": names[c], "false_positive_rate": round(float(x), 6), "true_positive_rate": round(float(y), 6)}
-            for c, curve in scoring.roc_curves(probabilities, test.labels).items()
-            for x, y in zip(*curve, strict=True)
-        ),
+    tested = replace(description, flips=section.flips, temperature=temperature)
+    save_classifier(Path("models/classifier.safetensors"), classifier, tested)
+    write_text(METRICS / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    with replacing(METRICS / "probabilities.npy") as draft, draft.open("wb") as file:
+        np.save(file, probabilities.astype(np.float32))
+    names = np.array(description.classes)
+    _write(
+        "predictions",
+        file=test.files,
+        actual=names[test.labels],
+        predicted=names[probabilities.argmax(axis=1)],
+        confidence=probabilities.max(axis=1),
+        rank=scoring.ranks(probabilities, test.labels),
     )
-    metrics = scoring.score(probabilities, test.labels)
-    write_text(Path("metrics/test/metrics.json"), json.dumps(metrics, indent=2) + "\n")
+    _write("classes", **{"class": names}, **scoring.class_scores(probabilities, test.labels))
+    _write("thresholds", **at_thresholds(probabilities.max(axis=1), probabilities.argmax(axis=1) == test.labels))
+    reliability = {"before": scoring.reliability(unscaled, test.labels)}
+    if section.temperature_scaling:
+        reliability["after"] = scoring.reliability(probabilities, test.labels)
+    _write("reliability", **_together("scaling", reliability))
+    roc, precision_recall = (
+        {names[c]: dict(zip(axes, curve, strict=True)) for c, curve in curves.items()}
+        for axes, curves in (
+            (("false_positive_rate", "true_positive_rate"), scoring.roc_curves(probabilities, test.labels)),
+            (("recall", "precision"), scoring.precision_recall_curves(probabilities, test.labels)),
+        )
+    )
+    _write("roc", **_together("class", roc))
+    _write("precision_recall", **_together("class", precision_recall))
+
+
+def _together(name: str, tables: "Mapping[str, Mapping[str, Array]]") -> "dict[str, Array]":
+    """Tables of the same columns one below the other, and in front a column that says which."""
+    which = np.concatenate([[key] * len(next(iter(table.values()))) for key, table in tables.items()])
+    columns = next(iter(tables.values()))
+    return {name: which, **{column: np.concatenate([t[column] for t in tables.values()]) for column in columns}}
+
+
+def _write(name: str, **columns: "Iterable[Any]") -> None:
+    """A table in metrics/test; floats rounded to 6 decimals, NaN as an empty cell."""
+    rows = zip(*([_cell(value) for value in column] for column in columns.values()), strict=True)
+    write_table(METRICS / f"{name}.csv", list(columns), (dict(zip(columns, row, strict=True)) for row in rows))
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return "" if math.isnan(value) else round(float(value), 6)
 
 
 if __name__ == "__main__":

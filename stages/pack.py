@@ -53,7 +53,7 @@ def pack() -> None:
             )
     train = read_split(packed / "train", channels=section.channels, encoding=section.encoding)
     mean, std = mean_and_std(train, threads=cores())
-    statistics = Statistics(classes, section.encoding, section.channels, mean, std)
+    statistics = Statistics(classes=classes, **vars(section), mean=mean, std=std)
     write_text(packed / "statistics.json", json.dumps(asdict(statistics), indent=2) + "\n")
 
 

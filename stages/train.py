@@ -120,12 +120,18 @@ def train() -> None:
         model=model.name,
         dropout=model.dropout,
         classes=statistics.classes,
+        packed_size=statistics.image_size,
+        enlarge=statistics.enlarge,
         channels=statistics.channels,
+        encoding=statistics.encoding,
+        jpeg_quality=statistics.jpeg_quality,
         size=model.image_size,
         crop_fraction=model.crop_fraction,
         device=device,
         precision=settings.precision,
         cpu_threads=settings.cpu_threads,
+        flips=False,
+        temperature=1.0,
     )
     be_deterministic(cpu_threads=settings.cpu_threads)
     torch.manual_seed(settings.seed)

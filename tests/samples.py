@@ -4,10 +4,15 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from imgpipe.classifier import Description
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -46,3 +51,15 @@ def tar_of(path: Path, files: Mapping[str, bytes], compression: str = "") -> Pat
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return path
+
+
+def described(**changes: object) -> "Description":
+    """A small network for grey pictures of 8 pixels in two classes, in fp32 on a CPU, but for the changes."""
+    from imgpipe.classifier import Description
+
+    small = Description(
+        model="simple_cnn", dropout=0.0, classes=["a", "b"], packed_size=8, enlarge=True, channels=1, encoding="raw",
+        jpeg_quality=90, size=8, crop_fraction=1.0, device="cpu", precision="fp32", cpu_threads=1, flips=False,
+        temperature=1.0,
+    )  # fmt: skip
+    return replace(small, **changes)  # type: ignore[arg-type]

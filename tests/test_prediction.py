@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 import torch
 from conftest import Project
+from samples import described
 from test_training import ALONE, augment, classifier, random_split
 
 from imgpipe import optim, orders, schedules
-from imgpipe.classifier import Description, new_classifier
+from imgpipe.classifier import new_classifier
 from imgpipe.packed import read_split, read_statistics
 from imgpipe.prediction import predict_split
 from imgpipe.processes import largest_process_count
 from imgpipe.training import fit, validate
 
 
+@pytest.mark.parametrize("flips", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 100])
-def test_each_picture_gets_its_own_logits_whatever_the_batches(batch_size: int) -> None:
+def test_each_picture_gets_its_own_logits_whatever_the_batches(batch_size: int, flips: bool) -> None:
     split, model = random_split(7), classifier().eval()
     logits = predict_split(
         model,
@@ -29,12 +31,15 @@ def test_each_picture_gets_its_own_logits_whatever_the_batches(batch_size: int) 
         crop_fraction=1.0,
         batch_size=batch_size,
         precision="fp32",
+        flips=flips,
         threads=2,
         world=ALONE,
     )
     with torch.no_grad():
         expected = torch.cat([model(torch.from_numpy(split.picture(i).copy())[None]) for i in range(7)])
-    torch.testing.assert_close(logits, expected)
+        mirrored = torch.cat([model(torch.from_numpy(split.picture(i)[:, ::-1].copy())[None]) for i in range(7)])
+    torch.testing.assert_close(logits, (expected + mirrored) / 2 if flips else expected)
+    assert (mirrored - expected).abs().max() > 1e-3
 
 
 def test_the_pipeline_s_parts_learn_real_digits(finished: Project) -> None:
@@ -43,9 +48,7 @@ def test_the_pipeline_s_parts_learn_real_digits(finished: Project) -> None:
     statistics = read_statistics(packed / "statistics.json")
     train, val, test = (read_split(packed / name, channels=1, encoding="raw") for name in ("train", "val", "test"))
     torch.manual_seed(0)
-    model = new_classifier(
-        Description("simple_cnn", 0.0, statistics.classes, 1, 8, 1.0, "cpu", "fp32", 1), statistics.mean, statistics.std
-    )
+    model = new_classifier(described(classes=statistics.classes), statistics.mean, statistics.std)
     epochs = fit(
         model,
         train,
@@ -71,7 +74,16 @@ def test_the_pipeline_s_parts_learn_real_digits(finished: Project) -> None:
     )
     assert list(epochs)[-1].val_accuracy > 0.9
     logits = predict_split(
-        model, test, classes=4, size=8, crop_fraction=1.0, batch_size=10, precision="fp32", threads=1, world=ALONE
+        model,
+        test,
+        classes=4,
+        size=8,
+        crop_fraction=1.0,
+        batch_size=10,
+        precision="fp32",
+        flips=False,
+        threads=1,
+        world=ALONE,
     )
     assert validate(logits, torch.from_numpy(test.labels))[1] > 0.9
 

@@ -1,4 +1,4 @@
-"""Predictions to numbers and figures."""
+"""Tables to figures."""
 
 import xml.etree.ElementTree as ET
 from itertools import pairwise
@@ -10,51 +10,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from imgpipe import figures, scoring
+from imgpipe import figures
 from imgpipe.figures import Row
-
-PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
-LABELS = np.array([0, 0, 1, 1, 2])
-
-
-def test_softmax_is_exact_also_for_large_logits() -> None:
-    probabilities = scoring.softmax(np.array([[1000.0, 1000.0], [0.0, np.log(3.0)]], dtype=np.float32))
-    assert probabilities == pytest.approx(np.array([[0.5, 0.5], [0.25, 0.75]]))
-
-
-def test_metrics_are_those_worked_out_by_hand() -> None:
-    """Predicted 0 0 1 0 2: right 0 0 1 - 2. Precision 2/3, 1, 1; recall 1, 1/2, 1; F1 4/5, 2/3, 1."""
-    numbers = scoring.score(PROBABILITIES, LABELS)
-    # class 0: every pair right but (0.5 of picture 1, 0.6 of picture 3): 5 of 6; class 1: pairs of 0.8 and 0.3
-    # against 0.2, 0.3, 0.2: 5 and one tie of 6; class 2: 4 of 4
-    assert numbers == {
-        "accuracy": 0.8,
-        "balanced_accuracy": pytest.approx(2.5 / 3, abs=1e-6),
-        "precision_macro": pytest.approx((2 / 3 + 1 + 1) / 3, abs=1e-6),
-        "recall_macro": pytest.approx(2.5 / 3, abs=1e-6),
-        "f1_macro": pytest.approx((4 / 5 + 2 / 3 + 1) / 3, abs=1e-6),
-        "roc_auc_ovr_macro": pytest.approx((5 / 6 + 5.5 / 6 + 1) / 3, abs=1e-6),
-        "loss": pytest.approx(-np.log([0.7, 0.5, 0.8, 0.3, 0.6]).mean(), abs=1e-6),
-        "images": 5,
-    }
-
-
-def test_classes_without_test_pictures_are_left_out_of_the_means() -> None:
-    numbers = scoring.score(PROBABILITIES[:4], LABELS[:4])
-    assert numbers["balanced_accuracy"] == 0.75
-    assert numbers["recall_macro"] == 0.75
-    # of 0.7 0.5 against 0.1 0.6, 3 pairs of 4; of 0.8 0.3 against 0.2 0.3, 3 and a tie
-    assert numbers["roc_auc_ovr_macro"] == pytest.approx((3 / 4 + 3.5 / 4) / 2)
-    assert set(scoring.roc_curves(PROBABILITIES[:4], LABELS[:4])) == {0, 1}
-
-
-def test_a_roc_curve_starts_at_none_and_ends_at_all() -> None:
-    false_positives, true_positives = scoring.roc_curves(PROBABILITIES, LABELS)[0]
-    assert (false_positives[0], true_positives[0]) == (0, 0)
-    assert (false_positives[-1], true_positives[-1]) == (1, 1)
-    area = float(np.trapezoid(true_positives, false_positives))
-    assert area == pytest.approx(5 / 6)
-
 
 HISTORY: list[Row] = [
     {

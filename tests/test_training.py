@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from samples import described
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -240,9 +241,9 @@ def test_validation_numbers_are_means_over_pictures() -> None:
 
 
 def test_a_saved_classifier_comes_back_whole(tmp_path: Path) -> None:
-    from imgpipe.classifier import Description, load_classifier, new_classifier, save_classifier
+    from imgpipe.classifier import load_classifier, new_classifier, save_classifier
 
-    description = Description("simple_cnn", 0.25, ["a", "b"], 1, 8, 1.0, "cpu", "fp32", 2)
+    description = described(dropout=0.25, temperature=1.5, flips=True)
     model = new_classifier(description, [0.5], [0.2]).eval()
     save_classifier(tmp_path / "model.safetensors", model, description)
     loaded, read = load_classifier(tmp_path / "model.safetensors")

@@ -17,20 +17,29 @@ from imgpipe.models import build_model
 class Description:
     """What a classifier is and how it computed: enough to build it again and to use it in the same way.
 
-    classes: the names, in the order of the logits. size: side of the square pictures, in pixels, each the middle of a
-    picture with crop_fraction of its short side.
+    classes: the names, in the order of the logits.
+    packed_size, enlarge, channels, encoding, jpeg_quality: how pictures were packed, as ``pack`` takes them.
+    size: side of the square pictures, in pixels, each the middle of a packed one with crop_fraction of its short side.
     device, precision, cpu_threads: a CPU and a GPU, and other threads on a CPU, agree to rounding only.
+    flips: the logits are means over a picture and its mirror image.
+    temperature: by which logits are divided before they become probabilities.
     """
 
     model: str
     dropout: float
     classes: list[str]
+    packed_size: int
+    enlarge: bool
     channels: int
+    encoding: str
+    jpeg_quality: int
     size: int
     crop_fraction: float
     device: str
     precision: str
     cpu_threads: int
+    flips: bool
+    temperature: float
 
 
 class Classifier(nn.Module):

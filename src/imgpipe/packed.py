@@ -85,11 +85,17 @@ def read_split(folder: Path, *, channels: int, encoding: str) -> Split:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the packed splits have in common; mean and standard deviation of the training split, by channel, in 0-1."""
+    """What the packed splits have in common; mean and standard deviation of the training split, by channel, in 0-1.
+
+    image_size, enlarge, jpeg_quality: as they were packed.
+    """
 
     classes: list[str]
-    encoding: str
+    image_size: int
+    enlarge: bool
     channels: int
+    encoding: str
+    jpeg_quality: int
     mean: list[float]
     std: list[float]
 

@@ -13,6 +13,19 @@ from imgpipe.packed import Pixels, Split
 
 
 @torch.inference_mode()
+def predict_batch(
+    classifier: Classifier, pictures: Tensor, *, device: torch.device, precision: str, flips: bool
+) -> Tensor:
+    """Logits, float32 (n, classes) on the device. pictures: uint8 (n, size, size, channels).
+
+    classifier: ready for evaluation. flips: means over a picture and its mirror image.
+    """
+    pictures = pictures.to(device, non_blocking=True)
+    with autocast(device, precision):
+        logits: Tensor = classifier(pictures)
+        return (logits + classifier(pictures.flip(2))) / 2 if flips else logits
+
+
 def predict_split(
     classifier: Classifier,
     split: Split,
@@ -22,6 +35,7 @@ def predict_split(
     crop_fraction: float,
     batch_size: int,
     precision: str,
+    flips: bool,
     threads: int,
     world: World,
 ) -> Tensor:
@@ -40,9 +54,12 @@ def predict_split(
 
     mine = batches(split, order, places[world.rank :: world.size], middles, threads=threads, device=world.device)
     logits = torch.zeros(len(split), classes, device=world.device)
+    times_seen = torch.zeros(len(split), dtype=torch.int32, device=world.device)
     for pictures, _, place in mine:
-        with autocast(world.device, precision):
-            logits[place] = classifier(pictures.to(world.device, non_blocking=True))
+        logits[place] = predict_batch(classifier, pictures, device=world.device, precision=precision, flips=flips)
+        times_seen[place] += 1
     if world.size > 1:
         dist.all_reduce(logits)
+        dist.all_reduce(times_seen)
+    assert (times_seen == 1).all(), "every picture is predicted once"
     return logits.cpu()

@@ -6,11 +6,11 @@ import numpy as np
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
-PURPOSES = ("order", "augmentation", "dropout", "mixing")
+PURPOSES = ("order", "augmentation", "dropout", "mixing", "bootstrap")
 
 
 def generator(
-    purpose: Literal["order", "augmentation", "dropout", "mixing"], seed: int, *place: int
+    purpose: Literal["order", "augmentation", "dropout", "mixing", "bootstrap"], seed: int, *place: int
 ) -> np.random.Generator:
     """A generator of its own for each purpose, seed and place, such as an epoch (numpy's Philox and SeedSequence)."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([PURPOSES.index(purpose), seed, *place])))

@@ -133,6 +133,7 @@ def fit(
                 crop_fraction=crop_fraction,
                 batch_size=batch_size,
                 precision=precision,
+                flips=False,
                 threads=threads,
                 world=world,
             ),
