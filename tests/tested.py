@@ -65,6 +65,8 @@ def tested(
 
 def write(test: Tested, folder: Path) -> None:
     """All that the plot stage reads, in the places of the project."""
+    for place in ("metrics/test", "metrics/train", "data/packed/test"):
+        (folder / place).mkdir(parents=True)
     _tables(test, folder / "metrics/test")
     _numbers(test, folder / "metrics/test/metrics.json")
     _history(folder / "metrics/train/history.csv")
@@ -103,9 +105,9 @@ def _tables(test: Tested, folder: Path) -> None:
             {
                 "class": name,
                 "support": int(support[c]),
-                "precision": float(precision[c]),
-                "recall": float(recall[c]),
-                "f1": float(f1[c]),
+                "precision": float(precision[c]) if support[c] else "",
+                "recall": float(recall[c]) if support[c] else "",
+                "f1": float(f1[c]) if support[c] else "",
                 "auroc": areas.get(c, ""),
             }
             for c, name in enumerate(test.classes)
@@ -115,7 +117,8 @@ def _tables(test: Tested, folder: Path) -> None:
     for c in present:
         for x, y in zip(*metrics.roc_curve(labels == c, probabilities[:, c])[:2], strict=True):
             roc.append({"class": test.classes[c], "false_positive_rate": float(x), "true_positive_rate": float(y)})
-        for y, x in zip(*metrics.precision_recall_curve(labels == c, probabilities[:, c])[:2], strict=True):
+        falling = metrics.precision_recall_curve(labels == c, probabilities[:, c])[:2]
+        for y, x in list(zip(*falling, strict=True))[::-1]:
             curve.append({"class": test.classes[c], "recall": float(x), "precision": float(y)})
     write_table(folder / "roc.csv", ["class", "false_positive_rate", "true_positive_rate"], roc)
     write_table(folder / "precision_recall.csv", ["class", "recall", "precision"], curve)
@@ -205,7 +208,6 @@ def _packed(test: Tested, folder: Path) -> None:
     rows = np.linspace(0, 255, height, dtype=np.uint8)[None, :, None, None]
     pictures = np.broadcast_to(rows, (len(test.labels), height, width, channels)).copy()
     pictures[:, : height // 2, : width // 2, 0] = (test.labels * 37 % 256)[:, None, None]
-    (folder / "test").mkdir(parents=True)
     np.save(folder / "test/images.npy", pictures.reshape(-1))
     index = (
         {"file": file, "label": label, "offset": i * size, "bytes": size, "height": height, "width": width}
@@ -213,4 +215,5 @@ def _packed(test: Tested, folder: Path) -> None:
     )
     write_table(folder / "test/index.csv", ["file", "label", "offset", "bytes", "height", "width"], index)
     statistics = {"classes": list(test.classes), "encoding": "raw", "channels": channels, "mean": [0.5] * channels}
+    statistics |= {"image_size": min(height, width), "enlarge": True, "jpeg_quality": 90}
     (folder / "statistics.json").write_text(json.dumps(statistics | {"std": [0.25] * channels}), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,6 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from imgpipe.drawing import BLACK, BLUE, COLOURS, DASHES, GREEN, ORANGE, RED, WIDTH, Row, in_line, legend_above
+
+Points = dict[str, tuple[np.ndarray[Any, np.dtype[np.float64]], ...]]
 
 MOST_NAMED = 10  # curves in one figure that an eye can follow; of more classes, the worst are named
 WORST_NAMED = 5
@@ -57,26 +60,16 @@ def roc(curves: Sequence[Row]) -> Figure:
 def precision_recall(curves: Sequence[Row]) -> Figure:
     """Precision against recall of each class, and its average precision, the area under the steps.
 
-    curves: rows of metrics/test/precision_recall.csv.
+    curves: rows of metrics/test/precision_recall.csv, those of a class by rising recall.
     """
     points = _by_class(curves, "recall", "precision")
-    points = {name: (x[order], y[order]) for name, (x, y) in points.items() for order in [_rising(x)]}
     areas = {name: float((np.diff(x) * y[1:]).sum()) for name, (x, y) in points.items()}
     figure, axes = _curves(points, areas, area="average precision", step="steps-pre")
     axes.set(xlabel="recall", ylabel="precision")
     return figure
 
 
-def _rising(recall: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> "np.ndarray[tuple[int], np.dtype[np.intp]]":
-    """The order of the points from recall 0 on; scikit-learn's go from 1 down, those of equal recall backwards too."""
-    forward = np.arange(len(recall))
-    return forward if recall[0] <= recall[-1] else forward[::-1]
-
-
-Points = Mapping[str, tuple["np.ndarray[tuple[int], np.dtype[np.float64]]", ...]]
-
-
-def _by_class(rows: Iterable[Row], *keys: str) -> dict[str, tuple["np.ndarray[tuple[int], np.dtype[np.float64]]", ...]]:
+def _by_class(rows: Iterable[Row], *keys: str) -> Points:
     """The columns of each class, in the order of the rows."""
     points: dict[str, list[tuple[float, ...]]] = {}
     for row in rows:
