@@ -1,0 +1,83 @@
+"""The evaluate stage on a real model."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import Project
+
+from imgpipe.tables import read_table
+
+WRITTEN = ("metrics/test", "models")
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_any_number_of_processes_gives_the_same_bytes(pipeline: Project, processes: int) -> None:
+    """36 pictures in batches of 7: five whole ones and one of a single picture."""
+    pipeline.set(evaluate__batch_size=7)
+    pipeline.succeed("python", "-m", "stages.evaluate")
+    alone = pipeline.fingerprint(*WRITTEN)
+    (pipeline.folder / "metrics/test/predictions.csv").unlink()
+    pipeline.succeed("torchrun", "--nproc-per-node", str(processes), "-m", "stages.evaluate")
+    assert pipeline.fingerprint(*WRITTEN) == alone
+
+
+def test_the_size_of_batches_shows_in_the_model_s_rounding_alone(pipeline: Project) -> None:
+    numbers, probabilities = [], []
+    for size in (1, 5, 36):
+        pipeline.set(evaluate__batch_size=size)
+        pipeline.succeed("python", "-m", "stages.evaluate")
+        numbers.append(json.loads((pipeline.folder / "metrics/test/metrics.json").read_text()))
+        probabilities.append(np.load(pipeline.folder / "metrics/test/probabilities.npy"))
+    for other in probabilities[1:]:
+        np.testing.assert_allclose(other, probabilities[0], atol=0.02)  # bf16 has 8 bits
+    assert numbers[1] == pytest.approx(numbers[0], abs=0.02)
+    assert numbers[2] == pytest.approx(numbers[0], abs=0.02)
+
+
+def test_tables_and_probabilities_tell_of_the_same_pictures(finished: Project) -> None:
+    folder = finished.folder / "metrics/test"
+    probabilities, predictions = np.load(folder / "probabilities.npy"), read_table(folder / "predictions.csv")
+    classes = [row["class"] for row in read_table(folder / "classes.csv")]
+    assert (probabilities.shape, probabilities.dtype) == ((36, 4), np.float32)
+    assert [classes[i] for i in probabilities.argmax(axis=1)] == [row["predicted"] for row in predictions]
+    assert [float(row["confidence"]) for row in predictions] == pytest.approx(probabilities.max(axis=1), abs=1e-6)
+    for row, given in zip(predictions, probabilities, strict=True):
+        assert int(row["rank"]) == 1 + (given > given[classes.index(row["actual"])]).sum()
+    support = {row["class"]: int(row["support"]) for row in read_table(folder / "classes.csv")}
+    assert support == {c: sum(row["actual"] == c for row in predictions) for c in classes}
+
+
+def test_the_temperature_is_stored_in_the_model_and_divides_the_logits(pipeline: Project) -> None:
+    from imgpipe.classifier import load_classifier
+
+    with_it = np.load(pipeline.folder / "metrics/test/probabilities.npy").astype(np.float64)
+    metrics = json.loads((pipeline.folder / "metrics/test/metrics.json").read_text())
+    _, description = load_classifier(pipeline.folder / "models/classifier.safetensors")
+    assert description.temperature == pytest.approx(metrics["temperature"], abs=1e-6)
+    assert description.temperature != 1
+    assert {row["scaling"] for row in read_table(pipeline.folder / "metrics/test/reliability.csv")} == {
+        "before",
+        "after",
+    }
+
+    pipeline.set(evaluate__temperature_scaling=False)
+    pipeline.succeed("python", "-m", "stages.evaluate")
+    without = np.load(pipeline.folder / "metrics/test/probabilities.npy").astype(np.float64)
+    scaled = without ** (1 / description.temperature)
+    np.testing.assert_allclose(scaled / scaled.sum(axis=1, keepdims=True), with_it, atol=1e-5)
+    off = json.loads((pipeline.folder / "metrics/test/metrics.json").read_text())
+    assert (off["temperature"], off["loss"]) == (1.0, metrics["loss_before_scaling"])
+    assert off["accuracy"] == metrics["accuracy"]
+    assert load_classifier(pipeline.folder / "models/classifier.safetensors")[1].temperature == 1
+    assert {row["scaling"] for row in read_table(pipeline.folder / "metrics/test/reliability.csv")} == {"before"}
+
+
+def test_flips_are_said_in_the_model_and_change_the_answers(pipeline: Project) -> None:
+    from imgpipe.classifier import load_classifier
+
+    before = np.load(pipeline.folder / "metrics/test/probabilities.npy")
+    pipeline.set(evaluate__flips=True)
+    pipeline.succeed("python", "-m", "stages.evaluate")
+    assert load_classifier(pipeline.folder / "models/classifier.safetensors")[1].flips
+    assert np.abs(np.load(pipeline.folder / "metrics/test/probabilities.npy") - before).max() > 0.01
