@@ -119,7 +119,7 @@ def _rows(names: Sequence[str], *, panels: int, widths: Sequence[float]) -> tupl
     size = 8 if len(names) <= MOST_COUNTED else 7
     row = 0.24 if len(names) <= MOST_COUNTED else 0.15
     figure = Figure(figsize=(WIDTH, max(1.8, row * len(names) + 1.0)), layout="constrained")
-    axes = list(figure.subplots(1, panels, sharey=True, width_ratios=widths))
+    axes = list(figure.subplots(1, panels, sharey=True, width_ratios=widths, gridspec_kw={"wspace": 0.08}))
     axes[0].set_yticks(range(len(names)), [short(name, NAME) for name in names], fontsize=size)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     for panel in axes:

@@ -26,7 +26,7 @@ def training_curves(history: Sequence[Row]) -> Figure:
     best = max(history, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
     marker = "." if len(epochs) < 30 else ""
     figure = Figure(figsize=(WIDTH, 6), layout="constrained")
-    panels = figure.subplots(3, 1, sharex=True, height_ratios=(2, 2, 1))
+    panels = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (2, 2, 1), "hspace": 0.1})
     for axes, name in zip(panels, ("loss", "accuracy"), strict=False):
         for split, label, colour, dash in (("train", "training", BLUE, "--"), ("val", "validation", ORANGE, "-")):
             values = [float(row[f"{split}_{name}"]) for row in history]
@@ -106,7 +106,7 @@ def reliability(bins: Sequence[Row]) -> Figure:
     Networks, section 2.
     """
     figure = Figure(figsize=(WIDTH, 6), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1), "hspace": 0.1})
     top.plot([0, 1], [0, 1], color="0.5", linewidth=1, label="perfect", zorder=0)
     scalings = [name for name in ("before", "after") if any(row["scaling"] == name for row in bins)]
     looks = {"before": (ORANGE, "--", "s"), "after": (BLUE, "-", "o")}

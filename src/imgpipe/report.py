@@ -75,7 +75,7 @@ def render(
     prepared: Mapping[str, Any],
     rejected: Sequence[Row],
     duplicates: Sequence[Row],
-    parameters: Mapping[str, Any],
+    parameters: Mapping[str, Mapping[str, Any]],
     versions: Mapping[str, str],
 ) -> str:
     """The page. Names of classes and files are text in it, whatever they hold.
@@ -111,7 +111,7 @@ def render(
         more_rejected=len(rejected[MOST_FILES:]),
         duplicates=duplicates[:MOST_FILES],
         more_duplicates=len(duplicates[MOST_FILES:]),
-        parameters=list(_flat(parameters)),
+        parameters={name: list(_flat(section)) for name, section in parameters.items()},
         versions=versions,
     )
 

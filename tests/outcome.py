@@ -19,7 +19,7 @@ BINS = 15
 
 
 @dataclass(frozen=True)
-class Tested:
+class Outcome:
     """A test of a model. labels: (pictures,), sorted; probabilities: (pictures, classes); shape: of a picture."""
 
     classes: Sequence[str]
@@ -44,14 +44,14 @@ class Tested:
         return [f"test/{self.classes[label]}/{i:05}.png" for i, label in enumerate(self.labels)]
 
 
-def tested(
+def outcome(
     classes: Sequence[str],
     pictures: int = 400,
     *,
     skill: float = 4.0,
     absent: Sequence[int] = (),
     shape: tuple[int, int, int] = (16, 16, 1),
-) -> Tested:
+) -> Outcome:
     """skill: by how much the true class's logit is raised above noise of deviation 1. absent: classes without test
     pictures. shape: height, width and channels of the packed pictures."""
     random = np.random.default_rng(0)
@@ -60,10 +60,10 @@ def tested(
     logits = random.normal(size=(pictures, len(classes))) * 1.2
     logits[np.arange(pictures), labels] += skill
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    return Tested(classes, np.sort(labels), probabilities[np.argsort(labels, kind="stable")], shape)
+    return Outcome(classes, np.sort(labels), probabilities[np.argsort(labels, kind="stable")], shape)
 
 
-def write(test: Tested, folder: Path) -> None:
+def write(test: Outcome, folder: Path) -> None:
     """All that the plot stage reads, in the places of the project."""
     for place in ("metrics/test", "metrics/train", "data/packed/test"):
         (folder / place).mkdir(parents=True)
@@ -74,7 +74,7 @@ def write(test: Tested, folder: Path) -> None:
     _packed(test, folder / "data/packed")
 
 
-def predictions(test: Tested) -> list[dict[str, Any]]:
+def predictions(test: Outcome) -> list[dict[str, Any]]:
     true = test.probabilities[np.arange(len(test.labels)), test.labels]
     ranks = 1 + (test.probabilities > true[:, None]).sum(axis=1)
     columns = zip(test.files, test.labels, test.predicted, test.confidence, ranks, strict=True)
@@ -90,7 +90,7 @@ def predictions(test: Tested) -> list[dict[str, Any]]:
     ]
 
 
-def _tables(test: Tested, folder: Path) -> None:
+def _tables(test: Outcome, folder: Path) -> None:
     labels, probabilities = test.labels, test.probabilities
     write_table(folder / "predictions.csv", ["file", "actual", "predicted", "confidence", "rank"], predictions(test))
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
@@ -146,7 +146,7 @@ def _tables(test: Tested, folder: Path) -> None:
     write_table(folder / "reliability.csv", ["scaling", "low", "high", "pictures", "confidence", "accuracy"], bins)
 
 
-def _numbers(test: Tested, path: Path) -> None:
+def _numbers(test: Outcome, path: Path) -> None:
     accuracy = float(test.right.mean())
     f1 = float(metrics.f1_score(test.labels, test.predicted, average="macro"))
     loss = float(metrics.log_loss(test.labels, test.probabilities, labels=range(len(test.classes))))
@@ -183,7 +183,7 @@ def _history(path: Path) -> None:
     write_table(path, list(rows[0]), rows)
 
 
-def _data(test: Tested, folder: Path) -> None:
+def _data(test: Outcome, folder: Path) -> None:
     support = np.bincount(test.labels, minlength=len(test.classes)).tolist()
     counts = {name: {"train": 5 * n + 3, "val": n, "test": n} for name, n in zip(test.classes, support, strict=True)}
     images = {split: sum(by_split[split] for by_split in counts.values()) for split in ("train", "val", "test")}
@@ -202,7 +202,7 @@ def _data(test: Tested, folder: Path) -> None:
     write_table(folder / "data/duplicates.csv", names, [pair])
 
 
-def _packed(test: Tested, folder: Path) -> None:
+def _packed(test: Outcome, folder: Path) -> None:
     height, width, channels = test.shape
     size = height * width * channels
     rows = np.linspace(0, 255, height, dtype=np.uint8)[None, :, None, None]
