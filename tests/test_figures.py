@@ -227,12 +227,12 @@ def test_pictures_are_shown_as_they_were_packed_and_mistakes_by_sign_and_dash_to
     wrong = next(row for row in rows if row["actual"] != row["predicted"])
     examples = galleries.with_pixels([wrong, right], split)
     figure = galleries.picture_grid(examples, "nothing")
-    for axes, row in zip(figure.axes, (wrong, right), strict=True):
-        pixels = axes.images[0].get_array()
+    (axes,) = figure.axes
+    for image, row in zip(axes.images, (wrong, right), strict=True):
+        pixels = image.get_array()
         assert pixels is not None
         assert pixels.reshape(6, 10, channels).tolist() == split.picture(split.files.index(row["file"])).tolist()
-    frames = [axes.patches[0] for axes in figure.axes]
-    assert [frame.get_linestyle() == "-" for frame in frames] == [False, True]
+    assert [frame.get_linestyle() == "-" for frame in axes.patches] == [False, True]
     assert [text[0] for text in texts(figure) if text[:1] in ("✓", "✗")] == ["✗", "✓"]
     assert f"is {drawing.in_line(wrong['actual'], 9)}" in "".join(texts(figure))
 

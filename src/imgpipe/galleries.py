@@ -90,37 +90,41 @@ def picture_grid(examples: Sequence[Example], nothing: str) -> Figure:
         return figure
     tall = SIDE * min(1, max(example.pixels.shape[0] / example.pixels.shape[1] for example in examples))
     row = tall + TEXT + 0.15
-    size = np.array([COLUMNS * CELL, -(-len(examples) // COLUMNS) * row])
-    figure = Figure(figsize=tuple(size))
+    width, height = COLUMNS * CELL, -(-len(examples) // COLUMNS) * row
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1))  # one for all, in inches: many would take seconds
+    axes.set_axis_off()
     for i, example in enumerate(examples):
         line, column = divmod(i, COLUMNS)
-        corner = np.array([column * CELL + (CELL - SIDE) / 2, size[1] - line * row - tall - 0.08])
-        axes = figure.add_axes((*(corner / size), *(np.array([SIDE, tall]) / size)), anchor="S")
-        _show(axes, example)
+        middle, bottom = (column + 0.5) * CELL, height - line * row - tall - 0.08
+        _show(axes, example, middle=middle, bottom=bottom, tall=tall)
         said = f"{'✓' if example.right else '✗'} {in_line(example.predicted, NAME - 6)} {example.confidence:.0%}"
         text = said if example.right else f"{said}\nis {in_line(example.actual, NAME - 1)}"
-        x, y = (corner + np.array([SIDE / 2, -0.07])) / size
-        figure.text(x, y, text, ha="center", va="top", fontsize=7.5, linespacing=1.3)
+        axes.text(middle, bottom - 0.07, text, ha="center", va="top", fontsize=7.5, linespacing=1.3)
+    axes.set(xlim=(0, width), ylim=(0, height))
     return figure
 
 
-def _show(axes: Axes, example: Example) -> None:
+def _show(axes: Axes, example: Example, *, middle: float, bottom: float, tall: float) -> None:
+    """The picture and its frame, as large as they fit above ``bottom``; all in inches."""
     pixels = example.pixels
-    axes.set_axis_off()
+    scale = min(SIDE / pixels.shape[1], tall / pixels.shape[0])
+    wide, high = pixels.shape[1] * scale, pixels.shape[0] * scale
+    left = middle - wide / 2
     axes.imshow(
         pixels[:, :, 0] if pixels.shape[2] == 1 else pixels,
+        extent=(left, left + wide, bottom, bottom + high),
+        aspect="auto",
         cmap="gray",
         vmin=0,
         vmax=255,
         interpolation="nearest" if max(pixels.shape) <= LOSSLESS else "antialiased",
     )
     frame = Rectangle(
-        (0, 0),
-        1,
-        1,
-        transform=axes.transAxes,
+        (left, bottom),
+        wide,
+        high,
         fill=False,
-        clip_on=False,
         edgecolor=BLUE if example.right else RED,
         linewidth=1 if example.right else 2.5,
         linestyle="-" if example.right else (0, (2, 1)),
