@@ -84,7 +84,7 @@ def class_scores(scores: Sequence[Row]) -> Figure:
         if not int(row["support"]):
             left.text(0.01, y, "no test pictures", va="center", fontsize=7, color="0.35")
     here = [y for y, row in enumerate(shown) if int(row["support"])]
-    values = {key: [float(shown[y][key] or 0) for y in here] for key in ("precision", "recall", "f1")}
+    values = {key: [float(shown[y][key] or "nan") for y in here] for key in ("precision", "recall", "f1")}
     left.barh(here, values["f1"], height=0.7, color="0.85", label="F1")
     left.plot(values["precision"], here, "o", color=BLUE, markersize=4, label="precision", clip_on=False)
     left.plot(values["recall"], here, "|", color=RED, markersize=8, markeredgewidth=2, label="recall", clip_on=False)
