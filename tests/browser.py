@@ -12,7 +12,10 @@ from typing import Any
 import requests
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of the standard for an element's id
-MISSING = [program for program in ("chromium", "chromedriver") if not shutil.which(program)]
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+MISSING = [
+    name for name, path in {"chromium": BROWSER, "chromedriver": shutil.which("chromedriver")}.items() if not path
+]
 
 
 class Browser:
@@ -23,7 +26,7 @@ class Browser:
         self.web.trust_env = False  # no proxy to this machine itself
         self.address = f"{address}/session"
         arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-        options = {"args": arguments, "binary": shutil.which("chromium")}
+        options = {"args": arguments, "binary": BROWSER}
         logs = {"browser": "ALL", "performance": "ALL"}
         wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": logs}
         answer = self._post("", capabilities={"alwaysMatch": wanted})
