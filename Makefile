@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check verify bench-noop bench-loader bench-accuracy lock
+.PHONY: help setup repro test check verify bench-noop bench-loader bench-accuracy bench-evaluate lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench-loader: setup ## time the loader against torchvision's: make bench-loader 
 
 bench-accuracy: setup ## train both ways and compare: make bench-accuracy DATA=pictures.tar SIZE=64
 	$(BIN)/python benchmarks/accuracy.py $(DATA) --size $(SIZE)
+
+bench-evaluate: setup ## time the evaluation of the test split against the network alone
+	$(BIN)/python benchmarks/evaluation.py
 
 lock: setup ## write requirements.lock anew, with today's versions of what pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml --output-file requirements.lock

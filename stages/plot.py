@@ -1,4 +1,5 @@
 import json
+import logging
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,11 +66,14 @@ def plot() -> None:
             "predictions": galleries.picture_grid(examples, "No test pictures"),
             "mistakes": galleries.picture_grid(mistakes, f"No mistakes among {len(pictures)} pictures"),
         }
-        embedded = {}
+        embedded, foreign = {}, set[str]()
         for name, figure in drawn.items():
             path = folder / f"{name}.{section.format}"
             drawing.save(figure, path, dpi=section.dpi)
+            foreign |= set(drawing.foreign_letters(figure) if section.format == "png" else ())
             embedded[name] = report.embedded(path, figure.get_figwidth())
+    if foreign:
+        logging.warning("png figures have boxes for letters like %s; plot.format svg shows them", min(foreign))
     page = report.render(
         title=f"Test of {parameters['model']['name']}",
         metrics=metrics,

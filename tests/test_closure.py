@@ -55,26 +55,45 @@ def test_outputs_are_neither_kept_between_runs_nor_always_made_anew() -> None:
 ARROWS = {
     "archives": "errors",
     "batches": "packed parallel",
-    "classifier": "files models",
-    "colours": "packed randomness rules",
+    "calibration": "",
     "class_figures": "drawing",
+    "classifier": "files models",
+    "classifying": "archives classifier crops errors gathering packed packing parallel prediction scoring",
+    "colours": "packed randomness rules",
+    "commands.__main__": "",
+    "commands.compare": "comparison errors pairing revisions",
+    "commands.doctor": "doctor.diagnosis",
+    "commands.predict": "classifying devices drawing errors files gathering listing parallel progress sheets",
+    "comparison": "intervals randomness",
     "crops": "packed randomness rules",
     "datasets": "errors files layouts",
     "devices": "errors processes",
+    "doctor.diagnosis": "doctor.findings doctor.locked doctor.machine doctor.probes doctor.probing",
+    "doctor.findings": "",
+    "doctor.locked": "doctor.findings",
+    "doctor.machine": "doctor.findings",
+    "doctor.probes": "devices",
+    "doctor.probing": "doctor.probes",
     "drawing": "files",
     "duplicates": "pictures",
     "errors": "",
+    "evaluation": "intervals scoring thresholds",
     "fetching": "errors files",
     "figures": "drawing",
     "files": "",
+    "folders": "",
     "galleries": "drawing packed",
+    "gathering": "archives errors folders",
+    "intervals": "randomness",
     "layouts": "errors",
+    "listing": "tables",
     "mixing": "",
     "models": "errors pooling",
     "optim": "rules",
     "orders": "packed randomness",
     "packed": "tables",
     "packing": "errors packed parallel pictures progress tables",
+    "pairing": "errors tables",
     "parallel": "errors",
     "params": "errors rules",
     "pictures": "errors",
@@ -89,27 +108,34 @@ ARROWS = {
     "reading": "archives duplicates errors layouts parallel pictures progress",
     "reduction": "devices",
     "report": "drawing galleries",
+    "revisions": "errors",
     "rules": "",
     "schedules": "rules",
     "scoring": "",
-    "sources": "archives datasets errors fetching progress",
+    "sheets": "packed",
+    "sources": "archives datasets errors fetching folders progress",
     "splits": "errors",
     "tables": "files",
+    "thresholds": "",
     "training": "batches classifier devices errors mixing packed prediction progress randomness reduction transforms",
     "transforms": "colours crops packed policies randomness",
 }
 
 
 def test_modules_of_the_library_import_along_these_arrows_only() -> None:
-    modules = {file.stem: file for file in (HOMES["imgpipe"] / "imgpipe").glob("*.py") if file.stem != "__init__"}
+    library = HOMES["imgpipe"] / "imgpipe"
+    modules = {
+        ".".join(file.relative_to(library).with_suffix("").parts): file
+        for file in library.rglob("*.py")
+        if file.stem != "__init__"
+    }
     arrows = {
-        name: {target.split(".")[1] for target in imported_modules(file) if target.startswith("imgpipe.")}
-        & set(modules)
+        name: {target.removeprefix("imgpipe.") for target in imported_modules(file)} & set(modules)
         for name, file in modules.items()
     }
     assert arrows == {name: set(targets.split()) for name, targets in ARROWS.items()}
 
 
 def test_the_library_never_imports_the_stages() -> None:
-    for file in (HOMES["imgpipe"] / "imgpipe").glob("*.py"):
+    for file in (HOMES["imgpipe"] / "imgpipe").rglob("*.py"):
         assert not [name for name in imported_modules(file) if name.split(".")[0] == "stages"], file

@@ -250,15 +250,15 @@ def test_names_of_classes_are_shown_as_they_are_and_a_user_s_style_is_not_used(t
     assert names == ["$_$", "_bg"]
 
 
-def test_letters_that_matplotlib_lacks_are_text_in_an_svg_and_a_warning_for_a_png(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_letters_that_matplotlib_lacks_are_text_in_an_svg(tmp_path: Path) -> None:
     figure = class_figures.confusion_matrix(guesses("漢字 漢字", "a a"), ["漢字", "a"])
     drawing.save(figure, tmp_path / "one.svg", dpi=80)
     assert "漢字" in [element.text for element in ET.parse(tmp_path / "one.svg").iter()]
-    assert not caplog.messages
-    drawing.save(figure, tmp_path / "one.png", dpi=80)
-    assert caplog.messages == ["one.png: DejaVu Sans has no letters like 字; plot.format svg shows them"]
+    assert drawing.foreign_letters(figure) == ["字", "漢"]
+    plain = class_figures.confusion_matrix(guesses("кошка кошка"), ["кошка"])
+    drawing.save(plain, tmp_path / "two.svg", dpi=80)
+    assert not [element for element in ET.parse(tmp_path / "two.svg").iter() if element.tag.endswith("text")]
+    assert drawing.foreign_letters(plain) == []
 
 
 @pytest.mark.parametrize("ending", ["svg", "png"])

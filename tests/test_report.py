@@ -186,6 +186,19 @@ def test_a_metric_without_a_value_is_none_and_one_without_an_interval_has_none(
     assert rows[0].startswith('<tr><th scope="row">threshold</th><td>none</td><td></td>')
 
 
+def test_png_figures_are_in_the_report_too_and_a_name_they_cannot_show_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = page(tmp_path, outcome(["漢", "a"], 40, skill=2), monkeypatch)
+    assert caplog.messages == []
+    params = tmp_path / "params.yaml"
+    params.write_text(params.read_text(encoding="utf-8").replace("format: svg", "format: png"), encoding="utf-8")
+    plot()
+    assert file.read_text(encoding="utf-8").count('src="data:image/png;base64,') > 8
+    assert {path.suffix for path in (tmp_path / "metrics/figures").iterdir()} == {".png"}
+    assert caplog.messages == ["png figures have boxes for letters like 漢; plot.format svg shows them"]
+
+
 def test_drawing_imports_neither_torch_nor_scikit_learn() -> None:
     program = """
 import sys, stages.plot

@@ -4,9 +4,8 @@ Colours are Okabe and Ito's (Color Universal Design, 2008), which the colour-bli
 colour is also told by a dash, a marker or a word.
 """
 
-import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,7 +39,7 @@ FONT = "DejaVu Sans"  # comes with matplotlib
 def house_style() -> Iterator[None]:
     """The context to draw and save figures in: matplotlib's defaults, whatever the user's matplotlibrc says."""
     with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # save() sees to them
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # see foreign_letters()
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(
             {
@@ -88,19 +87,16 @@ def save(figure: Figure, path: Path, *, dpi: int) -> None:
     Letters are drawn, so that a figure looks the same everywhere. matplotlib's own font lacks some scripts (Chinese,
     Thai, ...): an SVG figure with such names holds text instead, for the fonts of whoever looks at it.
     """
-    foreign = sorted({letter for text in _texts(figure) for letter in text if not _drawable(letter)})
-    if foreign and path.suffix != ".svg":
-        logging.warning("%s: %s has no letters like %s; plot.format svg shows them", path.name, FONT, foreign[0])
     metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
     with replacing(path) as draft, matplotlib.rc_context():
-        matplotlib.rcParams.update({"svg.hashsalt": path.stem, "svg.fonttype": "none" if foreign else "path"})
+        matplotlib.rcParams.update(
+            {"svg.hashsalt": path.stem, "svg.fonttype": "none" if foreign_letters(figure) else "path"}
+        )
         figure.savefig(draft, format=path.suffix[1:], dpi=dpi, metadata=metadata)
 
 
-def _texts(figure: Figure) -> Sequence[str]:
-    return [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
-
-
-def _drawable(letter: str) -> bool:
+def foreign_letters(figure: Figure) -> list[str]:
+    """The letters of the figure's texts that matplotlib's own font lacks, sorted; a PNG shows boxes for them."""
     font = font_manager.get_font(font_manager.findfont(FONT))
-    return letter.isspace() or font.get_char_index(ord(letter)) != 0
+    letters = {letter for text in figure.findobj(Text) if isinstance(text, Text) for letter in text.get_text()}
+    return sorted(letter for letter in letters if not letter.isspace() and not font.get_char_index(ord(letter)))

@@ -46,10 +46,9 @@ class Split:
         """Picture i, uint8 (height, width, channels); where they are raw, a view of the file."""
         start = int(self.offsets[i])
         content = self.content[start : start + int(self.lengths[i])]
-        pixels = (
-            content if self.encoding == "raw" else np.asarray(cv2.imdecode(content, DECODED[self.channels]), np.uint8)
+        return unpacked(
+            content, int(self.heights[i]), int(self.widths[i]), channels=self.channels, encoding=self.encoding
         )
-        return pixels.reshape(int(self.heights[i]), int(self.widths[i]), self.channels)
 
     @cached_property
     def common_shape(self) -> tuple[int, int] | None:
@@ -61,6 +60,12 @@ class Split:
         """Copies of some pictures of one common shape: uint8 (n, height, width, channels)."""
         assert self.common_shape
         return self.content.reshape(len(self), *self.common_shape, self.channels)[numbers]
+
+
+def unpacked(content: Pixels, height: int, width: int, *, channels: int, encoding: str) -> Pixels:
+    """A picture, uint8 (height, width, channels), from its packed bytes, uint8 (bytes,); where they are raw, a view."""
+    pixels = content if encoding == "raw" else np.asarray(cv2.imdecode(content, DECODED[channels]), np.uint8)
+    return pixels.reshape(height, width, channels)
 
 
 def read_split(folder: Path, *, channels: int, encoding: str) -> Split:

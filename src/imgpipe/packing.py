@@ -62,15 +62,23 @@ def pack(
     write_table(folder / "index.csv", INDEX, index)
 
 
-def _packed(
-    file: tuple[str, bytes], *, image_size: int, enlarge: bool, channels: int, encoding: str, jpeg_quality: int
-) -> tuple[int, int, bytes]:
-    """Height, width and packed bytes of a picture, given its name and its file's bytes."""
+def _packed(file: tuple[str, bytes], **form: Any) -> tuple[int, int, bytes]:
+    """``pack_picture`` of a prepared file, given its name and its bytes."""
     name, content = file
     try:
-        image = decode(content)
+        return pack_picture(content, **form)
     except InputError as error:
         raise InputError(f"prepared picture {name}: {error}; dvc repro --force prepare makes it anew") from None
+
+
+def pack_picture(
+    content: bytes, *, image_size: int, enlarge: bool, channels: int, encoding: str, jpeg_quality: int
+) -> tuple[int, int, bytes]:
+    """Height, width and packed bytes (see ``packed.unpacked``) of a picture, given the bytes of its file.
+
+    The rest as in ``pack``. Raises InputError with the reason if it can't be read, without a name.
+    """
+    image = decode(content)
     picture = pixels(image, size=packed_size(image.size, image_size, enlarge=enlarge), channels=channels)
     return *picture.shape[:2], picture.tobytes() if encoding == "raw" else _jpeg(picture, jpeg_quality)
 

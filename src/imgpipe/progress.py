@@ -2,11 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import TypeVar
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 Item = TypeVar("Item")
+
+LONG = 2.0
+"""Seconds after which ``counting_where_long`` shows its bar."""
 
 
 def counting(description: str, items: Iterable[Item], total: int | None = None) -> Iterator[Item]:
@@ -14,6 +19,26 @@ def counting(description: str, items: Iterable[Item], total: int | None = None) 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress:
         yield from progress.track(items, total=total, description=description)
+
+
+def counting_where_long(description: str, items: Iterable[Item], total: int) -> Iterator[Item]:
+    """The items, counted on standard error for as long as they take, if that is long; nothing stays of the bar.
+
+    Where standard error is no terminal nothing is shown.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = progress.add_task(description, total=total)
+    shown_from = monotonic() + LONG
+    try:
+        for item in items:
+            yield item
+            progress.advance(task)
+            if monotonic() > shown_from:
+                progress.start()
+    finally:
+        progress.stop()
 
 
 @contextmanager

@@ -6,7 +6,6 @@ To add a source: a function here, its name in SOURCES, and its case in the downl
 import hashlib
 import io
 import shutil
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -15,6 +14,7 @@ from imgpipe.archives import PICTURES, members, names_a_picture, write_tar
 from imgpipe.datasets import torchvision_pictures
 from imgpipe.errors import InputError
 from imgpipe.fetching import fetch
+from imgpipe.folders import files_below
 from imgpipe.progress import counting
 
 LOCATION = "params.yaml: download.location is"
@@ -40,7 +40,7 @@ def tree(folder: Path, source: Path) -> None:
     """The pictures below a local folder, in one tar. Hidden files and folders are left out."""
     if not source.is_dir():
         raise InputError(f"{LOCATION} '{source}', which is no folder; name the folder that holds the pictures")
-    names = sorted(file.relative_to(source) for file in _files_below(source, set()) if names_a_picture(file.name))
+    names = sorted(file.relative_to(source) for file in files_below(source) if names_a_picture(file.name))
     if not names:
         raise InputError(f"{LOCATION} '{source}', which holds no pictures; their names end in {', '.join(PICTURES)}")
     try:
@@ -71,18 +71,6 @@ def torchvision(folder: Path, name: str, partial: Path) -> None:
 
 
 SOURCES = ("digits", "folder", "archive", "url", "torchvision")
-
-
-def _files_below(folder: Path, above: set[Path]) -> Iterator[Path]:
-    """Files, also behind links, except hidden ones; a link back to a folder above it is not followed."""
-    above = above | {folder.resolve()}
-    for path in folder.iterdir():
-        if path.name.startswith(".") or path.resolve() in above:
-            continue
-        if path.is_dir():
-            yield from _files_below(path, above)
-        elif path.is_file():
-            yield path
 
 
 def _png(levels: Any) -> bytes:

@@ -15,13 +15,18 @@ def columns(record: type) -> list[str]:
     return [field.name for field in fields(record)]
 
 
-def write_table(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def table_text(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """The rows under the names of their columns; a float with as many digits as give the same float again."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path, text.getvalue())
+    return text.getvalue()
+
+
+def write_table(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A file of ``table_text``."""
+    write_text(path, table_text(names, rows))
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

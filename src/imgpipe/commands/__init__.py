@@ -6,6 +6,9 @@ from typing import Any
 
 import typer
 
+from imgpipe.commands.compare import compare
+from imgpipe.commands.doctor import doctor
+from imgpipe.commands.predict import predict
 from imgpipe.errors import InputError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True)
@@ -28,3 +31,8 @@ def add(command: Callable[..., Any]) -> None:
             raise typer.Exit(1) from None
 
     app.command()(run)
+
+
+add(compare)
+add(doctor)
+add(predict)

@@ -1,0 +1,89 @@
+"""What evaluation costs beyond the network's own work, on this project's model and test pictures.
+
+    make bench-evaluate        # after dvc repro
+
+Alternates in one run: all that the evaluate stage does with the test split (pictures cut from the memory map,
+predictions, every number with its interval, every curve), and the network alone on the same batches, which wait in
+memory. The network a second time is the control: how far its ratio is from 1 is the noise. Start-up and imports are in
+neither.
+"""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+import typer
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
+BATCH, THREADS = 256, 1
+
+
+def main(rounds: int = 5) -> None:
+    """Print the seconds of each, and the medians of the paired ratios."""
+    from imgpipe import devices, scoring
+    from imgpipe.classifier import load_classifier
+    from imgpipe.devices import World
+    from imgpipe.evaluation import metrics_of_test
+    from imgpipe.packed import read_split
+    from imgpipe.prediction import predict_batch, predict_split
+    from imgpipe.thresholds import at_thresholds
+
+    classifier, description = load_classifier(Path("models/classifier.safetensors"))
+    devices.be_deterministic(cpu_threads=description.cpu_threads)
+    split = read_split(Path("data/packed/test"), channels=description.channels, encoding=description.encoding)
+    world = World(0, 1, torch.device("cpu"))
+    size = description.size
+    sizes = [min(BATCH, len(split) - start) for start in range(0, len(split), BATCH)]
+    in_memory = [torch.randint(0, 256, (n, size, size, description.channels), dtype=torch.uint8) for n in sizes]
+
+    def network_alone() -> None:
+        for pictures in in_memory:
+            predict_batch(
+                classifier,
+                pictures,
+                device=world.device,
+                precision=description.precision,
+                flips=description.flips,
+            )
+
+    def evaluation() -> None:
+        logits = predict_split(
+            classifier,
+            split,
+            classes=len(description.classes),
+            size=size,
+            crop_fraction=description.crop_fraction,
+            batch_size=BATCH,
+            precision=description.precision,
+            flips=description.flips,
+            threads=THREADS,
+            world=world,
+        ).numpy()
+        unscaled, probabilities = scoring.softmax(logits), scoring.softmax(logits / description.temperature)
+        metrics_of_test(
+            probabilities, unscaled, split.labels, temperature=description.temperature, target_precision=0.99
+        )
+        scoring.class_scores(probabilities, split.labels)
+        scoring.roc_curves(probabilities, split.labels)
+        scoring.precision_recall_curves(probabilities, split.labels)
+        at_thresholds(probabilities.max(axis=1), probabilities.argmax(axis=1) == split.labels)
+
+    ways = {"network alone": network_alone, "evaluation": evaluation, "control": network_alone}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    evaluation()  # imports, and warms up
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - start)
+    typer.echo(f"{description.model}, {len(split)} pictures, {rounds} rounds: medians")
+    for name, times in seconds.items():
+        ratio = statistics.median(a / b for a, b in zip(times, seconds["network alone"], strict=True))
+        typer.echo(f"{name:14} {statistics.median(times):7.2f} s  ratio {ratio:5.2f}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,143 @@
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgpipe.errors import InputError
+from imgpipe.files import write_text
+from imgpipe.gathering import Skipped, gather_pictures
+from imgpipe.listing import Ranked, as_csv, as_json, as_table, printable, readable
+
+if TYPE_CHECKING:
+    import torch
+
+    from imgpipe.classifier import Description
+    from imgpipe.classifying import Answer
+
+GRIDS = (".png", ".svg")
+GRID_DPI = 150
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+class Device(StrEnum):
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+WRITERS = {Format.TABLE: as_table, Format.CSV: as_csv, Format.JSON: as_json}
+
+
+def predict(
+    pictures: Annotated[
+        list[str], typer.Argument(help="Files, folders, patterns such as 'photos/**/*.jpg', or - for a list of paths.")
+    ],
+    model: Annotated[Path, typer.Option(help="The model file.")] = Path("models/classifier.safetensors"),
+    form: Annotated[Format, typer.Option("--format", help="How the answers are written.")] = Format.TABLE,
+    top: Annotated[int, typer.Option(min=1, help="How many classes, the likeliest first.")] = 1,
+    output: Annotated[Path | None, typer.Option(help="A file for the answers, not standard output.")] = None,
+    grid: Annotated[Path | None, typer.Option(help="A .png or .svg file for the pictures and their answers.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures that go through the network at once.")] = 64,
+    device: Annotated[Device, typer.Option(help="auto is cuda where there is one.")] = Device.AUTO,
+) -> None:
+    """Say what is on pictures.
+
+    Folders are read to their depths; in a list on standard input each line is a path. What can't be read is named on
+    standard error and left out, and the exit status is then 1.
+    """
+    _check_writable(output, grid)
+    paths, skipped = gather_pictures(pictures, _lines_of_standard_input())
+    for one in skipped:
+        _say(one)
+    if not paths:
+        raise InputError("no picture is left to predict")
+
+    from imgpipe.classifying import classify, open_classifier
+    from imgpipe.parallel import cores
+    from imgpipe.progress import counting_where_long
+    from imgpipe.sheets import MOST
+
+    classifier, description = open_classifier(model)
+    if top > len(description.classes):
+        raise InputError(f"--top is {top}, but the model has {len(description.classes)} classes; ask for no more")
+    on = _prepared_device(device, description)
+    results = classify(paths, classifier.to(on), description, batch_size=batch_size, device=on, threads=cores())
+    listed: list[Ranked] = []
+    shown: list[Answer] = []
+    for result in counting_where_long("predicting", results, len(paths)):
+        if isinstance(result, Skipped):
+            skipped.append(result)
+            _say(result)
+        else:
+            listed.append(Ranked.of(result.path, result.probabilities.tolist(), description.classes, top))
+            if grid and len(shown) < MOST:
+                shown.append(result)
+
+    text = WRITERS[form](listed)
+    if output:
+        write_text(output, text)
+    else:
+        typer.echo(text.encode(), nl=False)  # bytes: programs expect UTF-8, whatever the locale
+    if grid and shown:
+        _draw(grid, shown, listed)
+    if skipped:
+        typer.echo(f"{len(skipped)} left out, {len(listed)} predicted", err=True)
+        raise typer.Exit(1)
+
+
+def _check_writable(output: Path | None, grid: Path | None) -> None:
+    for path in (output, grid):
+        if path and path.is_dir():
+            raise InputError(f"'{path}' is a folder; name a file to write")
+    if grid and grid.suffix not in GRIDS:
+        raise InputError(f"--grid is '{grid}'; its name must end in {' or '.join(GRIDS)}")
+
+
+def _lines_of_standard_input() -> Iterator[str]:
+    """Paths, one a line, in the bytes that the file system has."""
+    for line in sys.stdin.buffer:
+        path = line.rstrip(b"\r\n")
+        if path:
+            yield os.fsdecode(path)
+
+
+def _say(skipped: Skipped) -> None:
+    name = printable(readable(skipped.path)) or "''"
+    typer.echo(f"{name}: {skipped.reason}", err=True)
+
+
+def _prepared_device(asked: Device, description: "Description") -> "torch.device":
+    """Where to compute, set up as the model was tested."""
+    import torch
+
+    from imgpipe import devices
+
+    if asked == Device.CUDA and not torch.cuda.is_available():
+        raise InputError("--device is cuda, but torch sees no CUDA device here; imgpipe doctor may know why")
+    devices.be_deterministic(cpu_threads=description.cpu_threads)
+    return torch.device(devices.device_type(asked))
+
+
+def _draw(grid: Path, shown: "Sequence[Answer]", listed: Sequence[Ranked]) -> None:
+    """The first pictures with their likeliest class and its confidence."""
+    from imgpipe import drawing
+    from imgpipe.sheets import contact_sheet
+
+    answers = [(printable(name), sure) for name, sure in (one.classes[0] for one in listed[: len(shown)])]
+    names = [printable(readable(Path(answer.path).name)) for answer in shown]
+    with drawing.house_style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a character without one is drawn as a box
+        sheet = contact_sheet([answer.square for answer in shown], answers, names)
+        drawing.save(sheet, grid, dpi=GRID_DPI)
+    if len(shown) < len(listed):
+        typer.echo(f"{grid} shows the first {len(shown)} of {len(listed)} pictures", err=True)

@@ -1,0 +1,1 @@
+"""How the machine is, thing by thing, and what to do where it is wrong."""

@@ -1,0 +1,166 @@
+"""``imgpipe compare`` on experiments that real DVC ran."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Project, copy_of
+from typer.testing import CliRunner, Result
+
+from imgpipe.commands import app
+
+
+@pytest.fixture(scope="module")
+def compared(finished_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished pipeline and two experiments from DVC's queue: ``untrained`` and, split otherwise, ``other-split``."""
+    project = copy_of(finished_project, tmp_path_factory.mktemp("compared") / "project")
+    for name, change in {"untrained": "train.optimizer.lr=1e-08", "other-split": "prepare.seed=1"}.items():
+        project.succeed("dvc", "exp", "run", "--queue", "--name", name, "-S", change, "-S", "train.epochs=1")
+    project.succeed("dvc", "exp", "run", "--run-all")
+    return project
+
+
+@pytest.fixture
+def project(compared: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.chdir(compared.folder)
+    return compared
+
+
+@pytest.fixture
+def without_cache(project: Project, tmp_path: Path) -> Iterator[None]:
+    shutil.move(project.folder / ".dvc/cache", tmp_path / "cache")
+    yield
+    shutil.move(tmp_path / "cache", project.folder / ".dvc/cache")
+
+
+def compare(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["compare", *arguments])
+
+
+def as_json(*arguments: str) -> dict[str, object]:
+    result = compare(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert isinstance(report, dict)
+    return report
+
+
+def one_line_error(*arguments: str) -> str:
+    result = compare(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    return result.stderr.removeprefix("error: ").rstrip()
+
+
+@pytest.mark.parametrize("arguments", [("main",), ("main", "HEAD"), ("workspace", "main")])
+def test_a_run_against_itself_has_no_changes(project: Project, arguments: tuple[str, ...]) -> None:
+    report = as_json(*arguments)
+    assert report["verdict"] == "not distinguishable"
+    assert report["changed"] == []
+    assert (report["p_value"], report["predictions_differ"], report["predictions_differ_share"]) == (1, 0, 0)
+
+
+def test_metrics_are_those_that_evaluate_wrote(project: Project) -> None:
+    report = as_json("main", "untrained")
+    diff = project.succeed("dvc", "metrics", "diff", "--all", "--json", "main", "untrained")
+    written = json.loads(diff.out)["metrics/test/metrics.json"]
+    for name, metric in report["metrics"].items():  # type: ignore[attr-defined]
+        assert metric["a"] == pytest.approx(written[name]["old"], abs=1e-6), name
+        assert metric["b"] == pytest.approx(written[name]["new"], abs=1e-6), name
+
+
+def test_an_experiment_from_the_queue_by_its_name(project: Project) -> None:
+    report = as_json("main", "untrained")
+    assert report["verdict"] == "worse"
+    assert len(report["changed"]) == report["only_a_right"] + report["only_b_right"]  # type: ignore[arg-type, operator]
+    assert as_json("untrained", "main")["verdict"] == "better"
+
+
+def test_a_branch_a_tag_and_a_commit_are_the_revision_they_name(project: Project) -> None:
+    project.succeed("dvc", "exp", "branch", "untrained", "as-branch")
+    project.succeed("git", "tag", "as-tag", "as-branch")
+    commit = project.succeed("git", "rev-parse", "as-branch").out.strip()
+    reports = [as_json("main", name) for name in ("untrained", "as-branch", "as-tag", commit[:10])]
+    assert {report["b"]["commit"] for report in reports} == {commit}  # type: ignore[index]
+    assert all(report["changed"] == reports[0]["changed"] for report in reports)
+
+
+def test_the_terminal_is_told_in_plain_words(project: Project) -> None:
+    result = compare("main", "untrained")
+    assert result.exit_code == 0
+    *_, sentence = result.stdout.splitlines()
+    assert sentence == "untrained is worse than main"
+    assert "Right in main only, 10 of" in result.stdout
+    assert result.stdout == compare("main", "untrained").stdout
+    assert compare("main").stdout.endswith("workspace is not distinguishable from main\n")
+
+
+def test_markdown_has_a_table_with_as_many_cells_in_each_row(project: Project) -> None:
+    blocks = compare("main", "untrained", "--md").stdout.split("\n\n")
+    assert blocks[0] == "**untrained is worse than main**"
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in blocks[1].splitlines()]
+    assert [row[0] for row in rows] == ["", "---", "accuracy", "balanced\\_accuracy", "f1\\_macro", "loss"]
+    assert {len(row) for row in rows} == {5}
+
+
+def test_fail_if_worse_has_an_exit_status_of_its_own(project: Project) -> None:
+    assert compare("main", "untrained", "--fail-if-worse").exit_code == 3
+    assert compare("untrained", "main", "--fail-if-worse").exit_code == 0
+    assert compare("main", "main", "--fail-if-worse", "--md").exit_code == 0
+    assert compare("main", "nonsense", "--fail-if-worse").exit_code == 1
+
+
+def test_another_split_has_other_test_pictures(project: Project) -> None:
+    error = one_line_error("main", "other-split")
+    assert error.startswith("'main' and 'other-split' were tested on different pictures (")
+
+
+def test_what_is_not_there_is_said_in_one_line(project: Project) -> None:
+    assert one_line_error("main", "nonsense").startswith(
+        "'nonsense' is no commit, branch, tag or finished experiment: unknown Git revision 'nonsense'"
+    )
+    assert (
+        one_line_error("main", "main", "--json", "--md")
+        == "--json and --md are two forms of the same: give one of them"
+    )
+
+
+def test_a_revision_before_the_first_run_is_refused(project: Project) -> None:
+    """HEAD~1 has the pipeline without any results, and the commit made here not even a pipeline."""
+    error = one_line_error("main", "HEAD~1")
+    assert error.startswith("'HEAD~1': data/images.csv is in neither DVC's cache nor its remote (")
+    tree = project.succeed("git", "hash-object", "-t", "tree", "-w", "/dev/null").out.strip()
+    empty = project.succeed("git", "commit-tree", "-m", "Empty", tree).out.strip()
+    error = one_line_error("main", empty)
+    assert error == f"the pipeline of '{empty}' makes no data/images.csv: run its parameters with the present code"
+
+
+def test_a_missing_cache_is_one_line_that_says_how_to_fill_it(project: Project, without_cache: None) -> None:
+    assert one_line_error("main", "untrained").startswith(
+        "'main': data/images.csv is in neither DVC's cache nor its remote ("
+    )
+    assert "`dvc exp apply untrained`" in one_line_error("workspace", "untrained")
+    assert "`dvc pull`" in one_line_error("workspace", "untrained")
+
+
+def test_a_workspace_without_results_says_how_to_get_them(project: Project) -> None:
+    predictions = project.folder / "metrics/test/predictions.csv"
+    predictions.unlink()
+    try:
+        error = one_line_error("main")
+    finally:
+        project.succeed("dvc", "checkout", "--quiet", str(predictions))
+    assert error == "the workspace has no metrics/test/predictions.csv: `dvc pull` gets it, `dvc repro` makes it"
+
+
+def test_outside_of_a_project_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert one_line_error("main").endswith("is in no DVC project: go to the folder of the pipeline")
+
+
+def test_from_a_folder_of_the_project_in_a_process_of_its_own(project: Project) -> None:
+    program = "import os; os.chdir('data'); from imgpipe.commands import app; app()"
+    run = project.run("python", "-c", program, "compare", "main", "untrained", PYTHONPATH=str(ROOT / "src"))
+    assert (run.status, run.out) == (0, compare("main", "untrained").stdout)
