@@ -1,12 +1,21 @@
+import json
+import logging
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+
+from omegaconf import OmegaConf
 
 from imgpipe import params
-from imgpipe.files import replacing_folder
+from imgpipe.files import replacing_folder, write_text
+from imgpipe.packed import read_split, read_statistics
 from imgpipe.rules import Interval, OneOf
 from imgpipe.tables import read_table
 from stages import command
+
+TEST = Path("metrics/test")
+TABLES = ("classes", "precision_recall", "predictions", "reliability", "roc", "thresholds")
 
 
 @dataclass(frozen=True)
@@ -15,28 +24,84 @@ class Plot:
 
     format: Annotated[str, OneOf(("svg", "png"))]
     dpi: Annotated[int, Interval(low=30, high=1200)]
+    examples: Annotated[int, Interval(low=1, high=1000)]
+    mistakes: Annotated[int, Interval(low=1, high=1000)]
 
 
 def plot() -> None:
-    """Draw the training curves, the confusion matrix and the ROC curves.
+    """Draw the figures and write the report.
 
-    Reads metrics/train/history.csv, metrics/test/predictions.csv and metrics/test/roc.csv; writes metrics/figures.
+    Reads the history, the tables in metrics/test, what prepare found, the packed test pictures and params.yaml; writes
+    metrics/figures and metrics/report.html. docs/report.md says what they show.
     """
     section = params.read("plot", Plot)
 
-    from imgpipe import figures
+    from imgpipe import class_figures, drawing, figures, galleries, report
 
-    history = read_table(Path("metrics/train/history.csv"))
-    predictions = read_table(Path("metrics/test/predictions.csv"))
-    curves = read_table(Path("metrics/test/roc.csv"))
-    with figures.house_style(), replacing_folder(Path("metrics/figures")) as folder:
+    test = {name: read_table(TEST / f"{name}.csv") for name in TABLES}
+    metrics = json.loads((TEST / "metrics.json").read_text(encoding="utf-8"))
+    prepared = json.loads(Path("metrics/prepare.json").read_text(encoding="utf-8"))
+    parameters = _parameters()
+    statistics = read_statistics(Path("data/packed/statistics.json"))
+    pictures = read_split(Path("data/packed/test"), channels=statistics.channels, encoding=statistics.encoding)
+    wrong = galleries.confident_mistakes(test["predictions"])
+    chosen = galleries.choose_examples(test["predictions"], statistics.classes, section.examples)
+    mistakes = galleries.with_pixels(wrong[: section.mistakes], pictures)
+    examples = galleries.with_pixels(chosen, pictures)
+
+    with drawing.house_style(), replacing_folder(Path("metrics/figures")) as folder:
         drawn = {
-            "curves": figures.training_curves(history),
-            "confusion": figures.confusion_matrix(predictions),
-            "roc": figures.roc(curves),
+            "curves": figures.training_curves(read_table(Path("metrics/train/history.csv"))),
+            "confusion": class_figures.confusion_matrix(test["predictions"], statistics.classes),
+            "classes": class_figures.class_scores(test["classes"]),
+            "balance": class_figures.class_balance(prepared["classes"]),
+            "roc": figures.roc(test["roc"]),
+            "precision_recall": figures.precision_recall(test["precision_recall"]),
+            "reliability": figures.reliability(test["reliability"]),
+            "thresholds": figures.threshold_curves(
+                test["thresholds"],
+                threshold=metrics["threshold"],
+                target=parameters["evaluate"]["target_precision"],
+            ),
+            "predictions": galleries.picture_grid(examples, "No test pictures"),
+            "mistakes": galleries.picture_grid(mistakes, f"No mistakes among {len(pictures)} pictures"),
         }
+        embedded, foreign = {}, set[str]()
         for name, figure in drawn.items():
-            figures.save(figure, folder / f"{name}.{section.format}", dpi=section.dpi)
+            path = folder / f"{name}.{section.format}"
+            drawing.save(figure, path, dpi=section.dpi)
+            foreign |= set(drawing.foreign_letters(figure) if section.format == "png" else ())
+            embedded[name] = report.embedded(path, figure.get_figwidth())
+    if foreign:
+        logging.warning("png figures have boxes for letters like %s; plot.format svg shows them", min(foreign))
+    page = report.render(
+        title=f"Test of {parameters['model']['name']}",
+        metrics=metrics,
+        figures=embedded,
+        classes=test["classes"],
+        predictions=test["predictions"],
+        examples=examples,
+        mistakes=mistakes,
+        prepared=prepared,
+        rejected=read_table(Path("data/rejected.csv")),
+        duplicates=read_table(Path("data/duplicates.csv")),
+        parameters=parameters,
+        versions=report.installed(_requirements()),
+    )
+    write_text(Path("metrics/report.html"), page)
+
+
+def _parameters() -> dict[str, dict[str, Any]]:
+    """Every section of params.yaml but runtime, which changes no result."""
+    sections = OmegaConf.to_container(OmegaConf.load(params.PARAMS))
+    assert isinstance(sections, dict)
+    return {str(name): section for name, section in sections.items() if name != "runtime"}
+
+
+def _requirements() -> list[str]:
+    """The packages that the project needs, as pyproject.toml has them."""
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return list(project["dependencies"])
 
 
 if __name__ == "__main__":

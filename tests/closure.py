@@ -1,4 +1,7 @@
-"""The files that a stage runs: what its module imports, directly or not, of ``stages`` and ``imgpipe``."""
+"""The files that a stage runs: what its module imports, directly or not, of ``stages`` and ``imgpipe``.
+
+A file beside a module that has its name and another ending is read by it: report.html.jinja by report.py.
+"""
 
 import ast
 from collections.abc import Iterator
@@ -15,7 +18,7 @@ def files_run_by(stage: str) -> list[str]:
     while waiting:
         for file in _files(waiting.pop()):
             if file not in found:
-                found.add(file)
+                found.update(file.parent.glob(f"{file.stem}.*"))
                 waiting += imported_modules(file)
     return sorted(file.relative_to(ROOT).as_posix() for file in found)
 

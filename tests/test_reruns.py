@@ -43,7 +43,7 @@ CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "download: a picture that changed in its place": (other_picture, ALL),
     "prepare: code": (code("src/imgpipe/splits.py", "MOST_FOLDS = ", "# at most\nMOST_FOLDS = "), ["prepare"]),
     "prepare.val_fraction": (value(prepare__val_fraction=0.2), ALL[1:]),
-    "prepare.format": (value(prepare__format="tree"), ["prepare", "pack"]),
+    "prepare.format": (value(prepare__format="tree"), ["prepare", "pack", "plot"]),
     "pack: code": (code("src/imgpipe/packing.py", "RUN = ", "# pictures\nRUN = "), ["pack"]),
     "pack.image_size": (value(pack__image_size=9), ALL[2:]),
     "model.dropout": (value(model__dropout=0.5), ALL[3:]),
@@ -51,7 +51,11 @@ CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "evaluate: code": (code("src/imgpipe/scoring.py", "def score", "# numbers\ndef score"), ["evaluate"]),
     "evaluate.weights": (value(evaluate__weights="last"), ["evaluate", "plot"]),
     "plot: code": (code("src/imgpipe/figures.py", "def roc", "# curves\ndef roc"), ["plot"]),
+    "plot: the report's template": (code("src/imgpipe/report.html.jinja", "<main>", "<main >"), ["plot"]),
     "plot.dpi": (value(plot__dpi=70), ["plot"]),
+    "a parameter that changes no output but the report": (value(prepare__max_rejected=0.02), ["prepare", "plot"]),
+    "the packages that the project needs": (code("pyproject.toml", '"jinja2>=3.1,<4"', '"jinja2>=3.1,<3.9"'), ["plot"]),
+    "the packages that its developers need": (code("pyproject.toml", '"pre-commit>=4.1,<5"', '"pre-commit>=4,<5"'), []),
 }
 
 
@@ -68,7 +72,7 @@ def archive_of_the_folder(project: Project) -> None:
 
 def test_a_local_archive_that_is_touched_is_not_read_again_and_one_that_changed_is(pipeline: Project) -> None:
     archive_of_the_folder(pipeline)
-    assert pipeline.succeed("dvc", "repro").stages_run == ["download"]
+    assert pipeline.succeed("dvc", "repro").stages_run == ["download", "plot"]
     (pipeline.folder / "pictures.tar").touch()
     assert pipeline.succeed("dvc", "repro").stages_run == []
     with tarfile.open(pipeline.folder / "pictures.tar", "a") as archive:
@@ -127,7 +131,7 @@ def test_everything_run_again_by_force_leaves_the_lock_as_it_was(pipeline: Proje
 
 def test_verify_says_identical_or_how_far_each_metric_moved(pipeline: Project) -> None:
     run = pipeline.succeed("python", "-m", "stages.verify")
-    assert run.out == "identical: all 18 outputs are those committed\n"
+    assert run.out == "identical: all 25 outputs are those committed\n"
     pipeline.edit(
         "dvc.lock",
         "- path: models/best.safetensors\n      hash: md5\n      md5: ",

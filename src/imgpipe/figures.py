@@ -1,119 +1,168 @@
-"""Tables to figures. Colours are Okabe and Ito's, which the colour-blind can tell apart."""
+"""Tables to figures: training, curves, calibration."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import cycle
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from imgpipe.files import replacing
+from imgpipe.drawing import BLACK, BLUE, COLOURS, DASHES, GREEN, ORANGE, RED, WIDTH, Row, in_line, legend_above
 
-Row = dict[str, str]
+Points = dict[str, tuple[np.ndarray[Any, np.dtype[np.float64]], ...]]
 
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#000000",
-)
-COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
-DASHES = ("-", "--", ":")
-
-
-@contextmanager
-def house_style() -> Iterator[None]:
-    """The context to draw and save figures in: matplotlib's defaults, whatever the user's matplotlibrc says."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams["text.parse_math"] = False  # a class may be called $x$
-        yield
+MOST_NAMED = 10  # curves in one figure that an eye can follow; of more classes, the worst are named
+WORST_NAMED = 5
 
 
 def training_curves(history: Sequence[Row]) -> Figure:
-    """Loss and accuracy of the training and validation splits over the epochs; the best epoch is marked.
+    """Loss and accuracy of the training and validation splits, and the learning rate; the best epoch is marked.
 
     history: rows of metrics/train/history.csv.
     """
     epochs = [int(row["epoch"]) for row in history]
     best = max(history, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    marker = "." if len(epochs) < 30 else ""
+    figure = Figure(figsize=(WIDTH, 6), layout="constrained")
+    panels = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (2, 2, 1), "hspace": 0.1})
+    for axes, name in zip(panels, ("loss", "accuracy"), strict=False):
         for split, label, colour, dash in (("train", "training", BLUE, "--"), ("val", "validation", ORANGE, "-")):
             values = [float(row[f"{split}_{name}"]) for row in history]
-            axes.plot(epochs, values, dash, color=colour, label=label, marker="." if len(epochs) < 30 else "")
-        axes.axvline(int(best["epoch"]), color="0.7", linewidth=1, zorder=0, label="best epoch")
-        axes.set(xlabel="epoch", ylabel=name)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.plot(epochs, values, dash, color=colour, label=label, marker=marker)
+        axes.set_ylabel(name)
+    panels[1].yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    panels[2].plot(epochs, [float(row["lr"]) for row in history], color=BLACK, marker=marker)
+    panels[2].set(ylabel="learning rate", xlabel="epoch", ylim=(0, None))
+    panels[2].xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in panels:
+        axes.axvline(int(best["epoch"]), color="0.7", linewidth=3, zorder=0, label=f"best epoch: {best['epoch']}")
         axes.grid(alpha=0.3)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    axes.legend(frameon=False)
-    return figure
-
-
-def confusion_matrix(predictions: Sequence[Row]) -> Figure:
-    """How many pictures of each class were taken for which; shaded by the share of the actual class.
-
-    predictions: rows of metrics/test/predictions.csv.
-    """
-    classes = sorted({row[key] for row in predictions for key in ("actual", "predicted")})
-    counts = Counter((row["actual"], row["predicted"]) for row in predictions)
-    matrix = np.array([[counts[actual, predicted] for predicted in classes] for actual in classes])
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-
-    inches = min(max(4.0, 0.45 * len(classes) + 1.5), 20)
-    figure = Figure(figsize=(inches + 0.8, inches), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the actual class")
-    bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
-    size = float(np.interp(len(classes), (10, 40), (9, 5)))
-    axes.set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0, fontsize=size)
-    axes.set_yticks(range(len(classes)), classes, fontsize=size)
-    axes.set(xlabel="predicted", ylabel="actual")
-    if len(classes) <= 40:
-        for (y, x), count in np.ndenumerate(matrix):
-            if count:
-                colour = "white" if share[y, x] > 0.5 else "black"
-                axes.text(x, y, str(count), ha="center", va="center", color=colour, fontsize=size)
+    figure.align_ylabels(panels)
+    legend_above(figure, columns=3)
     return figure
 
 
 def roc(curves: Sequence[Row]) -> Figure:
-    """True against false positive rate of each class against the rest; the legend is left out above 21 classes.
+    """True against false positive rate of each class against the rest, and the area under each curve.
 
     curves: rows of metrics/test/roc.csv.
     """
-    points: dict[str, list[tuple[float, float]]] = {}
-    for row in curves:
-        points.setdefault(row["class"], []).append(
-            (float(row["false_positive_rate"]), float(row["true_positive_rate"]))
-        )
-    styles = cycle((colour, dash) for dash in DASHES for colour in COLOURS)
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    for (name, curve), (colour, dash) in zip(points.items(), styles, strict=False):
-        # a leading underscore would keep a name out of the legend
-        label = f" {name}" if name.startswith("_") else name
-        axes.plot(*zip(*curve, strict=True), dash, color=colour, label=label, linewidth=1.5)
-    axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    axes.set_aspect("equal")
-    axes.grid(alpha=0.3)
-    if len(points) <= len(COLOURS) * len(DASHES):
-        axes.legend(title="class", frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    points = _by_class(curves, "false_positive_rate", "true_positive_rate")
+    areas = {name: float(np.trapezoid(y, x)) for name, (x, y) in points.items()}
+    figure, axes = _curves(points, areas, area="area under the curve", step="default")
+    axes.plot([0, 1], [0, 1], color="0.5", linewidth=1, zorder=0)
+    axes.set(xlabel="false positive rate", ylabel="true positive rate")
     return figure
 
 
-def save(figure: Figure, path: Path, *, dpi: int) -> None:
-    """The figure in the format of the path's ending. Equal figures give equal bytes: no dates, no random ids."""
-    metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-    with replacing(path) as draft, matplotlib.rc_context({"svg.hashsalt": path.stem}):
-        figure.savefig(draft, format=path.suffix[1:], dpi=dpi, metadata=metadata)
+def precision_recall(curves: Sequence[Row]) -> Figure:
+    """Precision against recall of each class, and its average precision, the area under the steps.
+
+    curves: rows of metrics/test/precision_recall.csv, those of a class by rising recall.
+    """
+    points = _by_class(curves, "recall", "precision")
+    areas = {name: float((np.diff(x) * y[1:]).sum()) for name, (x, y) in points.items()}
+    figure, axes = _curves(points, areas, area="average precision", step="steps-pre")
+    axes.set(xlabel="recall", ylabel="precision")
+    return figure
+
+
+def _by_class(rows: Iterable[Row], *keys: str) -> Points:
+    """The columns of each class, in the order of the rows."""
+    points: dict[str, list[tuple[float, ...]]] = {}
+    for row in rows:
+        points.setdefault(row["class"], []).append(tuple(float(row[key]) for key in keys))
+    return {name: tuple(np.array(curve).T) for name, curve in points.items()}
+
+
+def _curves(points: Points, areas: Mapping[str, float], *, area: str, step: str) -> tuple[Figure, Axes]:
+    """Square axes with a curve for each class, the worst first in the legend below; of many, the others are grey."""
+    worst_first = sorted(points, key=lambda name: areas[name])
+    named = worst_first[: MOST_NAMED if len(points) <= MOST_NAMED else WORST_NAMED]
+    figure = Figure(figsize=(WIDTH, 5.2 + 0.2 * (len(named) // 2)), layout="constrained")
+    axes = figure.subplots()
+    others = worst_first[len(named) :]
+    for name in others:
+        label = f"{len(others)} others, at least {areas[others[0]]:.3f}" if name == others[0] else None
+        axes.plot(*points[name], color="0.75", linewidth=0.6, label=label, drawstyle=step)
+    styles = [(colour, dash) for dash, colour in product(DASHES, COLOURS)]
+    for name, (colour, dash) in reversed(list(zip(named, styles, strict=False))):
+        axes.plot(*points[name], dash, color=colour, label=f"{areas[name]:.3f}  {in_line(name, 24)}", drawstyle=step)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles[::-1], labels[::-1], title=f"{area}, class", loc="outside lower center", ncols=2, borderaxespad=1
+    )
+    return figure, axes
+
+
+def reliability(bins: Sequence[Row]) -> Figure:
+    """Accuracy against confidence, before and after temperature scaling, and how many pictures are in each bin.
+
+    bins: rows of metrics/test/reliability.csv. Source of the diagram: Guo et al. 2017, On Calibration of Modern Neural
+    Networks, section 2.
+    """
+    figure = Figure(figsize=(WIDTH, 6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1), "hspace": 0.1})
+    top.plot([0, 1], [0, 1], color="0.5", linewidth=1, label="perfect", zorder=0)
+    scalings = [name for name in ("before", "after") if any(row["scaling"] == name for row in bins)]
+    looks = {"before": (ORANGE, "--", "s"), "after": (BLUE, "-", "o")}
+    for i, scaling in enumerate(scalings):
+        rows = [row for row in bins if row["scaling"] == scaling and int(row["pictures"])]
+        colour, dash, marker = looks[scaling]
+        label = f"{scaling} scaling" if len(scalings) > 1 else "the model"
+        top.plot(
+            [float(row["confidence"]) for row in rows],
+            [float(row["accuracy"]) for row in rows],
+            dash,
+            color=colour,
+            marker=marker,
+            label=label,
+            clip_on=False,
+        )
+        lows, highs = (np.array([float(row[end]) for row in rows]) for end in ("low", "high"))
+        width = (highs - lows) * 0.8 / len(scalings)
+        bottom.bar(
+            lows + (highs - lows) * 0.1 + i * width,
+            [int(row["pictures"]) for row in rows],
+            width,
+            align="edge",
+            color=colour,
+            hatch="///" if scaling == "before" else None,
+            edgecolor="white",
+            linewidth=0,
+        )
+    top.set(ylabel="accuracy", xlim=(0, 1), ylim=(-0.02, 1.02))
+    bottom.set(xlabel="confidence", ylabel="pictures", yscale="log", ylim=(0.7, None))
+    bottom.yaxis.set_major_formatter("{x:g}")
+    for axes in (top, bottom):
+        axes.set_axisbelow(True)
+        axes.grid(alpha=0.3)
+    figure.align_ylabels([top, bottom])
+    legend_above(figure, columns=3)
+    return figure
+
+
+def threshold_curves(rows: Sequence[Row], *, threshold: float | None, target: float | None) -> Figure:
+    """What is gained and lost by answering only where the confidence is at least a threshold.
+
+    rows: of metrics/test/thresholds.csv. threshold: the one that reaches the wanted precision, ``target``; marked
+    unless it is None.
+    """
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    axes = figure.subplots()
+    x = [float(row["threshold"]) for row in rows]
+    looks = {"coverage": (BLACK, ":"), "precision": (BLUE, "-"), "recall": (RED, "--"), "f1": (GREEN, "-.")}
+    for name, (colour, dash) in looks.items():
+        y = [float(row[name]) if row[name] else np.nan for row in rows]
+        axes.plot(x, y, dash, color=colour, label="F1" if name == "f1" else name)
+    if threshold is not None:
+        label = f"threshold {threshold:.3g}: precision at least {target:g}"
+        axes.axvline(threshold, color="0.7", linewidth=3, zorder=0, label=label)
+    axes.set(xlabel="threshold on the confidence", ylabel="share", ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+    legend_above(figure, columns=2)
+    return figure

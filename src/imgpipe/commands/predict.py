@@ -130,14 +130,14 @@ def _prepared_device(asked: Device, description: "Description") -> "torch.device
 
 def _draw(grid: Path, shown: "Sequence[Answer]", listed: Sequence[Ranked]) -> None:
     """The first pictures with their likeliest class and its confidence."""
-    from imgpipe import figures
+    from imgpipe import drawing
     from imgpipe.sheets import contact_sheet
 
     answers = [(printable(name), sure) for name, sure in (one.classes[0] for one in listed[: len(shown)])]
     names = [printable(readable(Path(answer.path).name)) for answer in shown]
-    with figures.house_style(), warnings.catch_warnings():
+    with drawing.house_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a character without one is drawn as a box
         sheet = contact_sheet([answer.square for answer in shown], answers, names)
-        figures.save(sheet, grid, dpi=GRID_DPI)
+        drawing.save(sheet, grid, dpi=GRID_DPI)
     if len(shown) < len(listed):
         typer.echo(f"{grid} shows the first {len(shown)} of {len(listed)} pictures", err=True)

@@ -1,0 +1,96 @@
+"""A real Chromium without a window, driven by WebDriver (https://www.w3.org/TR/webdriver2): JSON over HTTP."""
+
+import base64
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of the standard for an element's id
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+MISSING = [
+    name for name, path in {"chromium": BROWSER, "chromedriver": shutil.which("chromedriver")}.items() if not path
+]
+
+
+class Browser:
+    """A session: pages, clicks, and what went wrong."""
+
+    def __init__(self, address: str) -> None:
+        self.web = requests.Session()
+        self.web.trust_env = False  # no proxy to this machine itself
+        self.address = f"{address}/session"
+        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        options = {"args": arguments, "binary": BROWSER}
+        logs = {"browser": "ALL", "performance": "ALL"}
+        wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": logs}
+        answer = self._post("", capabilities={"alwaysMatch": wanted})
+        self.address += f"/{answer['sessionId']}"
+
+    def _post(self, command: str, **body: Any) -> Any:
+        answer = self.web.post(self.address + command, json=body, timeout=60).json()["value"]
+        assert not (isinstance(answer, dict) and "error" in answer), answer
+        return answer
+
+    def open(self, file: Path, *, width: int, height: int = 900, dark: bool = False) -> None:
+        """The file in a window of so many CSS pixels."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.devtools("Emulation.setDeviceMetricsOverride", **size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.devtools("Emulation.setEmulatedMedia", features=[scheme])
+        self._post("/url", url=file.resolve().as_uri())
+
+    def devtools(self, command: str, **parameters: Any) -> Any:
+        return self._post("/goog/cdp/execute", cmd=command, params=parameters)
+
+    def run(self, script: str) -> Any:
+        """What the JavaScript returns."""
+        return self._post("/execute/sync", script=script, args=[])
+
+    def click(self, css: str) -> None:
+        """A click of the mouse on the first element that matches, where it is on the page."""
+        self._post(f"/element/{self._find(css)}/click")
+
+    def press(self, css: str, keys: str) -> None:
+        """Keys of the keyboard, with the focus on the first element that matches."""
+        self._post(f"/element/{self._find(css)}/value", text=keys)
+
+    def _find(self, css: str) -> str:
+        return str(self._post("/element", using="css selector", value=css)[ELEMENT])
+
+    def complaints(self) -> list[str]:
+        """What stands in the console since the last time."""
+        return [entry["message"] for entry in self._post("/se/log", type="browser")]
+
+    def requests(self) -> list[str]:
+        """What the pages asked for since the last time, pictures within them left out."""
+        events = [json.loads(entry["message"])["message"] for entry in self._post("/se/log", type="performance")]
+        asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        return [url for url in asked if not url.startswith("data:")]
+
+    def picture(self, path: Path) -> None:
+        """The whole page as a PNG file."""
+        shot = self.devtools("Page.captureScreenshot", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser that is gone when the block ends."""
+    driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert driver.stdout
+        line = next(line for line in driver.stdout if "started successfully on port" in line)
+        browser = Browser(f"http://127.0.0.1:{line.split()[-1].rstrip('.')}")
+        try:
+            yield browser
+        finally:
+            browser.web.delete(browser.address, timeout=60)
+    finally:
+        driver.terminate()
+        driver.wait()
