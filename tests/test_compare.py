@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project, copy_of
+from conftest import OUTPUTS, ROOT, Project, copy_of
 from typer.testing import CliRunner, Result
 
 from imgpipe.commands import app
@@ -14,11 +14,15 @@ from imgpipe.commands import app
 
 @pytest.fixture(scope="module")
 def compared(finished_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A finished pipeline and two experiments from DVC's queue: ``untrained`` and, split otherwise, ``other-split``."""
+    """A finished pipeline and two experiments: ``untrained`` and, of another split, ``other-split``."""
     project = copy_of(finished_project, tmp_path_factory.mktemp("compared") / "project")
-    for name, change in {"untrained": "train.optimizer.lr=1e-08", "other-split": "prepare.seed=1"}.items():
-        project.succeed("dvc", "exp", "run", "--queue", "--name", name, "-S", change, "-S", "train.epochs=1")
-    project.succeed("dvc", "exp", "run", "--run-all")
+    before = project.fingerprint(*OUTPUTS)
+    for name, change, last in (
+        ("untrained", "train.optimizer.lr=1e-08", "plot"),
+        ("other-split", "prepare.seed=1", "evaluate"),
+    ):
+        project.succeed("dvc", "exp", "run", "--name", name, "-S", change, "-S", "train.epochs=1", last)
+        project.restore(before)
     return project
 
 
@@ -71,7 +75,7 @@ def test_metrics_are_those_that_evaluate_wrote(project: Project) -> None:
         assert metric["b"] == pytest.approx(written[name]["new"], abs=1e-6), name
 
 
-def test_an_experiment_from_the_queue_by_its_name(project: Project) -> None:
+def test_an_experiment_by_its_name(project: Project) -> None:
     report = as_json("main", "untrained")
     assert report["verdict"] == "worse"
     assert len(report["changed"]) == report["only_a_right"] + report["only_b_right"]  # type: ignore[arg-type, operator]
@@ -145,13 +149,10 @@ def test_a_missing_cache_is_one_line_that_says_how_to_fill_it(project: Project, 
     assert "`dvc pull`" in one_line_error("workspace", "untrained")
 
 
-def test_a_workspace_without_results_says_how_to_get_them(project: Project) -> None:
-    predictions = project.folder / "metrics/test/predictions.csv"
-    predictions.unlink()
-    try:
-        error = one_line_error("main")
-    finally:
-        project.succeed("dvc", "checkout", "--quiet", str(predictions))
+def test_a_workspace_without_results_says_how_to_get_them(pipeline: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(pipeline.folder)
+    (pipeline.folder / "metrics/test/predictions.csv").unlink()
+    error = one_line_error("main")
     assert error == "the workspace has no metrics/test/predictions.csv: `dvc pull` gets it, `dvc repro` makes it"
 
 
@@ -160,7 +161,10 @@ def test_outside_of_a_project_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     assert one_line_error("main").endswith("is in no DVC project: go to the folder of the pipeline")
 
 
-def test_from_a_folder_of_the_project_in_a_process_of_its_own(project: Project) -> None:
+def test_from_a_folder_of_the_project_in_a_process_of_its_own(
+    finished: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished.folder)
     program = "import os; os.chdir('data'); from imgpipe.commands import app; app()"
-    run = project.run("python", "-c", program, "compare", "main", "untrained", PYTHONPATH=str(ROOT / "src"))
-    assert (run.status, run.out) == (0, compare("main", "untrained").stdout)
+    run = finished.run("python", "-c", program, "compare", "main", PYTHONPATH=str(ROOT / "src"))
+    assert (run.status, run.out) == (0, compare("main").stdout)

@@ -11,28 +11,26 @@ from imgpipe.tables import read_table
 WRITTEN = ("metrics/test", "models")
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_any_number_of_processes_gives_the_same_bytes(pipeline: Project, processes: int) -> None:
+def test_any_number_of_processes_gives_the_same_bytes(pipeline: Project) -> None:
     """36 pictures in batches of 7: five whole ones and one of a single picture."""
     pipeline.set(evaluate__batch_size=7)
     pipeline.succeed("python", "-m", "stages.evaluate")
     alone = pipeline.fingerprint(*WRITTEN)
-    (pipeline.folder / "metrics/test/predictions.csv").unlink()
-    pipeline.succeed("torchrun", "--nproc-per-node", str(processes), "-m", "stages.evaluate")
-    assert pipeline.fingerprint(*WRITTEN) == alone
+    for processes in ("2", "3"):
+        (pipeline.folder / "metrics/test/predictions.csv").unlink()
+        pipeline.succeed("torchrun", "--nproc-per-node", processes, "-m", "stages.evaluate")
+        assert pipeline.fingerprint(*WRITTEN) == alone
 
 
 def test_the_size_of_batches_shows_in_the_model_s_rounding_alone(pipeline: Project) -> None:
     numbers, probabilities = [], []
-    for size in (1, 5, 36):
+    for size in (1, 36):
         pipeline.set(evaluate__batch_size=size)
         pipeline.succeed("python", "-m", "stages.evaluate")
         numbers.append(json.loads((pipeline.folder / "metrics/test/metrics.json").read_text()))
         probabilities.append(np.load(pipeline.folder / "metrics/test/probabilities.npy"))
-    for other in probabilities[1:]:
-        np.testing.assert_allclose(other, probabilities[0], atol=0.02)  # bf16 has 8 bits
+    np.testing.assert_allclose(probabilities[1], probabilities[0], atol=0.02)  # bf16 has 8 bits
     assert numbers[1] == pytest.approx(numbers[0], abs=0.02)
-    assert numbers[2] == pytest.approx(numbers[0], abs=0.02)
 
 
 def test_tables_and_probabilities_tell_of_the_same_pictures(finished: Project) -> None:

@@ -36,6 +36,9 @@ def test_queued_experiments_all_finish_and_stand_side_by_side(pipeline: Project)
     assert rates == {0.03, 1e-05}
     losses = {row["metrics"]["metrics/test/metrics.json"]["data"]["loss"] for row in rows}
     assert len(losses) == 2
+    name = next(experiment["name"] for branch in shown for experiment in branch["experiments"] or [])
+    verdict = pipeline.succeed("python", "-m", "imgpipe.commands", "compare", "main", name, PYTHONPATH="src").out
+    assert f"{name} is " in verdict
 
 
 def test_a_queued_experiment_runs_the_code_of_its_own_copy(pipeline: Project) -> None:

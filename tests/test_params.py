@@ -77,7 +77,7 @@ REFUSED = {
         "params.yaml: prepare.seed is null; it must be a whole number at least 0 and at most 4294967295",
     ),
     "number for a section": (
-        "  format: svg           # svg or png\n  dpi: 150              # of png, dots per inch\n",
+        (ROOT / "params.yaml").read_text(encoding="utf-8").partition("plot:\n")[2],
         "  3\n",
         "params.yaml: plot is 3; it must be a section of keys and values",
     ),

@@ -29,7 +29,11 @@ def refused(project: Project, stage: str, line: str, **environment: str) -> None
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_refuses_a_mistake_in_any_section(untouched: Project, stage: str) -> None:
     untouched.edit("params.yaml", "  dpi:", "  dpy:")
-    refused(untouched, stage, "params.yaml: plot.dpy is unknown; its keys are format, dpi; did you mean dpi?")
+    refused(
+        untouched,
+        stage,
+        "params.yaml: plot.dpy is unknown; its keys are format, dpi, examples, mistakes; did you mean dpi?",
+    )
 
 
 def test_a_batch_larger_than_the_training_split(untouched: Project) -> None:

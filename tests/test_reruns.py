@@ -42,7 +42,6 @@ CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "download: code": (code("src/imgpipe/sources.py", "SOURCES = ", "# by name\nSOURCES = "), ["download"]),
     "download: a picture that changed in its place": (other_picture, ALL),
     "prepare: code": (code("src/imgpipe/splits.py", "MOST_FOLDS = ", "# at most\nMOST_FOLDS = "), ["prepare"]),
-    "prepare.val_fraction": (value(prepare__val_fraction=0.2), ALL[1:]),
     "prepare.format": (value(prepare__format="tree"), ["prepare", "pack", "plot"]),
     "pack: code": (code("src/imgpipe/packing.py", "RUN = ", "# pictures\nRUN = "), ["pack"]),
     "pack.image_size": (value(pack__image_size=9), ALL[2:]),
@@ -78,7 +77,7 @@ def test_a_local_archive_that_is_touched_is_not_read_again_and_one_that_changed_
     with tarfile.open(pipeline.folder / "pictures.tar", "a") as archive:
         archive.add(pipeline.folder / "pictures/0/0000.png", "0/again.png")
     run = pipeline.succeed("dvc", "repro", "pack")
-    assert run.stages_run == ["download", "prepare", "pack"]  # the copy is dropped, and data/duplicates.csv says so
+    assert run.stages_run == ["download", "prepare"]  # the copy is dropped, and data/duplicates.csv says so
     assert "0/again.png" in (pipeline.folder / "data/duplicates.csv").read_text(encoding="utf-8")
 
 

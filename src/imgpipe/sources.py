@@ -13,7 +13,6 @@ from urllib.parse import unquote, urlsplit
 from imgpipe.archives import PICTURES, members, names_a_picture, write_tar
 from imgpipe.datasets import torchvision_pictures
 from imgpipe.errors import InputError
-from imgpipe.fetching import fetch
 from imgpipe.folders import files_below
 from imgpipe.progress import counting
 
@@ -60,6 +59,8 @@ def archive(folder: Path, source: Path) -> None:
 
 def url(folder: Path, address: str, partial: Path, sha256: str | None) -> None:
     """A zip or tar from an address, as it is. ``partial``: where what has come is kept until it is whole."""
+    from imgpipe.fetching import fetch  # not above: every stage's check of params.yaml would wait for it
+
     name = PurePosixPath(unquote(urlsplit(address).path)).name or "archive"
     fetch(address, folder / name, partial=partial, sha256=sha256, tries=TRIES, timeout=TIMEOUT, pause=PAUSE)
 
