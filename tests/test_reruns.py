@@ -53,8 +53,7 @@ CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "plot: the report's template": (code("src/imgpipe/report.html.jinja", "<main>", "<main >"), ["plot"]),
     "plot.dpi": (value(plot__dpi=70), ["plot"]),
     "a parameter that changes no output but the report": (value(prepare__max_rejected=0.02), ["prepare", "plot"]),
-    "the packages that the project needs": (code("pyproject.toml", '"jinja2>=3.1,<4"', '"jinja2>=3.1,<3.9"'), ["plot"]),
-    "the packages that its developers need": (code("pyproject.toml", '"pre-commit>=4.1,<5"', '"pre-commit>=4,<5"'), []),
+    "the packages' versions": (code("requirements.lock", "jinja2==", "jinja2==3."), ["plot"]),
 }
 
 
