@@ -84,6 +84,7 @@ ARROWS = {
     "folders": "",
     "galleries": "drawing packed",
     "gathering": "archives errors folders",
+    "groups": "",
     "intervals": "randomness",
     "layouts": "errors",
     "listing": "tables",
