@@ -54,9 +54,11 @@ def test_outputs_are_neither_kept_between_runs_nor_always_made_anew() -> None:
 
 ARROWS = {
     "archives": "errors",
+    "averaging": "",
     "batches": "packed parallel",
     "calibration": "",
     "class_figures": "drawing",
+    "class_weights": "errors packed rules",
     "classifier": "files models",
     "classifying": "archives classifier crops errors gathering packed packing parallel prediction scoring",
     "colours": "packed randomness rules",
@@ -64,6 +66,7 @@ ARROWS = {
     "commands.compare": "comparison errors pairing revisions",
     "commands.doctor": "doctor.diagnosis",
     "commands.predict": "classifying devices drawing errors files gathering listing parallel progress sheets",
+    "commands.recipe": "errors files params",
     "comparison": "intervals randomness",
     "crops": "packed randomness rules",
     "datasets": "errors files layouts",
@@ -116,6 +119,7 @@ ARROWS = {
     "sheets": "packed",
     "sources": "archives datasets errors fetching folders progress",
     "splits": "errors",
+    "stopping": "",
     "tables": "files",
     "thresholds": "",
     "training": "batches classifier devices errors mixing packed prediction progress randomness reduction transforms",
