@@ -84,7 +84,8 @@ REFUSED = {
     "choice without a name": (
         "    name: cosine",
         "    nam: cosine",
-        "params.yaml: train.schedule.name is missing; it must be constant, cosine or step",
+        "params.yaml: train.schedule.name is missing; it must be constant, cosine, polynomial, "
+        "one_cycle, step, multi_step or plateau",
     ),
     "word for a yes or no": (
         "nesterov: true",
@@ -181,12 +182,12 @@ REFUSED = {
     "list for a choice": (
         "name: sgd  ",
         "name: [sgd]  ",
-        "params.yaml: train.optimizer.name is ['sgd']; it must be sgd or adamw; did you mean sgd?",
+        "params.yaml: train.optimizer.name is ['sgd']; it must be sgd, adam, adamw or rmsprop; did you mean sgd?",
     ),
     "unknown optimizer": (
         "name: sgd  ",
         "name: sdg  ",
-        "params.yaml: train.optimizer.name is 'sdg'; it must be sgd or adamw; did you mean sgd?",
+        "params.yaml: train.optimizer.name is 'sdg'; it must be sgd, adam, adamw or rmsprop; did you mean sgd?",
     ),
     "key of another optimizer": (
         "name: sgd  ",
@@ -234,6 +235,24 @@ def test_numbers_are_accepted_however_they_are_written(params: Path, number: str
     edit(params, "lr: 0.1", f"lr: {number}")
     optimizer = read("train", SECTIONS["train"]).optimizer
     assert optimizer.keywords["lr"] == 0.00001
+
+
+@pytest.mark.parametrize("milestones", ["[6, 4]", "[4, 4]", "[0, 4]", "[4.5]", "[]", "4", "null", "['a']"])
+def test_milestones_are_whole_numbers_that_rise(params: Path, milestones: str) -> None:
+    edit(params, "    name: cosine ", "    name: multi_step ")
+    edit(params, "    warmup_epochs: 1", f"    warmup_epochs: 1\n    gamma: 0.1\n    milestones: {milestones}")
+    with pytest.raises(InputError) as refusal:
+        check()
+    assert str(refusal.value) == (
+        f"params.yaml: train.schedule.milestones is {milestones}; "
+        "it must be a list of whole numbers of at least 1, each above the one before it"
+    )
+
+
+def test_milestones_come_as_a_list(params: Path) -> None:
+    edit(params, "    name: cosine ", "    name: multi_step ")
+    edit(params, "    warmup_epochs: 1", "    warmup_epochs: 1\n    gamma: 0.1\n    milestones: [4, 6]")
+    assert read("train", SECTIONS["train"]).schedule.keywords["milestones"] == [4, 6]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ PARAMS = Path("params.yaml")
 
 def read(name: str, kind: Callable[..., T], path: Path = PARAMS) -> T:
     """One section of the file, built. Raises InputError at the first thing in it that does not fit."""
-    config = _load(path)
+    config = load(path)
     if name not in config:
         raise InputError(f"{path}: {name} is missing")
     built: T = _build(kind, config[name], f"{path}: {name}")
@@ -40,12 +40,13 @@ def check(sections: Mapping[str, Callable[..., Any]], path: Path = PARAMS) -> di
 
     sections: for each name, what it is built into; the file must hold exactly these.
     """
-    config = _load(path)
+    config = load(path)
     _same_keys(config, sections, str(path), "sections", ": ")
     return {name: _build(kind, config[name], f"{path}: {name}") for name, kind in sections.items()}
 
 
-def _load(path: Path) -> Section:
+def load(path: Path) -> Section:
+    """The file as it is, a mapping. Raises InputError for one that is missing or no YAML."""
     try:
         config = OmegaConf.to_container(OmegaConf.load(path))
     except FileNotFoundError:

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 
@@ -74,6 +75,20 @@ class PowerOfTwo:
 
 
 @dataclass(frozen=True)
+class Rising:
+    """A list of whole numbers of at least ``low``, each above the one before it."""
+
+    low: int
+
+    def allows(self, value: Sequence[int]) -> bool:
+        numbers = list(value)
+        return bool(numbers) and numbers[0] >= self.low and all(a < b for a, b in pairwise(numbers))
+
+    def __str__(self) -> str:
+        return f"a list of whole numbers of at least {self.low}, each above the one before it"
+
+
+@dataclass(frozen=True)
 class PathPattern:
     """``auto``, or a regular expression with some of these named groups, the first of which it must have."""
 
@@ -100,6 +115,18 @@ class LabelNames:
 
     def __str__(self) -> str:
         return "names by label such as {0: cat, 1: dog}, or null"
+
+
+@dataclass(frozen=True)
+class NumbersByName:
+    """A number above 0 for each of some names, ``{cat: 2.0}``."""
+
+    def allows(self, value: Any) -> bool:
+        numbers = list(value.values()) if isinstance(value, Mapping) else []
+        return bool(numbers) and all(type(n) in (int, float) and 0 < n < math.inf for n in numbers)
+
+    def __str__(self) -> str:
+        return "numbers above 0 by name such as {cat: 2.0}"
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def fit(
     precision: str,
     label_smoothing: float,
     optimizer: Callable[..., torch.optim.Optimizer],
-    schedule: Callable[[float, int], float],
+    schedule: Callable[[float, int, Sequence[float]], float],
     ordered: Callable[..., Integers],
     augment: Augmentation,
     mixup_alpha: float,
@@ -73,13 +73,14 @@ def fit(
     Raises InputError, on every process, after an epoch in which the loss was not finite.
     """
     tree = FixedTree(classifier, world, parts=micro_batches)
-    updater = optimizer(classifier.parameters())
+    updater = optimizer([{"params": list(classifier.parameters())}])
     peak_lr = updater.param_groups[0]["lr"]
     scaler = torch.amp.GradScaler(world.device.type, enabled=precision == "fp16")
     steps = len(train) // batch_size
     share, part_size = micro_batches // world.size, batch_size // micro_batches
     mine = slice(world.rank * share, (world.rank + 1) * share)
 
+    val_losses: list[float] = []
     for epoch in range(epochs):
         order = ordered(train.labels, seed=seed, epoch=epoch)
         parts = np.arange(steps * micro_batches).reshape(steps, micro_batches)[:, mine]
@@ -95,7 +96,7 @@ def fit(
         classifier.train()
         with steps_bar(f"epoch {epoch + 1}/{epochs}", steps, shown=world.rank == 0) as advance:
             for step in range(steps):
-                lr = peak_lr * schedule(epoch + (step + 1) / steps, epochs)
+                lr = peak_lr * schedule(epoch + (step + 1) / steps, epochs, val_losses)
                 for group in updater.param_groups:
                     group["lr"] = lr
                 mixes = [
@@ -144,6 +145,7 @@ def fit(
                 f"training diverged: the loss of epoch {epoch + 1} is {train_loss} in training and {val_loss} in "
                 "validation; try a lower train.optimizer.lr, a longer warm-up or precision fp32"
             )
+        val_losses.append(val_loss)
         yield Epoch(epoch + 1, lr, train_loss, train_accuracy, val_loss, val_accuracy)
 
 

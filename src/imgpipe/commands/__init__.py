@@ -9,6 +9,7 @@ import typer
 from imgpipe.commands.compare import compare
 from imgpipe.commands.doctor import doctor
 from imgpipe.commands.predict import predict
+from imgpipe.commands.recipe import recipe
 from imgpipe.errors import InputError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True)
@@ -36,3 +37,4 @@ def add(command: Callable[..., Any]) -> None:
 add(compare)
 add(doctor)
 add(predict)
+add(recipe)

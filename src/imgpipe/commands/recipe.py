@@ -1,0 +1,74 @@
+import difflib
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imgpipe.errors import InputError
+from imgpipe.files import write_text
+
+PARAMS = Path("params.yaml")
+RECIPES = Path("recipes")
+
+
+def recipe(
+    name: Annotated[str | None, typer.Argument(help="Of the recipe; without it they are listed.")] = None,
+    force: Annotated[bool, typer.Option(help="Also where params.yaml has changes that are not committed.")] = False,
+) -> None:
+    """List the recipes, or put one in place as params.yaml and say what that changes.
+
+    To be run in the project's top folder.
+    """
+    recipes = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+    if not recipes:
+        raise InputError(f"there are no {RECIPES} in {Path.cwd()}; run this in the project's top folder")
+    if name is None:
+        width = max(map(len, recipes))
+        for stem, path in recipes.items():
+            typer.echo(f"{stem:{width}}  {_first_line(path)}")
+        return
+    if name not in recipes:
+        near = difflib.get_close_matches(name, recipes, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"'{name}' is no recipe; there are {', '.join(recipes)}{hint}")
+    if not force and _uncommitted(PARAMS):
+        raise InputError(f"{PARAMS} has changes that are not committed and would be lost; commit them or give --force")
+
+    from imgpipe.params import load  # not above: listing would wait for it
+
+    old, new = load(PARAMS), load(recipes[name])
+    write_text(PARAMS, recipes[name].read_text(encoding="utf-8"))
+    for key, before, after in changes(old, new):
+        typer.echo(f"{key}: {before} -> {after}")
+    location = Path(new["download"]["location"])
+    if not location.exists():
+        typer.echo(f"{location} is not there: docs/recipes.md says which pictures belong there", err=True)
+
+
+def changes(old: dict[str, Any], new: dict[str, Any], place: str = "") -> Iterator[tuple[str, str, str]]:
+    """The keys that differ, each with its old and its new value as they are shown, in the order of the new file."""
+    for key in [*new, *(key for key in old if key not in new)]:
+        if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
+            yield from changes(old[key], new[key], f"{place}{key}.")
+        elif key not in old or key not in new or old[key] != new[key]:
+            yield f"{place}{key}", _shown(old, key), _shown(new, key)
+
+
+def _shown(section: dict[str, Any], key: str) -> str:
+    if key not in section:
+        return "absent"
+    value = section[key]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _first_line(path: Path) -> str:
+    return path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+
+
+def _uncommitted(path: Path) -> bool:
+    """Whether Git's last commit lacks the file as it is. Without Git nothing of it is committed."""
+    status = subprocess.run(["git", "status", "--porcelain", "--", path], capture_output=True, check=False)
+    return status.returncode != 0 or bool(status.stdout)
