@@ -16,6 +16,8 @@ class Runtime:
     threads: Annotated[Any, AutoOrCount(1)]
     device: Annotated[str, OneOf(("auto", "cpu", "cuda"))]
     log_every: Annotated[int, Interval(low=1)]
+    checkpoint_every: Annotated[float, Interval(low=0)]
+    checkpoint_every_steps: Annotated[int | None, Interval(low=1)]
 
     @property
     def loader_threads(self) -> int:

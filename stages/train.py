@@ -1,16 +1,17 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from imgpipe import params
+from imgpipe.class_weights import CLASS_WEIGHTS
 from imgpipe.crops import CROPS
 from imgpipe.errors import InputError
 from imgpipe.files import write_text
-from imgpipe.models import model_names
+from imgpipe.models import head_of, model_names
 from imgpipe.optim import OPTIMIZERS
 from imgpipe.orders import ORDERS
 from imgpipe.packed import read_split, read_statistics
@@ -31,8 +32,11 @@ from stages import command
 from stages.runtime import Runtime
 
 if TYPE_CHECKING:
-    from imgpipe.classifier import Classifier, Description
-    from imgpipe.training import Epoch
+    from imgpipe.classifier import Description
+    from imgpipe.state import TrainingState
+
+CHECKPOINTS = Path(os.environ.get("DVC_ROOT", ".")) / ".dvc" / "tmp" / "imgpipe"
+"""Outside of the workspace, so that queued and temporary experiments find them too: DVC_ROOT is the project's."""
 
 Probability = Annotated[float, Interval(0, 1)]
 
@@ -72,6 +76,11 @@ class Train:
     cpu_threads: Annotated[int, Interval(low=1)]
     optimizer: Annotated[Callable[..., Any], Choice(OPTIMIZERS)]
     schedule: Annotated[Callable[..., float], Choice(SCHEDULES)]
+    last_batch: Annotated[str, OneOf(("drop", "keep"))]
+    class_weights: Annotated[Callable[..., Any], Choice(CLASS_WEIGHTS)]
+    clip_grad_norm: Annotated[float | None, Interval(low=0, open_low=True)]
+    ema_decay: Annotated[float | None, Interval(0, 1, open_high=True)]
+    early_stop_epochs: Annotated[int | None, Interval(low=1)]
     order: Annotated[str, OneOf(ORDERS)]
     augment: Augment
     mixup_alpha: Annotated[float, Interval(low=0)]
@@ -113,6 +122,11 @@ def train() -> None:
 
     from imgpipe.classifier import Description, new_classifier
     from imgpipe.devices import be_deterministic, device_type, joined_world
+    from imgpipe.groups import parameter_groups
+    from imgpipe.inputs import digests_of_inputs, key_of
+    from imgpipe.interruption import deferred_signals
+    from imgpipe.resuming import resumed
+    from imgpipe.state import new_state
     from imgpipe.training import fit
 
     device = device_type(runtime.device)
@@ -136,38 +150,59 @@ def train() -> None:
     be_deterministic(cpu_threads=settings.cpu_threads)
     torch.manual_seed(settings.seed)
     classifier = new_classifier(description, statistics.mean, statistics.std)
+    class_weights = settings.class_weights(splits["train"].labels, statistics.classes)
     # last of what can be refused is done: from here on there may be several processes
     room = torch.cuda.device_count() if device == "cuda" else None
     _start_processes(runtime.processes, settings.micro_batches, gpus=room, cpu_threads=settings.cpu_threads)
-    with joined_world(device) as world:
-        epochs = fit(
-            classifier.to(world.device),
-            splits["train"],
-            splits["val"],
-            classes=len(statistics.classes),
-            size=model.image_size,
-            crop_fraction=model.crop_fraction,
-            seed=settings.seed,
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            micro_batches=settings.micro_batches,
-            precision=settings.precision,
-            label_smoothing=settings.label_smoothing,
-            optimizer=settings.optimizer,
-            schedule=settings.schedule,
-            ordered=ORDERS[settings.order],
-            augment=augmentation(**vars(settings.augment), colour=[round(255 * level) for level in statistics.mean]),
-            mixup_alpha=settings.mixup_alpha,
-            cutmix_alpha=settings.cutmix_alpha,
-            threads=runtime.loader_threads,
-            log_every=runtime.log_every,
-            world=world,
+    key = key_of({**digests_of_inputs("train"), "device": device})
+    with deferred_signals() as stop_signal, joined_world(device) as world:
+        classifier.to(world.device)
+        groups = parameter_groups(
+            classifier.network, head=head_of(classifier.network), backbone_lr_factor=1, decay_norms_and_biases=True
         )
-        if world.rank == 0:
-            _record(epochs, classifier, description)
-        else:
+        updater = settings.optimizer(groups)
+        state = new_state(classifier, updater, precision=settings.precision, ema_decay=settings.ema_decay)
+        with resumed(
+            state,
+            CHECKPOINTS / key,
+            world,
+            every_seconds=runtime.checkpoint_every,
+            every_steps=runtime.checkpoint_every_steps,
+        ) as save:
+            epochs = fit(
+                state,
+                splits["train"],
+                splits["val"],
+                classes=len(statistics.classes),
+                size=model.image_size,
+                crop_fraction=model.crop_fraction,
+                seed=settings.seed,
+                epochs=settings.epochs,
+                batch_size=settings.batch_size,
+                micro_batches=settings.micro_batches,
+                keep_last=settings.last_batch == "keep",
+                precision=settings.precision,
+                label_smoothing=settings.label_smoothing,
+                class_weights=class_weights if class_weights is None else class_weights.to(world.device),
+                clip_grad_norm=settings.clip_grad_norm,
+                early_stop_epochs=settings.early_stop_epochs,
+                schedule=settings.schedule,
+                ordered=ORDERS[settings.order],
+                augment=augmentation(**vars(settings.augment), colour=[round(255 * m) for m in statistics.mean]),
+                mixup_alpha=settings.mixup_alpha,
+                cutmix_alpha=settings.cutmix_alpha,
+                freeze=lambda network, epoch: None,
+                threads=runtime.loader_threads,
+                log_every=runtime.log_every,
+                stop_signal=stop_signal,
+                save=save,
+                world=world,
+            )
             for _ in epochs:
-                pass
+                if world.rank == 0:
+                    _write_history(state)
+            if world.rank == 0:
+                _write_results(state, description)
 
 
 def _start_processes(processes: int | str, micro_batches: int, *, gpus: int | None, cpu_threads: int) -> None:
@@ -187,22 +222,20 @@ def _start_processes(processes: int | str, micro_batches: int, *, gpus: int | No
         restart_under_torchrun("stages.train", int(processes), cpu_threads=cpu_threads)
 
 
-def _record(epochs: "Iterator[Epoch]", classifier: "Classifier", description: "Description") -> None:
-    """Writes the stage's outputs, as the epochs end."""
+def _write_history(state: "TrainingState") -> None:
+    write_table(Path("metrics/train/history.csv"), list(asdict(state.history[0])), map(asdict, state.history))
+
+
+def _write_results(state: "TrainingState", description: "Description") -> None:
     from imgpipe.classifier import save_classifier
 
-    history: list[Epoch] = []
-    best: Epoch | None = None
-    for epoch in epochs:
-        history.append(epoch)
-        write_table(Path("metrics/train/history.csv"), list(asdict(epoch)), map(asdict, history))
-        if epoch.better_than(best):
-            best = epoch
-            save_classifier(Path("models/best.safetensors"), classifier, description)
-    assert best, "there is at least one epoch"
-    save_classifier(Path("models/last.safetensors"), classifier, description)
-    metrics = {"best": asdict(best), "last": asdict(history[-1])}
+    assert state.best, "there is at least one epoch"
+    _write_history(state)
+    metrics = {"best": asdict(state.best), "last": asdict(state.history[-1])}
     write_text(Path("metrics/train/metrics.json"), json.dumps(metrics, indent=2) + "\n")
+    save_classifier(Path("models/last.safetensors"), state.used, description)
+    state.used.load_state_dict(state.best_weights)
+    save_classifier(Path("models/best.safetensors"), state.used, description)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ import pytest
 import torch
 from conftest import Project
 from samples import described
-from test_training import ALONE, augment, classifier, random_split
+from test_training import ALONE, SETTINGS, augment, classifier, random_split
 
-from imgpipe import optim, orders, schedules
+from imgpipe import optim, schedules
 from imgpipe.classifier import new_classifier
 from imgpipe.packed import read_split, read_statistics
 from imgpipe.prediction import predict_split
 from imgpipe.processes import largest_process_count
+from imgpipe.state import new_state
 from imgpipe.training import fit, validate
 
 
@@ -49,29 +50,20 @@ def test_the_pipeline_s_parts_learn_real_digits(finished: Project) -> None:
     train, val, test = (read_split(packed / name, channels=1, encoding="raw") for name in ("train", "val", "test"))
     torch.manual_seed(0)
     model = new_classifier(described(classes=statistics.classes), statistics.mean, statistics.std)
-    epochs = fit(
-        model,
-        train,
-        val,
-        classes=4,
-        size=8,
-        crop_fraction=1.0,
-        seed=0,
-        epochs=10,
-        batch_size=16,
-        micro_batches=2,
-        precision="fp32",
-        label_smoothing=0.1,
-        optimizer=partial(optim.sgd, lr=0.05, momentum=0.9, weight_decay=0.0, nesterov=True),
-        schedule=partial(schedules.cosine, warmup_epochs=1),
-        ordered=orders.shuffled,
-        augment=augment(horizontal_flip=0.0),
-        mixup_alpha=0.0,
-        cutmix_alpha=0.0,
-        threads=1,
-        log_every=100,
-        world=ALONE,
+    optimizer = partial(optim.sgd, lr=0.05, momentum=0.9, weight_decay=0.0, nesterov=True)
+    state = new_state(
+        model, optimizer([{"params": model.parameters(), "lr_factor": 1}]), precision="fp32", ema_decay=None
     )
+    changes = {
+        "classes": 4,
+        "batch_size": 16,
+        "label_smoothing": 0.1,
+        "schedule": partial(schedules.cosine, warmup_epochs=1),
+        "augment": augment(horizontal_flip=0.0),
+    }
+    unused = ("optimizer", "ema_decay", "backbone_lr_factor", "decay_norms_and_biases")
+    settings = {name: value for name, value in SETTINGS.items() if name not in unused}
+    epochs = fit(state, train, val, **{**settings, "epochs": 10, **changes})
     assert list(epochs)[-1].val_accuracy > 0.9
     logits = predict_split(
         model,

@@ -43,10 +43,10 @@ def test_a_running_statistic_is_the_mean_over_the_parts_of_what_each_alone_makes
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
     norm.running_mean.fill_(1.0)
-    tree = FixedTree(norm, ALONE, parts=2)
+    tree = FixedTree(norm, ALONE)
     tree.start_batch()
     for i, values in enumerate(([2.0, 2.0], [6 - 2**0.5, 6 + 2**0.5])):
-        with tree.part(last=i == 1) as module:
+        with tree.part(0.5, last=i == 1) as module:
             module(torch.tensor(values)[:, None]).sum().backward()
     torch.testing.assert_close(norm.running_mean, torch.tensor([1.3]))
     torch.testing.assert_close(norm.running_var, torch.tensor([0.9 + 0.1 * (0 + 4) / 2]))
@@ -56,8 +56,8 @@ def test_a_running_statistic_is_the_mean_over_the_parts_of_what_each_alone_makes
 def test_a_batchnorm_in_evaluation_mode_keeps_its_statistics() -> None:
     norm = nn.BatchNorm1d(1).eval()
     before = {name: buffer.clone() for name, buffer in norm.named_buffers()}
-    tree = FixedTree(norm, ALONE, parts=1)
+    tree = FixedTree(norm, ALONE)
     tree.start_batch()
-    with tree.part(last=True) as module:
+    with tree.part(1.0, last=True) as module:
         module(torch.tensor([[2.0], [4.0]])).sum().backward()
     assert all(torch.equal(buffer, before[name]) for name, buffer in norm.named_buffers())

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,13 @@ from imgpipe import crops, optim, orders, schedules, transforms
 from imgpipe.batches import Batch
 from imgpipe.classifier import Classifier
 from imgpipe.devices import World
+from imgpipe.errors import InputError
+from imgpipe.groups import parameter_groups
 from imgpipe.packed import Split
+from imgpipe.parts import cut
 from imgpipe.reduction import FixedTree
-from imgpipe.training import Epoch, fit, train_step
+from imgpipe.state import Epoch, new_state
+from imgpipe.training import fit, mixed_loss, naming_lack_of_memory, train_step
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -57,19 +62,25 @@ def step(
     parts: list[Batch],
     seed: int = 0,
     *,
+    shares: list[float] | None = None,
     precision: str = "fp32",
     label_smoothing: float = 0.0,
+    class_weights: torch.Tensor | None = None,
+    clip_grad_norm: float | None = None,
 ) -> torch.Tensor:
     """``train_step`` on one process."""
     return train_step(
-        FixedTree(model, ALONE, parts=len(parts)),
+        FixedTree(model, ALONE),
         updater,
         scaler,
         parts,
+        shares or [1 / len(parts)] * len(parts),
         [None] * len(parts),
         [seed] * len(parts),
         precision=precision,
         label_smoothing=label_smoothing,
+        class_weights=class_weights,
+        clip_grad_norm=clip_grad_norm,
         device=ALONE.device,
     )
 
@@ -94,6 +105,44 @@ def test_an_update_is_the_gradient_of_the_mean_loss_over_the_whole_batch(parts: 
         torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-6)
     assert sums[:, 0].sum().item() == pytest.approx(12 * loss.item(), rel=1e-5)
     assert sums[:, 1].sum().item() == (logits.argmax(1) == torch.from_numpy(split.labels)).sum().item()
+
+
+def test_a_kept_last_batch_counts_each_of_its_pictures_once_however_they_fall_into_parts() -> None:
+    """5 pictures in parts of 2, 2, 1 and none: one update by the plain mean over the 5, in float64 as above."""
+    split = random_split(5)
+    model, textbook = classifier(), classifier().double()
+    pictures, labels = torch.from_numpy(split.content.reshape(5, 8, 8, 1)), torch.from_numpy(split.labels)
+    loss = cross_entropy(textbook.network((pictures.permute(0, 3, 1, 2).double() / 255 - 0.4) / 0.3), labels)
+    loss.backward()
+    expected = [p.detach() - 0.1 * p.grad for p in textbook.parameters() if p.grad is not None]
+
+    ((*plan,),) = cut(5, batch_size=8, micro_batches=4, keep_last=True)
+    parts = [(pictures[place], labels[place], place) for place, _ in plan]
+    updater = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    sums = step(model, updater, scaler, parts, shares=[share for _, share in plan])
+    for got, want in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-6)
+    assert sums[:, 0].sum().item() == pytest.approx(5 * loss.item(), rel=1e-5)
+
+
+def test_class_weights_multiply_the_losses_of_their_pictures() -> None:
+    logits, labels = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 2, 1, 2])
+    weights = torch.tensor([0.5, 1.0, 3.0])
+    each = -logits.log_softmax(1)[range(4), labels]
+    loss = mixed_loss(logits, labels, None, label_smoothing=0.0, class_weights=weights)
+    assert loss.item() == pytest.approx((each * torch.tensor([0.5, 3.0, 1.0, 3.0])).sum().item() / 4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_clipping_bounds_the_norm_of_the_whole_gradient_whatever_its_scale(precision: str) -> None:
+    model = classifier()
+    before = [p.detach().clone() for p in model.parameters()]
+    updater = torch.optim.SGD(model.parameters(), lr=1.0)
+    scaler = torch.amp.GradScaler("cpu", enabled=precision == "fp16")
+    step(model, updater, scaler, parts_of(random_split(8), 2), precision=precision, clip_grad_norm=0.01)
+    moved = torch.cat([(p - b).flatten() for p, b in zip(model.parameters(), before, strict=True)])
+    assert moved.norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -146,30 +195,20 @@ def augment(**changes: object) -> transforms.Augmentation:
     return transforms.augmentation(**{**plain, **changes})  # type: ignore[arg-type]
 
 
-def run(epochs: int = 3, **changes: object) -> tuple[list[Epoch], list[torch.Tensor]]:
-    model = classifier()
-    settings: dict[str, object] = {
-        "classes": 3,
-        "size": 8,
-        "crop_fraction": 1.0,
-        "seed": 0,
-        "epochs": epochs,
-        "batch_size": 8,
-        "micro_batches": 2,
-        "precision": "fp32",
-        "label_smoothing": 0.0,
-        "optimizer": SGD,
-        "schedule": partial(schedules.constant, warmup_epochs=0),
-        "ordered": orders.shuffled,
-        "augment": augment(),
-        "mixup_alpha": 0.0,
-        "cutmix_alpha": 0.0,
-        "threads": 1,
-        "log_every": 10,
-        "world": ALONE,
-    }
-    history = list(fit(model, random_split(21), random_split(5), **{**settings, **changes}))  # type: ignore[arg-type]
-    return history, [p.detach().clone() for p in model.parameters()]
+def run(epochs: int = 3, **changes: Any) -> tuple[list[Epoch], list[torch.Tensor]]:
+    """The history of a training, and the weights that it gives."""
+    settings: dict[str, Any] = {**SETTINGS, "epochs": epochs, "augment": augment(), **changes}
+    model, optimizer, ema_decay = classifier(), settings.pop("optimizer"), settings.pop("ema_decay")
+    groups = parameter_groups(
+        model.network,
+        head="3",
+        backbone_lr_factor=settings.pop("backbone_lr_factor"),
+        decay_norms_and_biases=settings.pop("decay_norms_and_biases"),
+    )
+    state = new_state(model, optimizer(groups), precision=settings["precision"], ema_decay=ema_decay)
+    history = list(fit(state, random_split(21), random_split(5), **settings))
+    assert history == state.history
+    return history, [p.detach().clone() for p in state.used.parameters()]
 
 
 def test_training_twice_gives_the_same_bits_and_loader_threads_change_nothing() -> None:
@@ -180,8 +219,36 @@ def test_training_twice_gives_the_same_bits_and_loader_threads_change_nothing() 
         assert all(torch.equal(a, b) for a, b in zip(weights, same, strict=True))
 
 
-SGD = partial(optim.sgd, lr=0.1, momentum=0.9, weight_decay=0.0, nesterov=False)
-CHANGES: dict[str, dict[str, object]] = {
+SGD = partial(optim.sgd, lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=False)
+SETTINGS: dict[str, Any] = {
+    "classes": 3,
+    "size": 8,
+    "crop_fraction": 1.0,
+    "seed": 0,
+    "batch_size": 8,
+    "micro_batches": 2,
+    "keep_last": False,
+    "precision": "fp32",
+    "label_smoothing": 0.0,
+    "class_weights": None,
+    "clip_grad_norm": None,
+    "early_stop_epochs": None,
+    "ema_decay": None,
+    "optimizer": SGD,
+    "backbone_lr_factor": 1.0,
+    "decay_norms_and_biases": True,
+    "schedule": partial(schedules.constant, warmup_epochs=0),
+    "ordered": orders.shuffled,
+    "mixup_alpha": 0.0,
+    "cutmix_alpha": 0.0,
+    "freeze": lambda network, epoch: None,
+    "threads": 1,
+    "log_every": 10,
+    "stop_signal": lambda: 0,
+    "save": lambda must: None,
+    "world": ALONE,
+}
+CHANGES: dict[str, dict[str, Any]] = {
     "seed": {"seed": 1},
     "batch_size": {"batch_size": 4},
     "precision": {"precision": "bf16"},
@@ -190,6 +257,15 @@ CHANGES: dict[str, dict[str, object]] = {
     "momentum": {"optimizer": partial(SGD, momentum=0.8)},
     "weight_decay": {"optimizer": partial(SGD, weight_decay=0.1)},
     "nesterov": {"optimizer": partial(SGD, nesterov=True)},
+    "adam": {"optimizer": partial(optim.adam, lr=0.1, beta1=0.9, beta2=0.999, weight_decay=0.0)},
+    "rmsprop": {"optimizer": partial(optim.rmsprop, lr=0.01, alpha=0.9, momentum=0.0, weight_decay=0.0)},
+    "micro_batches": {"micro_batches": 4},
+    "keep_last": {"keep_last": True},
+    "class_weights": {"class_weights": torch.tensor([0.5, 1.0, 1.5])},
+    "clip_grad_norm": {"clip_grad_norm": 0.1},
+    "ema_decay": {"ema_decay": 0.9},
+    "backbone_lr_factor": {"backbone_lr_factor": 0.1},
+    "decay_norms_and_biases": {"decay_norms_and_biases": False},
     "adamw": {"optimizer": partial(optim.adamw, lr=0.1, beta1=0.9, beta2=0.999, weight_decay=0.0)},
     "cosine": {"schedule": partial(schedules.cosine, warmup_epochs=0)},
     "warm-up": {"schedule": partial(schedules.constant, warmup_epochs=1)},
@@ -207,10 +283,41 @@ CHANGES: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_each_setting_changes_the_weights(change: dict[str, object]) -> None:
+def test_each_setting_changes_the_weights(change: dict[str, Any]) -> None:
     _, weights = run()
-    _, others = run(**change)  # type: ignore[arg-type]
+    _, others = run(**change)
     assert not all(torch.equal(a, b) for a, b in zip(weights, others, strict=True))
+
+
+def test_training_ends_early_where_the_validation_loss_no_longer_falls() -> None:
+    """At a rate of 0 nothing changes, so epochs 2 and 3 are no better than the first."""
+    history, _ = run(epochs=9, optimizer=partial(SGD, lr=1e-30), early_stop_epochs=2)
+    assert [epoch.epoch for epoch in history] == [1, 2, 3]
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_its_step() -> None:
+    with pytest.raises(
+        InputError, match=r"the loss of step 2 of epoch 1 is not finite; try a lower train.optimizer.lr"
+    ):
+        run(optimizer=partial(SGD, lr=1e30))
+
+
+def test_memory_that_does_not_suffice_is_said_with_the_size_of_the_micro_batches() -> None:
+    with pytest.raises(InputError, match="micro-batches of 16 pictures"), naming_lack_of_memory(16):
+        torch.empty(2**60)
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"), naming_lack_of_memory(16):
+        torch.ones(2) @ torch.ones(3)
+
+
+def test_freezing_is_asked_for_in_each_epoch_and_the_tree_follows() -> None:
+    def freeze(network: nn.Module, epoch: int) -> None:
+        network.get_parameter("0.weight").requires_grad_(epoch == 1)
+
+    still = classifier().network.get_parameter("0.weight")
+    _, (weight, *_) = run(epochs=1, freeze=freeze)
+    assert torch.equal(weight, still)
+    _, (weight, *_) = run(epochs=2, freeze=freeze)
+    assert not torch.equal(weight, still)
 
 
 def test_the_reported_lr_follows_the_schedule() -> None:

@@ -36,6 +36,6 @@ def started_by_torchrun() -> bool:
 def restart_under_torchrun(module: str, processes: int, *, cpu_threads: int) -> None:
     """Becomes torchrun's launcher, which starts ``python -m module`` in so many processes. Does not return."""
     os.environ.setdefault("OMP_NUM_THREADS", str(cpu_threads))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", module]
+    launcher = ["-m", "stages.launch", "--standalone", "--nproc-per-node", str(processes), "-m", module]
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *launcher])

@@ -42,8 +42,11 @@ def counting_where_long(description: str, items: Iterable[Item], total: int) -> 
 
 
 @contextmanager
-def steps_bar(description: str, steps: int, *, shown: bool) -> Iterator[Callable[[str | None], None]]:
-    """A bar of so many steps; call what it yields after each, with a text to show beside the bar or None to keep it."""
+def steps_bar(description: str, steps: int, *, done: int, shown: bool) -> Iterator[Callable[[str | None], None]]:
+    """A bar of so many steps, some of them done.
+
+    Call what it yields after each, with a text to show beside the bar or None to keep it.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -52,7 +55,7 @@ def steps_bar(description: str, steps: int, *, shown: bool) -> Iterator[Callable
         TextColumn("{task.fields[beside]}"),
     )
     with Progress(*columns, disable=not shown) as progress:
-        task = progress.add_task(description, total=steps, beside="")
+        task = progress.add_task(description, total=steps, completed=done, beside="")
 
         def advance(beside: str | None) -> None:
             if beside is not None:

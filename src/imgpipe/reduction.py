@@ -69,9 +69,8 @@ class FixedTree:
     would have made of the one before the batch.
     """
 
-    def __init__(self, module: nn.Module, world: World, *, parts: int) -> None:
-        """parts: of a whole batch, over all processes; a power of two, as is the number of processes."""
-        self.parts = parts
+    def __init__(self, module: nn.Module, world: World) -> None:
+        """The number of processes and that of each one's parts are powers of two."""
         self._world = world
         self._module = module
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -88,9 +87,17 @@ class FixedTree:
         self._before = [(buffer, buffer.clone()) for layer in norms for buffer in layer.buffers()]
         self._gradient_sums, self._statistic_sums = PartialSums(), PartialSums()
 
+    def holds_all_trained(self) -> bool:
+        """Whether the parameters that want a gradient are still those that did when this was made."""
+        trained = [parameter for parameter in self._module.parameters() if parameter.requires_grad]
+        return list(map(id, trained)) == list(map(id, self._parameters))
+
     @contextmanager
-    def part(self, *, last: bool) -> Iterator[nn.Module]:
-        """The module to run forward and backward on one part; ``last``: of this process's."""
+    def part(self, share: float, *, last: bool) -> Iterator[nn.Module]:
+        """The module to run forward and backward on one part.
+
+        share: of the batch's pictures; the loss is to be multiplied by it. last: of this process's parts.
+        """
         for buffer, value in self._before:
             buffer.copy_(value)
         if self._parallel is None:
@@ -102,12 +109,12 @@ class FixedTree:
                 yield self._parallel
         if not last:
             self._gradient_sums.add([self._taken(parameter) for parameter in self._parameters])
-            self._statistic_sums.add([statistic.clone() for statistic in self._statistics])
+            self._statistic_sums.add([statistic * share for statistic in self._statistics])
             return
         if self._parallel is None:
             for place, parameter in enumerate(self._parameters):
                 parameter.grad = self._gradient_sums.with_last(place, self._taken(parameter))
-        self._average_statistics()
+        self._average_statistics(share)
 
     def _taken(self, parameter: nn.Parameter) -> Tensor:
         """The gradient of the part just done, taken away so that the next part's is not added to it."""
@@ -133,13 +140,12 @@ class FixedTree:
         future.set_result(flat)
         return future
 
-    def _average_statistics(self) -> None:
+    def _average_statistics(self, last_share: float) -> None:
         if not self._statistics:
             return
-        sums = [self._statistic_sums.with_last(place, s) for place, s in enumerate(self._statistics)]
+        sums = [self._statistic_sums.with_last(place, s * last_share) for place, s in enumerate(self._statistics)]
         flat = torch.cat([s.flatten() for s in sums])
         if self._world.size > 1:
             sum_over_processes(flat, self._world)
-        means = (flat / self.parts).split([s.numel() for s in self._statistics])
-        for statistic, mean in zip(self._statistics, means, strict=True):
+        for statistic, mean in zip(self._statistics, flat.split([s.numel() for s in self._statistics]), strict=True):
             statistic.copy_(mean.view_as(statistic))

@@ -1,0 +1,114 @@
+"""Training killed at random steps, again and again, and run anew: in the end the same bytes as if left alone.
+
+Each case takes another seed for what is killed, when and how. ``make soak`` runs many.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Project, copy_of
+
+CASES = int(os.environ.get("SOAK", "4"))
+KILLS = 3
+"""In each case, one after another."""
+TRAINED = ("models/best.safetensors", "models/last.safetensors", "metrics/train")
+CHECKPOINTS = ".dvc/tmp/imgpipe"
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(finished_project: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
+    """A training of many small steps; and dvc.lock as it was before it, in which DVC finds no result."""
+    project = copy_of(finished_project, tmp_path_factory.mktemp("resume") / "project")
+    project.set(
+        runtime__checkpoint_every_steps=1,
+        runtime__processes=1,
+        model__dropout=0.2,
+        train__epochs=8,
+        train__batch_size=16,
+        train__ema_decay=0.9,
+        train__last_batch="keep",
+    )
+    lock = project.folder / "dvc.lock"
+    before = lock.read_text()
+    project.succeed("dvc", "repro", "train")
+    assert checkpoints(project) == []
+    return project, before
+
+
+def checkpoints(project: Project) -> list[str]:
+    """Names of the checkpoints and locks there are."""
+    return sorted(path.name for path in (project.folder / CHECKPOINTS).glob("**/*") if path.is_file())
+
+
+def processes_of(project: Project) -> Iterator[tuple[int, str]]:
+    """Number and command of all that runs in the project's folder."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (folder / "cwd").readlink() == project.folder and (command := (folder / "cmdline").read_bytes()):
+                yield int(folder.name), command.replace(b"\0", b" ").decode()
+
+
+def killed_after(project: Project, steps: int, victim: str, how: signal.Signals) -> tuple[int, str]:
+    """Runs dvc repro, and kills one of its processes when there are so many steps more; its exit status and output."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with (project.folder.parent / "log").open("w+") as log:
+        dvc = subprocess.Popen(
+            ["dvc", "repro", "train"],
+            cwd=project.folder,
+            env={**os.environ, "PATH": path},
+            stdout=log,
+            stderr=log,
+        )
+        seen: list[str] = []
+        deadline = time.monotonic() + 240
+        while len(seen) < steps and dvc.poll() is None:
+            assert time.monotonic() < deadline, (project.folder.parent / "log").read_text()
+            newest = checkpoints(project)[-1:]
+            seen += [name for name in newest if name not in seen and name.endswith(".pt")]
+            time.sleep(0.002)
+        running = dict(processes_of(project))
+        trainers = [number for number, command in running.items() if "-m stages.train" in command]
+        ranks = [number for number in trainers if "launch" not in running[number] and "sh -c" not in running[number]]
+        launchers = [number for number in trainers if "launch" in running[number]]
+        victims = {"rank": ranks, "launcher": launchers or ranks, "dvc": [dvc.pid]}[victim]
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(random.choice(victims or [dvc.pid]), how)
+        dvc.wait(120)
+        while any("stages.train" in command for _, command in processes_of(project)):
+            assert time.monotonic() < deadline, dict(processes_of(project))
+            time.sleep(0.05)
+        log.seek(0)
+        return dvc.returncode, log.read()
+
+
+@pytest.mark.parametrize("case", range(CASES))
+def test_a_training_killed_and_run_anew_ends_in_the_same_bytes(uninterrupted: tuple[Project, str], case: int) -> None:
+    random.seed(case)
+    project, lock = uninterrupted
+    wanted = project.fingerprint(*TRAINED)
+    (project.folder / "dvc.lock").write_text(lock)
+    shutil.rmtree(project.folder / ".dvc" / "cache" / "runs")  # the other place where DVC would find the result
+    for output in wanted:
+        (project.folder / output).unlink()
+    for kill in range(KILLS):
+        project.set(runtime__processes=random.choice([1, 2]))
+        victim = random.choice(["rank", "launcher", "dvc"])
+        how = signal.SIGKILL if victim == "dvc" else random.choice([signal.SIGKILL, signal.SIGTERM])
+        steps = random.randint(1, 5)
+        status, log = killed_after(project, steps, victim, how)
+        assert status != 0, f"{victim} {how.name} after {steps} steps: {log}"
+        assert ("going on from epoch" in log) == (kill > 0), log
+        assert checkpoints(project), log
+    run = project.succeed("dvc", "repro", "train")
+    assert "going on from epoch" in run.out
+    assert project.fingerprint(*TRAINED) == wanted
+    assert checkpoints(project) == []
