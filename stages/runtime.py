@@ -18,6 +18,8 @@ class Runtime:
     log_every: Annotated[int, Interval(low=1)]
     checkpoint_every: Annotated[float, Interval(low=0)]
     checkpoint_every_steps: Annotated[int | None, Interval(low=1)]
+    tensorboard: bool
+    profile_steps: Annotated[int, Interval(low=0)]
 
     @property
     def loader_threads(self) -> int:

@@ -2,6 +2,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 CHECKPOINTS = Path(os.environ.get("DVC_ROOT", ".")) / ".dvc" / "tmp" / "imgpipe"
 """Outside of the workspace, so that queued and temporary experiments find them too: DVC_ROOT is the project's."""
 
+RUNS = Path("runs")
+"""Times, rates and traces, which neither Git nor DVC tracks: they differ between equal runs."""
+
 Probability = Annotated[float, Interval(0, 1)]
 
 
@@ -72,9 +76,14 @@ class Train:
     batch_size: Annotated[int, Interval(low=1)]
     micro_batches: Annotated[int, PowerOfTwo()]
     precision: Annotated[str, OneOf(("fp32", "bf16", "fp16"))]
-    label_smoothing: Annotated[float, Interval(0, 1, open_high=True)]
     cpu_threads: Annotated[int, Interval(low=1)]
+    channels_last: bool
+    compile: bool
+    gradient_checkpointing: bool
+    label_smoothing: Annotated[float, Interval(0, 1, open_high=True)]
     optimizer: Annotated[Callable[..., Any], Choice(OPTIMIZERS)]
+    backbone_lr_factor: Annotated[float, Interval(low=0)]
+    decay_norms_and_biases: bool
     schedule: Annotated[Callable[..., float], Choice(SCHEDULES)]
     last_batch: Annotated[str, OneOf(("drop", "keep"))]
     class_weights: Annotated[Callable[..., Any], Choice(CLASS_WEIGHTS)]
@@ -120,14 +129,17 @@ def train() -> None:
 
     import torch
 
+    from imgpipe.agreement import same_everywhere
     from imgpipe.classifier import Description, new_classifier
     from imgpipe.devices import be_deterministic, device_type, joined_world
     from imgpipe.groups import parameter_groups
     from imgpipe.inputs import digests_of_inputs, key_of
     from imgpipe.interruption import deferred_signals
+    from imgpipe.recomputing import recompute_in_backward
     from imgpipe.resuming import resumed
     from imgpipe.state import new_state
     from imgpipe.training import fit
+    from imgpipe.watching import Clock, check_tensorboard, new_run_folder, profiled, scalars, write_account
 
     device = device_type(runtime.device)
     description = Description(
@@ -141,6 +153,7 @@ def train() -> None:
         jpeg_quality=statistics.jpeg_quality,
         size=model.image_size,
         crop_fraction=model.crop_fraction,
+        channels_last=settings.channels_last,
         device=device,
         precision=settings.precision,
         cpu_threads=settings.cpu_threads,
@@ -151,58 +164,81 @@ def train() -> None:
     torch.manual_seed(settings.seed)
     classifier = new_classifier(description, statistics.mean, statistics.std)
     class_weights = settings.class_weights(splits["train"].labels, statistics.classes)
+    if runtime.tensorboard:
+        check_tensorboard()
     # last of what can be refused is done: from here on there may be several processes
     room = torch.cuda.device_count() if device == "cuda" else None
     _start_processes(runtime.processes, settings.micro_batches, gpus=room, cpu_threads=settings.cpu_threads)
-    key = key_of({**digests_of_inputs("train"), "device": device})
-    with deferred_signals() as stop_signal, joined_world(device) as world:
+    digests = {**digests_of_inputs("train"), "device": device}
+    with deferred_signals() as stop_signal, joined_world(device) as world, ExitStack() as stack:
+        same_everywhere(digests, world)
         classifier.to(world.device)
         groups = parameter_groups(
-            classifier.network, head=head_of(classifier.network), backbone_lr_factor=1, decay_norms_and_biases=True
+            classifier.network,
+            head=head_of(classifier.network),
+            backbone_lr_factor=settings.backbone_lr_factor,
+            decay_norms_and_biases=settings.decay_norms_and_biases,
         )
         updater = settings.optimizer(groups)
         state = new_state(classifier, updater, precision=settings.precision, ema_decay=settings.ema_decay)
-        with resumed(
-            state,
-            CHECKPOINTS / key,
-            world,
-            every_seconds=runtime.checkpoint_every,
-            every_steps=runtime.checkpoint_every_steps,
-        ) as save:
-            epochs = fit(
+        if settings.gradient_checkpointing:
+            recompute_in_backward(classifier.network)
+        if settings.compile:
+            classifier.network.compile()
+
+        first = world.rank == 0
+        run_folder = new_run_folder(RUNS) if first else RUNS
+        clock = Clock()
+        write_scalar = stack.enter_context(scalars(run_folder, wanted=first and runtime.tensorboard))
+        save = stack.enter_context(
+            resumed(
                 state,
-                splits["train"],
-                splits["val"],
-                classes=len(statistics.classes),
-                size=model.image_size,
-                crop_fraction=model.crop_fraction,
-                seed=settings.seed,
-                epochs=settings.epochs,
-                batch_size=settings.batch_size,
-                micro_batches=settings.micro_batches,
-                keep_last=settings.last_batch == "keep",
-                precision=settings.precision,
-                label_smoothing=settings.label_smoothing,
-                class_weights=class_weights if class_weights is None else class_weights.to(world.device),
-                clip_grad_norm=settings.clip_grad_norm,
-                early_stop_epochs=settings.early_stop_epochs,
-                schedule=settings.schedule,
-                ordered=ORDERS[settings.order],
-                augment=augmentation(**vars(settings.augment), colour=[round(255 * m) for m in statistics.mean]),
-                mixup_alpha=settings.mixup_alpha,
-                cutmix_alpha=settings.cutmix_alpha,
-                freeze=lambda network, epoch: None,
-                threads=runtime.loader_threads,
-                log_every=runtime.log_every,
-                stop_signal=stop_signal,
-                save=save,
-                world=world,
+                CHECKPOINTS / key_of(digests),
+                world,
+                every_seconds=runtime.checkpoint_every,
+                every_steps=runtime.checkpoint_every_steps,
             )
-            for _ in epochs:
-                if world.rank == 0:
-                    _write_history(state)
-            if world.rank == 0:
-                _write_results(state, description)
+        )
+        epochs = fit(
+            state,
+            splits["train"],
+            splits["val"],
+            classes=len(statistics.classes),
+            size=model.image_size,
+            crop_fraction=model.crop_fraction,
+            seed=settings.seed,
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            micro_batches=settings.micro_batches,
+            keep_last=settings.last_batch == "keep",
+            precision=settings.precision,
+            label_smoothing=settings.label_smoothing,
+            class_weights=class_weights if class_weights is None else class_weights.to(world.device),
+            clip_grad_norm=settings.clip_grad_norm,
+            early_stop_epochs=settings.early_stop_epochs,
+            schedule=settings.schedule,
+            ordered=ORDERS[settings.order],
+            augment=augmentation(**vars(settings.augment), colour=[round(255 * level) for level in statistics.mean]),
+            mixup_alpha=settings.mixup_alpha,
+            cutmix_alpha=settings.cutmix_alpha,
+            freeze=lambda network, epoch: None,
+            threads=runtime.loader_threads,
+            log_every=runtime.log_every,
+            stop_signal=stop_signal,
+            save=save,
+            clock=clock,
+            profile_step=stack.enter_context(profiled(run_folder, steps=runtime.profile_steps if first else 0)),
+            world=world,
+        )
+        for epoch in epochs:
+            if first:
+                _write_history(state)
+                for name, value in asdict(epoch).items():
+                    write_scalar(name, value, epoch.epoch)
+        if first:
+            _write_results(state, description)
+            write_account(run_folder, clock, processes=world.size, device=world.device)
+            logging.info("%s", clock)
 
 
 def _start_processes(processes: int | str, micro_batches: int, *, gpus: int | None, cpu_threads: int) -> None:

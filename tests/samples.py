@@ -59,7 +59,7 @@ def described(**changes: object) -> "Description":
 
     small = Description(
         model="simple_cnn", dropout=0.0, classes=["a", "b"], packed_size=8, enlarge=True, channels=1, encoding="raw",
-        jpeg_quality=90, size=8, crop_fraction=1.0, device="cpu", precision="fp32", cpu_threads=1, flips=False,
-        temperature=1.0,
+        jpeg_quality=90, size=8, crop_fraction=1.0, channels_last=True, device="cpu", precision="fp32", cpu_threads=1,
+        flips=False, temperature=1.0,
     )  # fmt: skip
     return replace(small, **changes)  # type: ignore[arg-type]

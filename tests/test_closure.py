@@ -53,6 +53,7 @@ def test_outputs_are_neither_kept_between_runs_nor_always_made_anew() -> None:
 
 
 ARROWS = {
+    "agreement": "devices errors",
     "archives": "errors",
     "averaging": "",
     "batches": "packed parallel",
@@ -115,6 +116,7 @@ ARROWS = {
     "progress": "",
     "randomness": "",
     "reading": "archives duplicates errors layouts parallel pictures progress",
+    "recomputing": "",
     "reduction": "devices",
     "report": "drawing galleries",
     "resuming": "checkpoints devices errors state",
@@ -129,8 +131,12 @@ ARROWS = {
     "stopping": "",
     "tables": "files",
     "thresholds": "",
-    "training": "batches devices errors interruption mixing packed parts prediction progress randomness reduction state stopping transforms",
+    "training": (
+        "batches devices errors interruption mixing packed parts prediction progress "
+        "randomness reduction state stopping transforms watching"
+    ),
     "transforms": "colours crops packed policies randomness",
+    "watching": "errors files parallel",
 }
 
 

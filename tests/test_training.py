@@ -23,6 +23,7 @@ from imgpipe.parts import cut
 from imgpipe.reduction import FixedTree
 from imgpipe.state import Epoch, new_state
 from imgpipe.training import fit, mixed_loss, naming_lack_of_memory, train_step
+from imgpipe.watching import Clock
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -30,7 +31,7 @@ ALONE = World(0, 1, torch.device("cpu"))
 def classifier(*layers: nn.Module) -> Classifier:
     torch.manual_seed(1)
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), *layers, nn.Flatten(), nn.Linear(4 * 6 * 6, 3))
-    return Classifier(network, [0.4], [0.3])
+    return Classifier(network, [0.4], [0.3], channels_last=True)
 
 
 def random_split(pictures: int) -> Split:
@@ -246,6 +247,8 @@ SETTINGS: dict[str, Any] = {
     "log_every": 10,
     "stop_signal": lambda: 0,
     "save": lambda must: None,
+    "clock": Clock(),
+    "profile_step": lambda: None,
     "world": ALONE,
 }
 CHANGES: dict[str, dict[str, Any]] = {

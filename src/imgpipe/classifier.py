@@ -20,6 +20,7 @@ class Description:
     classes: the names, in the order of the logits.
     packed_size, enlarge, channels, encoding, jpeg_quality: how pictures were packed, as ``pack`` takes them.
     size: side of the square pictures, in pixels, each the middle of a packed one with crop_fraction of its short side.
+    channels_last: the order of the numbers in memory, which shows in their rounding.
     device, precision, cpu_threads: a CPU and a GPU, and other threads on a CPU, agree to rounding only.
     flips: the logits are means over a picture and its mirror image.
     temperature: by which logits are divided before they become probabilities.
@@ -35,6 +36,7 @@ class Description:
     jpeg_quality: int
     size: int
     crop_fraction: float
+    channels_last: bool
     device: str
     precision: str
     cpu_threads: int
@@ -48,15 +50,19 @@ class Classifier(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
-        """mean, std: of each channel of the training pictures, on the scale 0-1."""
+    def __init__(self, network: nn.Module, mean: list[float], std: list[float], *, channels_last: bool) -> None:
+        """mean, std: of each channel of the training pictures, on the scale 0-1.
+
+        channels_last: the order in memory in which the network computes. It is that in which pictures come.
+        """
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)  # as the pictures come
+        self._order = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=self._order)
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        logits: Tensor = self.network(normalised(pictures, self.mean, self.std))
+        logits: Tensor = self.network(normalised(pictures, self.mean, self.std).contiguous(memory_format=self._order))
         return logits.float()
 
 
@@ -81,7 +87,7 @@ def new_classifier(description: Description, mean: list[float], std: list[float]
         size=description.size,
         dropout=description.dropout,
     )
-    return Classifier(network, mean, std)
+    return Classifier(network, mean, std, channels_last=description.channels_last)
 
 
 def save_classifier(path: Path, classifier: Classifier, description: Description) -> None:

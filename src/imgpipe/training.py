@@ -23,6 +23,7 @@ from imgpipe.reduction import FixedTree
 from imgpipe.state import Epoch, TrainingState
 from imgpipe.stopping import stopped_improving
 from imgpipe.transforms import DRAWS, Augmentation
+from imgpipe.watching import Clock
 
 
 def fit(
@@ -53,6 +54,8 @@ def fit(
     log_every: int,
     stop_signal: Callable[[], int],
     save: Callable[[bool], None],
+    clock: Clock,
+    profile_step: Callable[[], None],
     world: World,
 ) -> Iterator[Epoch]:
     """Trains from where the state stands to the end, and yields after each epoch.
@@ -65,7 +68,8 @@ def fit(
     ordered: one of ORDERS. mixup_alpha, cutmix_alpha: see ``draw_mix``.
     freeze: called with the network and the epoch, from 0, once it is in training mode, to still parts of it.
     stop_signal: the signal that asks this process to stop, or 0. save: called after each step and each epoch, with
-    whether the state must be saved since the training stops.
+    whether the state must be saved since the training stops. clock: of the parts data, step, validation and
+    saving. profile_step: called after each step.
 
     Raises InputError, on every process, at a loss that is not finite; Interrupted when it was asked to stop and saved.
     """
@@ -110,12 +114,14 @@ def fit(
                     )
                     for part in range(mine.start, mine.stop)
                 ]
-                with naming_lack_of_memory(part_size):
+                with clock("data"):
+                    parts = [next(loader) for _ in range(share)]
+                with clock("step"), naming_lack_of_memory(part_size):
                     sums = train_step(
                         tree,
                         state.updater,
                         state.scaler,
-                        [next(loader) for _ in range(share)],
+                        parts,
                         [weight for _, weight in plan[step][mine]],
                         mixes,
                         dropout_seeds[step].tolist(),
@@ -130,6 +136,8 @@ def fit(
                 state.sums[step] = of_all_processes(
                     torch.cat([sums, sums.new_full((share, 1), stop_signal())], 1), world
                 )
+                profile_step()
+                clock.pictures += seen(plan[step : step + 1])
                 state.step = step + 1
                 shown = step % log_every == 0 or state.step == len(plan)
                 if world.device.type == "cpu" or shown:  # reading waits for a GPU
@@ -139,28 +147,31 @@ def fit(
                     if rows[:, :, 2].any():  # on every process, whichever was asked
                         save(True)
                         raise Interrupted(int(rows[:, :, 2].max()))
-                save(False)
+                with clock("saving"):
+                    save(False)
                 advance(f"loss {rows[-1, :, 0].sum() / seen(plan[step : step + 1]):.4f}" if shown else None)
 
         train_loss, train_accuracy = (state.sums[:, :, :2].sum((0, 1)) / seen(plan)).tolist()
-        val_loss, val_accuracy = validate(
-            predict_split(
-                state.used,
-                val,
-                classes=classes,
-                size=size,
-                crop_fraction=crop_fraction,
-                batch_size=batch_size,
-                precision=precision,
-                flips=False,
-                threads=threads,
-                world=world,
-            ),
-            torch.from_numpy(val.labels),
-        )
+        with clock("validation"):
+            val_loss, val_accuracy = validate(
+                predict_split(
+                    state.used,
+                    val,
+                    classes=classes,
+                    size=size,
+                    crop_fraction=crop_fraction,
+                    batch_size=batch_size,
+                    precision=precision,
+                    flips=False,
+                    threads=threads,
+                    world=world,
+                ),
+                torch.from_numpy(val.labels),
+            )
         lr = state.updater.param_groups[-1]["lr"]
         state.add(Epoch(epoch + 1, lr, train_loss, train_accuracy, val_loss, val_accuracy))
-        save(False)
+        with clock("saving"):
+            save(False)
         yield state.history[-1]
 
 

@@ -41,11 +41,14 @@ def new_run_folder(home: Path) -> Path:
 class Clock:
     """Seconds spent in each of several parts of the work: ``with clock("data"): ...``, one at a time.
 
+    pictures: trained on so far, by all processes together.
+
     A GPU computes on while Python goes on: its time is that of the part that waits for it.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.pictures = 0
         self._began = perf_counter()
         self._running = False
 
@@ -59,18 +62,24 @@ class Clock:
             self._running = False
             self.seconds[part] = self.seconds.get(part, 0.0) + perf_counter() - start
 
+    def __str__(self) -> str:
+        parts = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in self.seconds.items())
+        return f"{parts}; {self.rate:.0f} pictures per second"
+
+    @property
+    def rate(self) -> float:
+        """Pictures per second of the parts ``data`` and ``step``."""
+        trained = self.seconds.get("data", 0.0) + self.seconds.get("step", 0.0)
+        return self.pictures / trained if trained else 0.0
+
     @property
     def total(self) -> float:
         """Seconds since the clock was made, what is in none of the parts among them."""
         return perf_counter() - self._began
 
 
-def write_account(folder: Path, clock: Clock, *, pictures: int, processes: int, device: torch.device) -> None:
-    """training.json in the folder: seconds, rate and memory of this process's part in a training, and where it ran.
-
-    clock: with the parts ``data`` and ``step``, which the rate is of. pictures: that all processes trained on together.
-    """
-    trained = clock.seconds.get("data", 0.0) + clock.seconds.get("step", 0.0)
+def write_account(folder: Path, clock: Clock, *, processes: int, device: torch.device) -> None:
+    """training.json in the folder: seconds, rate and memory of this process's part in a training, and where it ran."""
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     account = {
         "host": socket.gethostname(),
@@ -78,8 +87,8 @@ def write_account(folder: Path, clock: Clock, *, pictures: int, processes: int, 
         "hardware": hardware(device),
         "versions": versions | {name: version(name) for name in LIBRARIES},
         "seconds": {part: round(seconds, 3) for part, seconds in {**clock.seconds, "total": clock.total}.items()},
-        "images": pictures,
-        "images_per_second": round(pictures / trained, 1) if trained else None,
+        "pictures": clock.pictures,
+        "pictures_per_second": round(clock.rate, 1),
         "peak_memory_bytes": peak_memory(device),
     }
     write_text(folder / "training.json", json.dumps(account, indent=2) + "\n")
