@@ -82,13 +82,16 @@ ARROWS = {
     "figures": "drawing",
     "files": "",
     "folders": "",
+    "freezing": "errors models",
     "galleries": "drawing packed",
     "gathering": "archives errors folders",
     "intervals": "randomness",
+    "layers": "",
     "layouts": "errors",
     "listing": "tables",
     "mixing": "",
-    "models": "errors pooling",
+    "models": "errors layers pooling rules",
+    "normalisation": "errors",
     "optim": "rules",
     "orders": "packed randomness",
     "packed": "tables",
@@ -106,6 +109,7 @@ ARROWS = {
     "progress": "",
     "randomness": "",
     "reading": "archives duplicates errors layouts parallel pictures progress",
+    "recomputing": "",
     "reduction": "devices",
     "report": "drawing galleries",
     "revisions": "errors",
@@ -119,6 +123,7 @@ ARROWS = {
     "thresholds": "",
     "training": "batches classifier devices errors mixing packed prediction progress randomness reduction transforms",
     "transforms": "colours crops packed policies randomness",
+    "weights": "errors fetching models rules",
 }
 
 
