@@ -87,6 +87,7 @@ ARROWS = {
     "figures": "drawing",
     "files": "",
     "folders": "",
+    "freezing": "errors models",
     "galleries": "drawing packed",
     "gathering": "archives errors folders",
     "groups": "",

@@ -131,7 +131,8 @@ def hang(handler: BaseHTTPRequestHandler, server: Server) -> None:
 def get(url: str, folder: Path, content: bytes | None = THOUSAND, **options: Any) -> bytes:
     """What a fetch of a file with this content leaves at its path."""
     path = folder / "raw/pets.tar"
-    usual = {"sha256": None if content is None else sha256(content), "tries": 5, "timeout": 30, "pause": 0}
+    said = {"url_is": "params.yaml: download.url is", "sha256_is": "params.yaml: download.sha256 is"}
+    usual = {"sha256": None if content is None else sha256(content), **said, "tries": 5, "timeout": 30, "pause": 0}
     fetch(url, path, partial=folder / "partial", **{**usual, **options})
     return path.read_bytes()
 
@@ -230,7 +231,9 @@ def test_after_a_kill_the_next_run_goes_on(server: Server, tmp_path: Path) -> No
 from pathlib import Path
 from imgpipe.fetching import fetch
 folder = Path({str(tmp_path)!r})
-fetch({server.url!r}, folder / "raw/pets.tar", partial=folder / "partial", sha256=None, tries=1, timeout=600, pause=0)
+said = {{"url_is": "", "sha256_is": ""}}
+path, partial = folder / "raw/pets.tar", folder / "partial"
+fetch({server.url!r}, path, partial=partial, sha256=None, **said, tries=1, timeout=600, pause=0)
 """
     process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT / "src", stdout=subprocess.DEVNULL)
     while sum(part.stat().st_size for part in tmp_path.glob("partial/*.part")) < 2 * BLOCK:

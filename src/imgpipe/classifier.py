@@ -103,5 +103,8 @@ def load_classifier(path: Path) -> tuple[Classifier, Description]:
         description = Description(**json.loads(file.metadata()["imgpipe"]))
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     classifier = new_classifier(description, [0.0] * description.channels, [1.0] * description.channels)
-    classifier.load_state_dict(weights)
+    state = classifier.state_dict()  # with the versions of its layers' formats, without which MNASNet loads nothing
+    assert state.keys() == weights.keys()
+    state.update(weights)
+    classifier.load_state_dict(state)
     return classifier.eval(), description

@@ -21,7 +21,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from imgpipe.errors import InputError
 from imgpipe.files import write_text
 
-ADDRESS = "params.yaml: download.url is"
+TRIES, TIMEOUT, PAUSE = 6, 30, 1
+"""How often an address is asked, how long it may be silent and how long the first wait between is, in seconds."""
 BLOCK = 1 << 16
 LONGEST_WAIT = 60
 
@@ -56,12 +57,29 @@ class _BrokenOffError(Exception):
         self.wait = wait
 
 
-def fetch(url: str, path: Path, *, partial: Path, sha256: str | None, tries: int, timeout: float, pause: float) -> None:
+class _RefusedError(Exception):
+    """Why the address gives no file, to stand after it and a comma."""
+
+
+def fetch(
+    url: str,
+    path: Path,
+    *,
+    partial: Path,
+    sha256: str | None,
+    url_is: str,
+    sha256_is: str,
+    tries: int,
+    timeout: float,
+    pause: float,
+) -> None:
     """Brings the file at an address to ``path``, whole and with the expected SHA-256, or not at all.
 
     url: of http or https, or of any protocol that fsspec knows and a package is installed for, such as s3://.
     partial: folder on the same disk as path, where what has come is kept until it is whole and verified.
-    sha256: of the file. Where it is None, the file is fetched and kept, and the error raised says what it would be.
+    sha256: of the file, or its first digits. Where it is None, the file is fetched and kept, and the error raised says
+        what it would be.
+    url_is, sha256_is: what errors say before either, such as "params.yaml: download.url is".
     tries: how often to ask before giving up, 1 at least.
     timeout: seconds to wait for a connection and for each next part of the file; fsspec's protocols have their own.
     pause: seconds before the second try, doubled before each further one.
@@ -81,22 +99,23 @@ def fetch(url: str, path: Path, *, partial: Path, sha256: str | None, tries: int
         got = _sha256(part)
         if sha256 is None:
             raise InputError(
-                "params.yaml: download.sha256 is null, which a URL needs; "
+                f"{sha256_is} null, which a URL needs; "
                 f"what came has sha256: {got} ({part.stat().st_size} bytes); paste it if you trust it"
             )
         wanted = sha256.lower()
-        if got != wanted and pieced:  # perhaps of two versions of the file, or the one kept is outdated
+        if not got.startswith(wanted) and pieced:  # perhaps of two versions of the file, or the one kept is outdated
             _discard(part)
             download()
             got = _sha256(part)
-        if got != wanted:
+        if not got.startswith(wanted):
             _discard(part)
             raise InputError(
-                f"params.yaml: download.sha256 is '{sha256}', but {url} has {got}; "
-                "check the address, or paste that if you trust it"
+                f"{sha256_is} '{sha256}', but {url} has {got}; check the address, or paste that if you trust it"
             )
         part.replace(path)
         _discard(part)
+    except _RefusedError as reason:
+        raise InputError(f"{url_is} '{url}', {reason}") from None
     except OSError as error:
         raise InputError(
             f"{path} can't be written: {error}; what came is kept in {partial}: put that right and run again"
@@ -121,8 +140,8 @@ def _download(url: str, part: Path, name: str, *, tries: int, timeout: float, pa
             except _BrokenOffError as reason:
                 tried += 1
                 if tried == tries:
-                    raise InputError(
-                        f"{ADDRESS} '{url}', and the last of {tries} tries failed: {reason}; "
+                    raise _RefusedError(
+                        f"and the last of {tries} tries failed: {reason}; "
                         f"the {_kept(part).size} bytes that came are kept, and the next run goes on from them"
                     ) from None
                 wait = pause * 2 ** (tried - 1) if reason.wait is None else reason.wait
@@ -164,7 +183,7 @@ def _ask_by_requests(url: str, kept: _Kept, timeout: float) -> Iterator[_Answer]
             length = response.headers.get("Content-Length", "")
             start, total = 0, int(length) if length.isdecimal() else None
         else:
-            raise _refusal(url, response)
+            raise _refusal(response)
         marks = {mark: response.headers[mark] for mark in ("ETag", "Last-Modified") if mark in response.headers}
         yield _Answer(start, total, marks, _blocks_by_requests(response))
 
@@ -182,7 +201,7 @@ def _response(url: str, kept: _Kept, timeout: float) -> requests.Response:
     except (requests.ConnectionError, requests.Timeout) as error:
         raise _BrokenOffError(_cause(error)) from None
     except requests.RequestException as error:
-        raise InputError(f"{ADDRESS} '{url}', which can't be fetched: {_line(error)}; check the address") from None
+        raise _RefusedError(f"which can't be fetched: {_line(error)}; check the address") from None
 
 
 def _continues(response: requests.Response, kept: _Kept) -> bool:
@@ -201,13 +220,13 @@ def _range(response: requests.Response) -> tuple[int | None, int | None]:
     return (int(match[1]), int(match[2]) if match[2] else None) if match else (None, None)
 
 
-def _refusal(url: str, response: requests.Response) -> Exception:
+def _refusal(response: requests.Response) -> Exception:
     answer = f"{response.status_code} {response.reason}".rstrip()
     if response.status_code in (408, 429) or response.status_code >= 500:
         wait = response.headers.get("Retry-After", "")
         asked = int(wait) if wait.isdecimal() and int(wait) <= LONGEST_WAIT else None
         return _BrokenOffError(f"the server answers {answer}", asked)
-    return InputError(f"{ADDRESS} '{url}', and the server answers {answer}; check the address")
+    return _RefusedError(f"and the server answers {answer}; check the address")
 
 
 def _blocks_by_requests(response: requests.Response) -> Iterator[bytes]:
@@ -229,11 +248,9 @@ def _ask_by_fsspec(url: str, kept: _Kept, timeout: float) -> Iterator[_Answer]:
             raise ValueError("no scheme")
         fsspec.get_filesystem_class(scheme)
     except ImportError as error:
-        raise InputError(f"{ADDRESS} '{url}', which needs a package: {_line(error)}") from None
+        raise _RefusedError(f"which needs a package: {_line(error)}") from None
     except ValueError:
-        raise InputError(
-            f"{ADDRESS} '{url}', which is no address known here; use http, https, s3, gs or another of fsspec's"
-        ) from None
+        raise _RefusedError("which is no address known here; use http, https, s3, gs or another of fsspec's") from None
     try:
         files, name = fsspec.url_to_fs(url)
         total = files.info(name)["size"]
@@ -242,7 +259,7 @@ def _ask_by_fsspec(url: str, kept: _Kept, timeout: float) -> Iterator[_Answer]:
         file = files.open(name, "rb")
         file.seek(start)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise InputError(f"{ADDRESS} '{url}', which can't be read: {_line(error)}; check the address") from None
+        raise _RefusedError(f"which can't be read: {_line(error)}; check the address") from None
     except Exception as error:  # each of its protocols has errors of its own
         raise _BrokenOffError(_line(error)) from None
     with file:

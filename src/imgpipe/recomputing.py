@@ -51,9 +51,8 @@ def _pieces(row: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
     """The layers of a row in groups to be computed again together."""
     group: list[nn.Module] = []
     for layer in row:
-        alone = not _is_plain(layer) or (
-            not group and getattr(layer, "inplace", False)
-        )  # what a piece is given must stay
+        changes_what_it_is_given = not group and getattr(layer, "inplace", False)
+        alone = not _is_plain(layer) or changes_what_it_is_given
         if alone and group:
             yield group
             group = []

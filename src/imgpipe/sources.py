@@ -17,8 +17,6 @@ from imgpipe.folders import files_below
 from imgpipe.progress import counting
 
 LOCATION = "params.yaml: download.location is"
-TRIES, TIMEOUT, PAUSE = 6, 30, 1
-"""How often an address is asked, how long it may be silent and how long the first wait between is, in seconds."""
 
 
 def digits(folder: Path) -> None:
@@ -59,10 +57,20 @@ def archive(folder: Path, source: Path) -> None:
 
 def url(folder: Path, address: str, partial: Path, sha256: str | None) -> None:
     """A zip or tar from an address, as it is. ``partial``: where what has come is kept until it is whole."""
-    from imgpipe.fetching import fetch  # not above: every stage's check of params.yaml would wait for it
+    from imgpipe import fetching  # not above: every stage's check of params.yaml would wait for it
 
     name = PurePosixPath(unquote(urlsplit(address).path)).name or "archive"
-    fetch(address, folder / name, partial=partial, sha256=sha256, tries=TRIES, timeout=TIMEOUT, pause=PAUSE)
+    fetching.fetch(
+        address,
+        folder / name,
+        partial=partial,
+        sha256=sha256,
+        url_is="params.yaml: download.url is",
+        sha256_is="params.yaml: download.sha256 is",
+        tries=fetching.TRIES,
+        timeout=fetching.TIMEOUT,
+        pause=fetching.PAUSE,
+    )
 
 
 def torchvision(folder: Path, name: str, partial: Path) -> None:
