@@ -1,12 +1,13 @@
-"""``imgpipe recipe``, in a small copy of the project."""
+"""``imgpipe recipe``, in a folder that is a project as far as it needs one."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from closure import ROOT
+from click.testing import Result
+from typer.testing import CliRunner
+
+from imgpipe.commands import app
 
 RECIPE = """# Cats, in one line
 # and more
@@ -24,29 +25,28 @@ download: {location: data/cats.zip}
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A project as far as the command needs one, all committed."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, all committed."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes/cats.yaml").write_text(RECIPE)
     (tmp_path / "recipes/dogs-tiny.yaml").write_text("# Dogs\n")
     (tmp_path / "params.yaml").write_text(PARAMS)
     for command in ("init --quiet", "add .", "-c user.name=T -c user.email=t@example.org commit --quiet -m All"):
-        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+        subprocess.run(["git", *command.split()], check=True)
     return tmp_path
 
 
-def recipe(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "imgpipe.commands", "recipe", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+def recipe(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["recipe", *arguments])
 
 
 def test_without_a_name_recipes_are_listed_with_their_first_lines(folder: Path) -> None:
-    assert recipe(folder).stdout == "cats       Cats, in one line\ndogs-tiny  Dogs\n"
+    assert recipe().stdout == "cats       Cats, in one line\ndogs-tiny  Dogs\n"
 
 
 def test_a_recipe_becomes_params_yaml_and_what_changes_is_said(folder: Path) -> None:
-    done = recipe(folder, "cats")
+    done = recipe("cats")
     assert done.stdout.splitlines() == [
         "train.epochs: 20 -> 3",
         "train.optimizer.name: sgd -> adam",
@@ -54,37 +54,38 @@ def test_a_recipe_becomes_params_yaml_and_what_changes_is_said(folder: Path) -> 
         "train.optimizer.momentum: 0.5 -> absent",
     ]
     assert done.stderr == "data/cats.zip is not there: docs/recipes.md says which pictures belong there\n"
-    assert (done.returncode, (folder / "params.yaml").read_text()) == (0, RECIPE)
+    assert (done.exit_code, (folder / "params.yaml").read_text()) == (0, RECIPE)
 
 
 def test_changes_that_are_not_committed_are_not_lost_unless_that_is_asked_for(folder: Path) -> None:
     mine = PARAMS.replace("20", "30")
     (folder / "params.yaml").write_text(mine)
-    refused = recipe(folder, "cats")
-    assert refused.returncode == 1
+    refused = recipe("cats")
+    assert refused.exit_code == 1
     assert refused.stderr == (
         "error: params.yaml has changes that are not committed and would be lost; commit them or give --force\n"
     )
     assert (folder / "params.yaml").read_text() == mine
-    assert recipe(folder, "cats", "--force").returncode == 0
+    assert recipe("cats", "--force").exit_code == 0
     assert (folder / "params.yaml").read_text() == RECIPE
 
 
 def test_a_file_that_git_does_not_have_is_not_lost_either(folder: Path) -> None:
     subprocess.run(["git", "rm", "--quiet", "--cached", "params.yaml"], cwd=folder, check=True)
-    assert recipe(folder, "cats").returncode == 1
+    assert recipe("cats").exit_code == 1
     assert (folder / "params.yaml").read_text() == PARAMS
 
 
 def test_a_name_that_is_none_is_told_with_the_nearest(folder: Path) -> None:
-    done = recipe(folder, "cat")
-    assert (done.returncode, done.stderr) == (
+    done = recipe("cat")
+    assert (done.exit_code, done.stderr) == (
         1,
         "error: 'cat' is no recipe; there are cats, dogs-tiny; did you mean cats?\n",
     )
 
 
-def test_elsewhere_it_says_where_to_go(tmp_path: Path) -> None:
-    done = recipe(tmp_path, "cats")
-    assert done.returncode == 1
+def test_elsewhere_it_says_where_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = recipe("cats")
+    assert done.exit_code == 1
     assert done.stderr == f"error: there are no recipes in {tmp_path}; run this in the project's top folder\n"
