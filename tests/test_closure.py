@@ -33,7 +33,7 @@ for name in list(sys.modules):
 
 def test_commands_are_constant() -> None:
     assert {name: stage["cmd"] for name, stage in PIPELINE["stages"].items()} == {  # type: ignore[index, call-overload, union-attr]
-        stage: f"python -m stages.{stage}" for stage in STAGES
+        stage: f"{'exec ' if stage == 'train' else ''}python -m stages.{stage}" for stage in STAGES
     }
 
 
@@ -53,6 +53,7 @@ def test_outputs_are_neither_kept_between_runs_nor_always_made_anew() -> None:
 
 
 ARROWS = {
+    "agreement": "devices errors",
     "archives": "errors",
     "batches": "packed parallel",
     "calibration": "",
@@ -96,6 +97,7 @@ ARROWS = {
     "pairing": "errors tables",
     "parallel": "errors",
     "params": "errors rules",
+    "parents": "processes",
     "pictures": "errors",
     "policies": "colours packed randomness rules",
     "pooling": "",
@@ -119,6 +121,7 @@ ARROWS = {
     "thresholds": "",
     "training": "batches classifier devices errors mixing packed prediction progress randomness reduction transforms",
     "transforms": "colours crops packed policies randomness",
+    "watching": "errors files parallel",
 }
 
 
