@@ -4,13 +4,14 @@ TORCH ?= locked
 SIZE ?= 224
 CROP ?= resized
 BATCH ?= 32
+MODEL ?= resnet18
 
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check verify bench-noop bench-loader bench-accuracy bench-evaluate lock
+.PHONY: help setup repro test check verify bench-noop bench-loader bench-accuracy bench-evaluate bench-train lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +58,9 @@ bench-accuracy: setup ## train both ways and compare: make bench-accuracy DATA=p
 
 bench-evaluate: setup ## time the evaluation of the test split against the network alone
 	$(BIN)/python benchmarks/evaluation.py
+
+bench-train: setup ## time training against torchvision's: make bench-train DATA=pictures.tar MODEL=resnet18 SIZE=128
+	$(BIN)/python benchmarks/training.py compare $(DATA) --model $(MODEL) --size $(SIZE) --crop $(CROP) --batch $(BATCH)
 
 lock: setup ## write requirements.lock anew, with today's versions of what pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml --output-file requirements.lock

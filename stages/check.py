@@ -4,7 +4,7 @@ import sys
 
 from imgpipe import params
 from imgpipe.errors import InputError
-from imgpipe.processes import PROCESSES, check_process_count
+from imgpipe.processes import PROCESSES, check_process_count, machine_count
 from stages.download import Download
 from stages.evaluate import Evaluate
 from stages.pack import Pack
@@ -29,8 +29,9 @@ def check() -> None:
     """Every section, and what must hold between sections. Raises InputError."""
     sections = params.check(SECTIONS)
     runtime, train = sections["runtime"], sections["train"]
+    machines = machine_count(micro_batches=train.micro_batches)
     if runtime.processes != "auto":
-        check_process_count(runtime.processes, micro_batches=train.micro_batches, said_by=PROCESSES)
+        check_process_count(runtime.processes, micro_batches=train.micro_batches, machines=machines, said_by=PROCESSES)
 
 
 if __name__ == "__main__":

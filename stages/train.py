@@ -17,11 +17,13 @@ from imgpipe.optim import OPTIMIZERS
 from imgpipe.orders import ORDERS
 from imgpipe.packed import read_split, read_statistics
 from imgpipe.parallel import cores
+from imgpipe.parents import die_with_parent
 from imgpipe.processes import (
     PROCESSES,
     check_process_count,
     divisors,
     largest_process_count,
+    machine_count,
     restart_under_torchrun,
     started_by_torchrun,
 )
@@ -243,19 +245,25 @@ def train() -> None:
 
 def _start_processes(processes: int | str, micro_batches: int, *, gpus: int | None, cpu_threads: int) -> None:
     """Starts this stage anew in several processes where that is asked for; where it was, checks their number."""
+    if started_by_torchrun() or "DVC_STAGE" in os.environ:  # a shell may end before what was started in it by hand
+        die_with_parent()
     if started_by_torchrun():
         asked = int(os.environ["WORLD_SIZE"])
-        check_process_count(asked, micro_batches=micro_batches, said_by="torchrun's number of processes is")
+        said_by = "torchrun's number of processes is"
+        check_process_count(asked, micro_batches=micro_batches, machines=1, said_by=said_by)
         return
+    machines = machine_count(micro_batches=micro_batches)
     room = cores() // cpu_threads if gpus is None else gpus
     if processes == "auto":
-        processes = largest_process_count(room, micro_batches=micro_batches)
+        processes = largest_process_count(room, micro_batches=micro_batches, machines=machines)
     elif gpus is not None and int(processes) > gpus:
         raise InputError(f"{PROCESSES} {processes}, but there are {gpus} GPUs here; each process needs one")
     if gpus is not None and int(processes) < gpus:
         logging.info("%s of %d GPUs are used (runtime.processes, train.micro_batches)", processes, gpus)
-    if processes != 1:
-        restart_under_torchrun("stages.train", int(processes), cpu_threads=cpu_threads)
+    if processes != 1 or machines != 1:
+        restart_under_torchrun(
+            "stages.launch", "stages.train", int(processes), machines=machines, cpu_threads=cpu_threads
+        )
 
 
 def _write_history(state: "TrainingState") -> None:

@@ -106,6 +106,7 @@ ARROWS = {
     "pairing": "errors tables",
     "parallel": "errors",
     "params": "errors rules",
+    "parents": "processes",
     "parts": "",
     "pictures": "errors",
     "policies": "colours packed randomness rules",

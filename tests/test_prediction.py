@@ -94,4 +94,4 @@ def test_predictions_are_of_the_test_pictures_with_their_classes_and_agree_with_
 
 def test_auto_takes_as_many_processes_as_there_is_room_for_and_the_parts_allow() -> None:
     rooms = {0: 1, 1: 1, 3: 2, 4: 4, 7: 4, 8: 8, 100: 8}
-    assert {room: largest_process_count(room, micro_batches=8) for room in rooms} == rooms
+    assert {room: largest_process_count(room, micro_batches=8, machines=1) for room in rooms} == rooms
