@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check verify bench-noop bench-loader bench-accuracy bench-evaluate bench-train lock
+.PHONY: help setup repro test soak check verify bench-noop bench-loader bench-accuracy bench-evaluate bench-train lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ repro: setup ## run the pipeline: only what changed runs again
 
 test: setup ## run the tests
 	$(BIN)/pytest --numprocesses auto --dist worksteal
+
+soak: setup ## kill and take up trainings a hundred times
+	SOAK=34 $(BIN)/pytest tests/test_resume.py
 
 check: setup ## formatting, lint and types
 	$(BIN)/ruff format --check
