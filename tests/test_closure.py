@@ -109,7 +109,7 @@ ARROWS = {
     "progress": "",
     "randomness": "",
     "reading": "archives duplicates errors layouts parallel pictures progress",
-    "recomputing": "",
+    "recomputing": "errors layers",
     "reduction": "devices",
     "report": "drawing galleries",
     "revisions": "errors",
