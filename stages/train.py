@@ -5,14 +5,16 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 from imgpipe import params
 from imgpipe.class_weights import CLASS_WEIGHTS
 from imgpipe.crops import CROPS
 from imgpipe.errors import InputError
 from imgpipe.files import write_text
-from imgpipe.models import head_of, model_names
+from imgpipe.freezing import FREEZES, apply_freezing, frozen_in
+from imgpipe.models import ModelName, head_of, model_names, timm_problem, torchvision_name
+from imgpipe.normalisation import NORMALISATIONS
 from imgpipe.optim import OPTIMIZERS
 from imgpipe.orders import ORDERS
 from imgpipe.packed import read_split, read_statistics
@@ -27,14 +29,17 @@ from imgpipe.processes import (
     restart_under_torchrun,
     started_by_torchrun,
 )
-from imgpipe.rules import Choice, Interval, OneOf, PowerOfTwo, one_of
+from imgpipe.rules import Choice, Interval, OneOf, PowerOfTwo, Sha256, one_of
 from imgpipe.schedules import SCHEDULES
 from imgpipe.tables import write_table
 from imgpipe.transforms import POLICIES, augmentation
+from imgpipe.weights import InitialWeights, is_a_file, is_a_name, load_initial_weights
 from stages import command
 from stages.runtime import Runtime
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from imgpipe.classifier import Description
     from imgpipe.state import TrainingState
 
@@ -51,10 +56,31 @@ Probability = Annotated[float, Interval(0, 1)]
 class Model:
     """params.yaml: model."""
 
-    name: Annotated[str, OneOf(model_names)]
+    name: Annotated[str, ModelName(model_names)]
     image_size: Annotated[int, Interval(low=8, high=4096)]
     crop_fraction: Annotated[float, Interval(0, 1, open_low=True)]
     dropout: Annotated[float, Interval(0, 1, open_high=True)]
+    weights: Annotated[str, InitialWeights()]
+    weights_sha256: Annotated[Optional[str], Sha256()]
+    freeze: Annotated[str, OneOf(FREEZES)]
+    unfreeze_epoch: Annotated[Optional[int], Interval(low=2)]
+    normalise: Annotated[str, OneOf(NORMALISATIONS)]
+
+    def __post_init__(self) -> None:
+        if problem := timm_problem(self.name):
+            raise InputError(f"name is '{self.name}', {problem}")
+        if is_a_name(self.weights) and torchvision_name(self.name) is None:
+            raise InputError(
+                f"weights is '{self.weights}', a name of torchvision's, and {self.name} is none of its models; "
+                "use none, a path or an address"
+            )
+        if self.weights_sha256 is not None and not is_a_file(self.weights):
+            raise InputError(
+                f"weights_sha256 is '{self.weights_sha256}', and weights is '{self.weights}', which takes none; "
+                "make it null"
+            )
+        if self.unfreeze_epoch is not None and self.freeze == "none":
+            raise InputError(f"unfreeze_epoch is {self.unfreeze_epoch}, and freeze is none; make it null")
 
 
 @dataclass(frozen=True)
@@ -164,7 +190,15 @@ def train() -> None:
     )
     be_deterministic(cpu_threads=settings.cpu_threads)
     torch.manual_seed(settings.seed)
-    classifier = new_classifier(description, statistics.mean, statistics.std)
+    classifier = new_classifier(description, *NORMALISATIONS[model.normalise](statistics.mean, statistics.std))
+    load_initial_weights(
+        classifier.network,
+        model.weights,
+        model=model.name,
+        sha256=model.weights_sha256,
+        cache=Path(torch.hub.get_dir(), "checkpoints"),
+    )
+    apply_freezing(classifier.network, model.freeze)  # refuses what can't be
     class_weights = settings.class_weights(splits["train"].labels, statistics.classes)
     if runtime.tensorboard:
         check_tensorboard()
@@ -187,6 +221,10 @@ def train() -> None:
             recompute_in_backward(classifier.network)
         if settings.compile:
             classifier.network.compile()
+
+        def freeze(network: "nn.Module", epoch: int) -> None:
+            frozen = frozen_in(epoch + 1, freeze=model.freeze, unfreeze_epoch=model.unfreeze_epoch)
+            apply_freezing(network, frozen)
 
         first = world.rank == 0
         run_folder = new_run_folder(RUNS) if first else RUNS
@@ -223,7 +261,7 @@ def train() -> None:
             augment=augmentation(**vars(settings.augment), colour=[round(255 * level) for level in statistics.mean]),
             mixup_alpha=settings.mixup_alpha,
             cutmix_alpha=settings.cutmix_alpha,
-            freeze=lambda network, epoch: None,
+            freeze=freeze,
             threads=runtime.loader_threads,
             log_every=runtime.log_every,
             stop_signal=stop_signal,

@@ -99,6 +99,7 @@ ARROWS = {
     "listing": "tables",
     "mixing": "",
     "models": "errors layers pooling rules",
+    "normalisation": "errors",
     "optim": "rules",
     "orders": "packed randomness",
     "packed": "tables",
@@ -118,7 +119,7 @@ ARROWS = {
     "progress": "",
     "randomness": "",
     "reading": "archives duplicates errors layouts parallel pictures progress",
-    "recomputing": "",
+    "recomputing": "errors layers",
     "reduction": "devices",
     "report": "drawing galleries",
     "resuming": "checkpoints devices errors state",
@@ -139,6 +140,7 @@ ARROWS = {
     ),
     "transforms": "colours crops packed policies randomness",
     "watching": "errors files parallel",
+    "weights": "errors fetching models rules",
 }
 
 

@@ -1,9 +1,11 @@
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from imgpipe.errors import InputError
-from imgpipe.models import build_model, model_names
+from imgpipe.models import MODELS, _timm_names, build_model, head_of, model_names, timm_problem
 from imgpipe.pooling import MeanPool
 
 
@@ -19,12 +21,13 @@ def test_torch_and_torchvision_are_a_pair() -> None:
 def test_names_read_from_torchvision_s_source_are_those_it_registers() -> None:
     from torchvision import models
 
-    assert sorted(set(model_names()) - {"simple_cnn"}) == sorted(models.list_models(module=models))
+    assert sorted(set(model_names()) - set(MODELS)) == sorted(models.list_models(module=models))
 
 
-@pytest.mark.parametrize(("channels", "size"), [(1, 8), (3, 32), (3, 33)])
-def test_simple_cnn_takes_any_size_and_channels(channels: int, size: int) -> None:
-    network = build_model("simple_cnn", channels=channels, classes=7, size=size, dropout=0.0)
+@pytest.mark.parametrize("name", ["simple_cnn", "resnet9"])
+@pytest.mark.parametrize(("channels", "size"), [(1, 8), (1, 16), (3, 32), (3, 33), (5, 47)])
+def test_our_own_models_take_any_size_and_channels(name: str, channels: int, size: int) -> None:
+    network = build_model(name, channels=channels, classes=7, size=size, dropout=0.0).train()
     assert network(torch.zeros(2, channels, size, size)).shape == (2, 7)
 
 
@@ -33,6 +36,47 @@ def test_simple_cnn_is_the_published_one() -> None:
     network = build_model("simple_cnn", channels=1, classes=10, size=28, dropout=0.0)
     by_hand = (9 * 32 + 32) + (9 * 32 * 64 + 64) + (64 * 7 * 7 * 128 + 128) + (128 * 10 + 10)
     assert sum(p.numel() for p in network.parameters()) == by_hand
+
+
+def test_resnet9_is_the_published_one() -> None:
+    """Convolutions without bias, BatchNorm's weight and bias, a linear layer without bias: parameters by hand."""
+    network = build_model("resnet9", channels=3, classes=10, size=32, dropout=0.0)
+    convolutions = 9 * (3 * 64 + 64 * 128 + 2 * 128 * 128 + 128 * 256 + 256 * 512 + 2 * 512 * 512)
+    norms = 2 * (64 + 3 * 128 + 256 + 3 * 512)
+    assert sum(p.numel() for p in network.parameters()) == convolutions + norms + 512 * 10
+    sides: dict[str, int] = {}
+    for path, layer in network.named_children():
+        layer.register_forward_hook(lambda _, __, out, path=path: sides.update({path: out.shape[-1]}))
+    network(torch.zeros(1, 3, 32, 32))
+    assert list(sides.items()) == [
+        ("prep", 32), ("layer1", 16), ("layer2", 8), ("layer3", 4), ("pool", 1), ("flatten", 512), ("linear", 10),
+        ("scale", 10),
+    ]  # fmt: skip
+
+
+def test_resnet9_adds_what_its_residual_layers_were_given_and_scales_by_an_eighth() -> None:
+    network = build_model("resnet9", channels=3, classes=10, size=32, dropout=0.0)
+    residual = network.get_submodule("layer3.1")
+    nn.init.zeros_(network.get_parameter("layer3.1.layers.1.0.weight"))
+    features = torch.randn(2, 512, 4, 4)
+    assert torch.equal(residual(features), features)
+    assert torch.equal(network.get_submodule("scale")(features), features / 8)
+
+
+def test_vgg_funnel_is_vgg16_but_for_its_last_layer() -> None:
+    with torch.device("meta"):  # shapes without numbers
+        network = build_model("vgg_funnel", channels=3, classes=3, size=224, dropout=0.0)
+        vgg = build_model("vgg16", channels=3, classes=1000, size=224, dropout=0.0)
+    shapes, of_vgg = ({name: p.shape for name, p in net.named_parameters()} for net in (network, vgg))
+    backbone = {name for name in of_vgg if not name.startswith("classifier.6.")}
+    assert {name: shapes[name] for name in backbone} == {name: of_vgg[name] for name in backbone}
+    assert len(shapes) == len(backbone) + 4
+    assert str(network.get_submodule(head_of(network))).split("\n")[1:-1] == [
+        "  (0): Linear(in_features=4096, out_features=512, bias=True)",
+        "  (1): ReLU()",
+        "  (2): Dropout(p=0.6, inplace=False)",
+        "  (3): Linear(in_features=512, out_features=3, bias=True)",
+    ]
 
 
 FAMILIES = (
@@ -49,6 +93,8 @@ def test_each_family_of_torchvision_has_its_head_fitted(name: str) -> None:
     network = build_model(name, channels=3, classes=5, size=size, dropout=0.3)
     with torch.no_grad():
         assert network(torch.zeros(1, 3, size, size)).shape == (1, 5)
+    head = network.get_submodule(head_of(network))
+    assert head[1].weight.shape[0] == 5  # type: ignore[index]  # after the dropout
 
 
 def test_no_family_of_torchvision_is_left_out() -> None:
@@ -56,7 +102,35 @@ def test_no_family_of_torchvision_is_left_out() -> None:
     assert left == ["simple_cnn"]
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "vit_b_16", "simple_cnn"])
+def test_without_timm_its_models_are_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)  # as if it were not installed
+    with pytest.raises(InputError) as refusal:
+        build_model("timm/resnet18", channels=3, classes=5, size=32, dropout=0.0)
+    assert str(refusal.value) == (
+        "params.yaml: model.name is 'timm/resnet18', a model of the package timm, which is not installed here: "
+        "pip install timm"
+    )
+
+
+def test_names_read_from_timm_s_source_are_those_it_registers() -> None:
+    timm = pytest.importorskip("timm")
+    assert set(timm.list_models()) <= set(_timm_names())
+    assert timm_problem("timm/resnet18") is None
+    problem = timm_problem("timm/resnet81")
+    assert problem is not None
+    assert problem.startswith("which is none of timm's ")
+    assert problem.endswith(" models; did you mean timm/resnet18?")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "convnext_atto", "regnety_002"])
+def test_timm_s_models_take_any_channels_and_have_their_head_fitted(name: str) -> None:
+    pytest.importorskip("timm")
+    network = build_model(f"timm/{name}", channels=1, classes=5, size=64, dropout=0.2)
+    assert network(torch.zeros(2, 1, 64, 64)).shape == (2, 5)
+    assert network.get_submodule(head_of(network))[1].weight.shape[0] == 5  # type: ignore[index]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "vit_b_16", "simple_cnn", "resnet9"])
 def test_dropout_stands_before_the_last_layer(name: str) -> None:
     plain = build_model(name, channels=3, classes=5, size=64, dropout=0.0)
     network = build_model(name, channels=3, classes=5, size=64, dropout=0.25)

@@ -176,8 +176,50 @@ REFUSED = {
     "unknown model": (
         "name: simple_cnn",
         "name: resnet81",
-        "params.yaml: model.name is 'resnet81'; it must be one of simple_cnn, alexnet, convnext_base, convnext_large, "
-        f"... ({len(model_names())} in all); did you mean resnet18?",
+        "params.yaml: model.name is 'resnet81'; it must be one of simple_cnn, resnet9, vgg_funnel, alexnet, "
+        f"... ({len(model_names())} in all) or timm/<name>; did you mean resnet18?",
+    ),
+    "weights that are none": (
+        "weights: none",
+        "weights: resnet18",
+        "params.yaml: model.weights is 'resnet18'; it must be none, the name of torchvision's weights such as DEFAULT, "
+        "or a path or an address (http, https) that ends in .safetensors, .pt or .pth",
+    ),
+    "torchvision's weights for another model": (
+        "weights: none",
+        "weights: DEFAULT",
+        "params.yaml: model.weights is 'DEFAULT', a name of torchvision's, and simple_cnn is none of its models; "
+        "use none, a path or an address",
+    ),
+    "hash without weights": (
+        "weights_sha256: null",
+        f"weights_sha256: {'ab' * 32}",
+        f"params.yaml: model.weights_sha256 is '{'ab' * 32}', and weights is 'none', which takes none; make it null",
+    ),
+    "hash that is none": (
+        "weights_sha256: null",
+        "weights_sha256: f37072fd",
+        "params.yaml: model.weights_sha256 is 'f37072fd'; it must be 64 hexadecimal digits or null",
+    ),
+    "unknown freezing": (
+        "freeze: none",
+        "freeze: backbones",
+        "params.yaml: model.freeze is 'backbones'; it must be none, batchnorm or backbone; did you mean backbone?",
+    ),
+    "thawing what is not frozen": (
+        "unfreeze_epoch: null",
+        "unfreeze_epoch: 5",
+        "params.yaml: model.unfreeze_epoch is 5, and freeze is none; make it null",
+    ),
+    "thawing at once": (
+        "unfreeze_epoch: null",
+        "unfreeze_epoch: 1",
+        "params.yaml: model.unfreeze_epoch is 1; it must be a whole number at least 2 or null",
+    ),
+    "unknown normalisation": (
+        "normalise: training",
+        "normalise: none",
+        "params.yaml: model.normalise is 'none'; it must be training, imagenet or half",
     ),
     "list for a choice": (
         "name: sgd  ",

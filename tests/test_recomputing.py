@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from imgpipe.errors import InputError
 from imgpipe.freezing import apply_freezing
+from imgpipe.layers import Head
 from imgpipe.models import build_model
 from imgpipe.recomputing import recompute_in_backward
 
@@ -98,6 +100,15 @@ def test_the_same_holds_for_a_frozen_network(frozen: str) -> None:
     for each in (network, saving):
         apply_freezing(each, frozen)
     assert same(update(saving, pictures)[0], update(network, pictures)[0])
+
+
+def test_a_network_without_rows_is_refused() -> None:
+    from torchvision.models.inception import InceptionA
+
+    with pytest.raises(
+        InputError, match=r"^params.yaml: train.gradient_checkpointing is true, and the model has no la"
+    ):
+        recompute_in_backward(nn.ModuleDict({"mixed": InceptionA(8, 8), "head": Head(nn.Dropout(), nn.Linear(8, 2))}))
 
 
 def test_a_copy_computes_with_its_own_weights() -> None:

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from imgpipe.errors import InputError
+from imgpipe.layers import Head
+
 POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 
@@ -22,17 +25,32 @@ def recompute_in_backward(network: nn.Module) -> None:
     Pieces are what stands in the outermost nn.Sequentials, and in Sequentials directly within: a block, such as one of
     ResNet's, or plain layers in a row, up to a pooling, after which there is least to keep. What stands elsewhere is
     computed once. Random numbers are drawn the same again, and BatchNorm's running statistics move on once.
+
+    Raises InputError where there are no such pieces, as in Inception v3.
     """
+    rows = list(_rows(network))
+    if not rows:
+        raise InputError(
+            "params.yaml: train.gradient_checkpointing is true, and the model has no layers in a row to compute again; "
+            "make it false"
+        )
+    for row in rows:
+        row.forward = MethodType(_forward, row)  # which keeps the names of the weights
+
+
+def _rows(network: nn.Module) -> Iterator[nn.Module]:
+    """The outermost rows of layers, and those that stand in a row themselves."""
     if _is_a_row(network):
-        network.forward = MethodType(_forward, network)  # which keeps the names of the weights
+        yield network
     for layer in network.children():
         if _is_a_row(layer) or not _is_a_row(network):
-            recompute_in_backward(layer)
+            yield from _rows(layer)
 
 
 def _is_a_row(layer: nn.Module) -> bool:
-    """Whether its forward pass is that of nn.Sequential."""
-    return isinstance(layer, nn.Sequential) and type(layer).forward is nn.Sequential.forward
+    """Whether its forward pass is that of nn.Sequential; a head keeps little."""
+    of_sequential = isinstance(layer, nn.Sequential) and type(layer).forward is nn.Sequential.forward
+    return of_sequential and not isinstance(layer, Head)
 
 
 def _forward(row: nn.Sequential, features: Tensor) -> Tensor:

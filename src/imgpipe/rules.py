@@ -89,6 +89,17 @@ class Rising:
 
 
 @dataclass(frozen=True)
+class Sha256:
+    """The SHA-256 of a file, or null."""
+
+    def allows(self, value: str | None) -> bool:
+        return value is None or re.fullmatch("[0-9a-fA-F]{64}", value) is not None
+
+    def __str__(self) -> str:
+        return "64 hexadecimal digits"
+
+
+@dataclass(frozen=True)
 class PathPattern:
     """``auto``, or a regular expression with some of these named groups, the first of which it must have."""
 
