@@ -32,7 +32,7 @@ LIBRARIES = ("numpy", "opencv-python-headless", "torchvision")
 
 def new_run_folder(home: Path) -> Path:
     """A new folder in ``home``, named for the time (UTC), the host and the process."""
-    started = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     folder = home / f"{started}-{socket.gethostname()}-{os.getpid()}"
     folder.mkdir(parents=True)
     return folder
