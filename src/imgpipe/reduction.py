@@ -6,6 +6,7 @@ process with several parts in a row owns a whole subtree, since both numbers are
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -91,6 +92,7 @@ class FixedTree:
         if world.size > 1:
             self._parallel = DistributedDataParallel(module)
             self._parallel.register_comm_hook(None, self._sum_bucket)
+            self._messenger = ThreadPoolExecutor(1)  # one, so that every process sums the buckets in the same order
 
     def start_batch(self) -> None:
         """To be called before the first part of each batch."""
@@ -147,9 +149,19 @@ class FixedTree:
             gradient = flat.as_strided(parameter.shape, parameter.stride(), flat.storage_offset() + offset)
             gradient.copy_(self._gradient_sums.with_last(self._places[parameter], gradient))
             offset += parameter.numel()
-        sum_over_processes(flat, self._world)
         future: torch.futures.Future[Tensor] = torch.futures.Future(devices=[flat.device] if flat.is_cuda else None)
-        future.set_result(flat)
+
+        def finish() -> None:
+            try:
+                sum_over_processes(flat, self._world)
+                future.set_result(flat)
+            except Exception as error:
+                future.set_exception(error)  # type: ignore[arg-type]  # what its annotation says is wrong
+
+        if flat.is_cuda:
+            finish()  # in the order of the stream that computes
+        else:
+            self._messenger.submit(finish)  # while the backward pass goes on
         return future
 
     def _average_statistics(self, last_share: float) -> None:
