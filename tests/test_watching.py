@@ -82,7 +82,7 @@ def test_peak_memory_counts_what_was_taken_and_given_back() -> None:
 def test_runs_have_folders_of_their_own(tmp_path: Path) -> None:
     folder = new_run_folder(tmp_path / "runs")
     assert folder.is_dir()
-    assert re.fullmatch(rf"\d{{8}}T\d{{6}}Z-{re.escape(socket.gethostname())}-\d+", folder.name)
+    assert re.fullmatch(rf"\d{{8}}T\d{{6}}\.\d{{6}}Z-{re.escape(socket.gethostname())}-\d+", folder.name)
 
 
 def traced(folder: Path, *, steps: int) -> int:
