@@ -9,6 +9,7 @@ import pytest
 from closure import ROOT
 from omegaconf import OmegaConf
 
+from imgpipe.class_weights import CLASS_WEIGHTS
 from imgpipe.crops import CROPS
 from imgpipe.optim import OPTIMIZERS
 from imgpipe.schedules import SCHEDULES
@@ -41,6 +42,7 @@ def test_the_table_of_parameters_has_every_key_and_no_other() -> None:
     assert isinstance(params, dict)
     keys = set(leaves({str(k): v for k, v in params.items()}))
     tables: dict[str, Mapping[str, Callable[..., Any]]] = {
+        "class_weights": CLASS_WEIGHTS,
         "optimizer": OPTIMIZERS,
         "schedule": SCHEDULES,
         "augment.crop": CROPS,

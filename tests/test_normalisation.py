@@ -17,9 +17,8 @@ from imgpipe.normalisation import NORMALISATIONS
 )
 def test_what_the_network_gets_of_a_pixel(name: str, expected: list[list[float]]) -> None:
     statistics = NORMALISATIONS[name]([0.1, 0.2, 0.3], [0.5, 0.25, 0.5])
-    got = Classifier(nn.Flatten(), *statistics)(
-        torch.tensor([[[[51, 102, 153]]]], dtype=torch.uint8), channels_last=True
-    )
+    pixel = torch.tensor([[[[51, 102, 153]]]], dtype=torch.uint8)
+    got = Classifier(nn.Flatten(), *statistics, channels_last=True)(pixel)
     torch.testing.assert_close(got, torch.tensor(expected))
 
 

@@ -35,7 +35,9 @@ REFUSED = {
         "  epochs: 20",
         "  epochs: 20\n  epoch: 3",
         "params.yaml: train.epoch is unknown; its keys are seed, epochs, batch_size, micro_batches, precision, "
-        "label_smoothing, cpu_threads, optimizer, schedule, order, augment, mixup_alpha, cutmix_alpha; "
+        "cpu_threads, channels_last, compile, gradient_checkpointing, label_smoothing, optimizer, backbone_lr_factor, "
+        "decay_norms_and_biases, schedule, last_batch, class_weights, clip_grad_norm, ema_decay, early_stop_epochs, "
+        "order, augment, mixup_alpha, cutmix_alpha; "
         "did you mean epochs?",
     ),
     "missing key": (

@@ -1,6 +1,7 @@
 """Gradient checkpointing changes what is kept, and no bit of what is computed."""
 
 import copy
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -100,6 +101,19 @@ def test_the_same_holds_for_a_frozen_network(frozen: str) -> None:
     for each in (network, saving):
         apply_freezing(each, frozen)
     assert same(update(saving, pictures)[0], update(network, pictures)[0])
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler here")
+def test_compiled_it_computes_the_same_to_rounding_and_moves_the_statistics_once() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), nn.Flatten())
+    saving = copy.deepcopy(network)
+    recompute_in_backward(saving)
+    pictures = torch.randn(4, 3, 8, 8)
+    expected = update(network, pictures)[0]
+    got = update(torch.compile(saving), pictures)[0]  # type: ignore[arg-type]
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_network_without_rows_is_refused() -> None:

@@ -68,12 +68,12 @@ def killed_after(project: Project, steps: int, victim: str, how: signal.Signals)
             stdout=log,
             stderr=log,
         )
-        seen: list[str] = []
+        before = set(checkpoints(project))
+        seen = set[str]()
         deadline = time.monotonic() + 240
         while len(seen) < steps and dvc.poll() is None:
             assert time.monotonic() < deadline, (project.folder.parent / "log").read_text()
-            newest = checkpoints(project)[-1:]
-            seen += [name for name in newest if name not in seen and name.endswith(".pt")]
+            seen |= {name for name in checkpoints(project) if name.endswith(".pt")} - before
             time.sleep(0.002)
         running = dict(processes_of(project))
         trainers = [number for number, command in running.items() if "-m stages.train" in command]

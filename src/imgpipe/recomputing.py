@@ -96,8 +96,9 @@ def _recomputed(piece: list[nn.Module], features: Tensor) -> Tensor:
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _statistics_kept(piece)
 
-    result: Tensor = checkpoint(_through, piece, features, use_reentrant=False, context_fn=contexts)
-    return result
+    if torch.compiler.is_compiling():  # which takes no such contexts and needs none: what changes a buffer runs once
+        return checkpoint(_through, piece, features, use_reentrant=False)
+    return checkpoint(_through, piece, features, use_reentrant=False, context_fn=contexts)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ process with several parts in a row owns a whole subtree, since both numbers are
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 import torch.distributed as dist
@@ -51,14 +52,25 @@ def tree_sum(terms: Tensor) -> Tensor:
 def sum_over_processes(flat: Tensor, world: World) -> None:
     """Replaces the tensor, of one dimension, with its sum over the processes, in the order of the tree.
 
-    Each process sums a slice: it moves as many bytes as an ordinary all-reduce.
+    Each process sums a slice: it moves as many bytes as an ordinary all-reduce, straight out of the tensor and into it.
     """
-    slice_length = -(-len(flat) // world.size)
-    slices = nn.functional.pad(flat, (0, slice_length * world.size - len(flat)))
-    received = torch.empty_like(slices)
-    dist.all_to_all_single(received, slices)
-    dist.all_gather_into_tensor(slices, tree_sum(received.view(world.size, slice_length)))
-    flat.copy_(slices[: len(flat)])
+    bounds = [len(flat) * rank // world.size for rank in range(world.size + 1)]
+    slices = [flat[start:end] for start, end in pairwise(bounds)]
+    mine = slices[world.rank]
+    terms = flat.new_empty(world.size, len(mine))
+    terms[world.rank] = mine
+    _exchange(slices, list(terms), world)
+    mine.copy_(tree_sum(terms))
+    _exchange([mine] * world.size, slices, world)
+
+
+def _exchange(sent: list[Tensor], received: list[Tensor], world: World) -> None:
+    """Sends each other process its tensor, and fills those that come from them."""
+    others = [rank for rank in range(world.size) if rank != world.rank]
+    messages = [dist.P2POp(dist.isend, sent[rank], rank) for rank in others if len(sent[rank])]
+    messages += [dist.P2POp(dist.irecv, received[rank], rank) for rank in others if len(received[rank])]
+    for message in dist.batch_isend_irecv(messages) if messages else []:
+        message.wait()
 
 
 class FixedTree:
