@@ -109,7 +109,7 @@ STAND_INS = {
         counts=(80, 10, 10),
         classes=["edible", "other", "toy"],
         lr=1e-5,
-        small={"pack.image_size": 32, "model.image_size": 32, "model.weights": "none"},
+        small={"train.micro_batches": 1, "pack.image_size": 32, "model.image_size": 32, "model.weights": "none"},
     ),
     "imagenet-resnet50": StandIn(
         names=in_folders({"train": 25, "test": 5}, ["n01440764", "n01443537"], "JPEG"),
