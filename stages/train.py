@@ -140,6 +140,8 @@ def train() -> None:
     With more than one process (params.yaml: runtime.processes) it starts torchrun's launcher itself. Started by
     torchrun, it joins: torchrun --nproc-per-node 2 -m stages.train
     """
+    if started_by_torchrun() or "DVC_STAGE" in os.environ:  # a shell may end before what was started in it by hand
+        die_with_parent()
     model, settings = params.read("model", Model), params.read("train", Train)
     runtime = params.read("runtime", Runtime)
     packed = Path("data/packed")
@@ -283,8 +285,6 @@ def train() -> None:
 
 def _start_processes(processes: int | str, micro_batches: int, *, gpus: int | None, cpu_threads: int) -> None:
     """Starts this stage anew in several processes where that is asked for; where it was, checks their number."""
-    if started_by_torchrun() or "DVC_STAGE" in os.environ:  # a shell may end before what was started in it by hand
-        die_with_parent()
     if started_by_torchrun():
         asked = int(os.environ["WORLD_SIZE"])
         said_by = "torchrun's number of processes is"

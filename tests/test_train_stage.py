@@ -83,7 +83,8 @@ def test_frozen_layers_stay_as_they_are_until_they_are_thawed(small: Project, mo
     assert not any(equal(one, thawed, only=norm) for norm in norms)
 
 
-def test_it_starts_from_the_weights_of_a_file(small: Project, plain: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_starts_from_the_weights_of_a_file(small: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(small, monkeypatch)
     file = small.folder.parent / "weights.safetensors"
     file.write_bytes((small.folder / "models" / "best.safetensors").read_bytes())
     digest = sha256(file.read_bytes()).hexdigest()
@@ -118,7 +119,7 @@ def test_the_order_in_memory_is_kept_with_the_model(small: Project, monkeypatch:
         assert weights.is_contiguous(memory_format=torch.channels_last) == channels_last
 
 
-def test_the_network_is_compiled(small: Project, plain: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_network_is_compiled(small: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._dynamo.utils import counters
 
     counters.clear()

@@ -1,5 +1,6 @@
 """The training loop: ``fit`` runs the epochs, ``train_step`` makes one update."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -168,6 +169,8 @@ def fit(
                 ),
                 torch.from_numpy(val.labels),
             )
+        if not math.isfinite(val_loss):
+            raise diverged(f"the validation loss of epoch {epoch + 1}")
         lr = state.updater.param_groups[-1]["lr"]
         state.add(Epoch(epoch + 1, lr, train_loss, train_accuracy, val_loss, val_accuracy))
         with clock("saving"):
@@ -239,10 +242,14 @@ def check_finite(losses: Tensor, epoch: int, *, first_step: int) -> None:
     """Raises InputError at the first of these losses, (steps, parts), that is not finite; epoch and step from 0."""
     broken = (~losses.isfinite().all(1)).nonzero()
     if len(broken):
-        raise InputError(
-            f"training diverged: the loss of step {first_step + int(broken[0]) + 1} of epoch {epoch + 1} "
-            "is not finite; try a lower train.optimizer.lr, a longer warm-up, train.clip_grad_norm or precision fp32"
-        )
+        raise diverged(f"the loss of step {first_step + int(broken[0]) + 1} of epoch {epoch + 1}")
+
+
+def diverged(what: str) -> InputError:
+    return InputError(
+        f"training diverged: {what} is not finite; "
+        "try a lower train.optimizer.lr, a longer warm-up, train.clip_grad_norm or precision fp32"
+    )
 
 
 @contextmanager
