@@ -33,7 +33,7 @@ for name in list(sys.modules):
 
 def test_commands_are_constant() -> None:
     assert {name: stage["cmd"] for name, stage in PIPELINE["stages"].items()} == {  # type: ignore[index, call-overload, union-attr]
-        stage: f"python -m stages.{stage}" for stage in STAGES
+        stage: f"{'exec ' if stage == 'train' else ''}python -m stages.{stage}" for stage in STAGES
     }
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import Project, copy_of
 
-CASES = int(os.environ.get("SOAK", "4"))
+CASES = int(os.environ.get("SOAK", "2"))
 KILLS = 3
 """In each case, one after another."""
 TRAINED = ("models/best.safetensors", "models/last.safetensors", "metrics/train")
