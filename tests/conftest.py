@@ -28,7 +28,23 @@ FAST = {
 }
 
 
+LONG = {"finished_project", "bare_project"}
+"""Fixtures of tests in which stages run."""
 OUTPUTS = ("data", "models", "metrics")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first, module by module, at the start of either half: two workers begin with a half each.
+
+    What is left over at the end are short ones, which one worker can take from the other.
+    """
+    halves: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
+    long = [item for item in items if LONG & set(getattr(item, "fixturenames", ()))]
+    for i, module in enumerate(dict.fromkeys(item.path for item in long)):
+        halves[i % 2].extend(item for item in long if item.path == module)
+    short = [item for item in items if item not in set(long)]
+    room = max(0, len(items) // 2 - len(halves[0]))
+    items[:] = [*halves[0], *short[:room], *halves[1], *short[room:]]
 
 
 @dataclass(frozen=True)

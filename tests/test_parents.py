@@ -68,8 +68,7 @@ def stage_processes(project: Project) -> Iterator[tuple[int, str]]:
                 yield int(folder.name), command
 
 
-@pytest.mark.parametrize("killed", ["dvc", "launcher"])
-def test_no_process_of_the_stage_outlives_dvc_or_the_launcher(finished: Project, tmp_path: Path, killed: str) -> None:
+def test_no_process_of_the_stage_outlives_dvc(finished: Project, tmp_path: Path) -> None:
     """/bin/sh, which DVC uses where SHELL is not set, is a shell that may stay between DVC and the stage."""
     project = copy_of(finished, tmp_path / "project")
     project.set(runtime__processes=2, train__epochs=100000)
@@ -83,8 +82,7 @@ def test_no_process_of_the_stage_outlives_dvc_or_the_launcher(finished: Project,
             training = eventually(lambda: len(dict(stage_processes(project))) == 3 and history.exists(), 120)
             assert training, (tmp_path / "log").read_text()
             started = dict(stage_processes(project))
-            launcher = next(number for number, command in started.items() if "stages.launch" in command)
-            os.kill(dvc.pid if killed == "dvc" else launcher, signal.SIGKILL)
+            dvc.kill()
             assert eventually(lambda: not any(map(alive, started)), 20), dict(stage_processes(project))
         finally:
             for number, _ in stage_processes(project):

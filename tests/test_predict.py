@@ -137,6 +137,7 @@ def description(**changes: Any) -> Description:
         "jpeg_quality": 60,
         "size": 24,
         "crop_fraction": 0.9,
+        "channels_last": True,
         "device": "cpu",
         "precision": "fp32",
         "cpu_threads": 1,

@@ -23,16 +23,15 @@ def test_torchrun_from_outside_is_joined(pipeline: Project) -> None:
 
 @pytest.mark.parametrize(
     ("model", "dropout", "precision", "processes"),
-    [("simple_cnn", 0.3, "fp32", (1, 2)), ("resnet18", 0.2, "bf16", (1, 4))],
+    [("simple_cnn", 0.3, "fp32", (1, 2)), ("resnet9", 0.2, "bf16", (1, 4))],
     ids=["dropout", "BatchNorm, dropout and channels_last"],
 )
 def test_the_number_of_processes_changes_no_bit(
     pipeline: Project, model: str, dropout: float, precision: str, processes: tuple[int, ...]
 ) -> None:
     pipeline.set(
-        pack__channels=3,
-        pack__image_size=32,
-        model__image_size=32,
+        pack__image_size=16,
+        model__image_size=16,
         model__name=model,
         model__dropout=dropout,
         train__precision=precision,

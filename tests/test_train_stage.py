@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from imgpipe import recomputing
 from imgpipe.classifier import load_classifier
+from imgpipe.errors import InputError
 from stages.train import train
 
 Weights = dict[str, torch.Tensor]
@@ -108,6 +109,13 @@ def test_gradient_checkpointing_computes_again_and_gives_the_same_bits(
     monkeypatch.setattr(recomputing, "checkpoint", counted)
     assert equal(trained(small, monkeypatch, train__gradient_checkpointing=True), plain)
     assert calls
+
+
+def test_a_training_that_diverges_says_so(small: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        InputError, match=r"training diverged: the loss of step \d of epoch 1 is not finite; try a lower"
+    ):
+        trained(small, monkeypatch, train__optimizer__lr=1e30)
 
 
 def test_the_order_in_memory_is_kept_with_the_model(small: Project, monkeypatch: pytest.MonkeyPatch) -> None:

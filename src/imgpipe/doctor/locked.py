@@ -54,13 +54,15 @@ def read_lock(path: Path) -> dict[str, str]:
 
 
 def needed(pyproject: Path) -> set[str]:
-    """Names of what the project asks for, its extras too, and of what the installed ones of these ask for, and so on.
+    """Names of what the project and its developers ask for, and of what the installed ones of these ask for, and so on.
+
+    The other extras are at the user's choice, and not in the lock.
 
     PyTorch's builds for the CPU do without the CUDA packages that the lock also has.
     """
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-    extras = project.get("optional-dependencies", {}).values()
-    waiting = [Requirement(text) for group in (project["dependencies"], *extras) for text in group]
+    developers = project.get("optional-dependencies", {}).get("dev", [])
+    waiting = [Requirement(text) for text in [*project["dependencies"], *developers]]
     seen: defaultdict[str, set[str]] = defaultdict(set)
     while waiting:
         asked = waiting.pop()
