@@ -139,6 +139,9 @@ def train() -> None:
 
     With more than one process (params.yaml: runtime.processes) it starts torchrun's launcher itself. Started by
     torchrun, it joins: torchrun --nproc-per-node 2 -m stages.train
+
+    It saves checkpoints outside of the workspace (runtime.checkpoint_every), also when it is told to end (exit status
+    143 after SIGTERM, 130 after SIGINT). Run again with the same parameters, data and code, it goes on from there.
     """
     if started_by_torchrun() or "DVC_STAGE" in os.environ:  # a shell may end before what was started in it by hand
         die_with_parent()
