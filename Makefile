@@ -39,7 +39,7 @@ test: setup ## run the tests
 	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 soak: setup ## kill and take up trainings a hundred times
-	SOAK=25 $(BIN)/pytest tests/test_resume.py
+	SOAK=25 $(BIN)/pytest --numprocesses auto tests/test_resume.py
 
 check: setup ## formatting, lint and types
 	$(BIN)/ruff format --check
