@@ -25,7 +25,7 @@ from loader import MEAN, STD, WORKERS
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 WARM_UP = 10
 """Steps before a measurement."""
@@ -51,14 +51,15 @@ def compare(
     crop: str = "resized",
     batch: int = 64,
     micro_batches: int = 4,
-    precision: str = "bf16",
+    precision: str = "fp32",
     rounds: int = 5,
     seconds: float = 10.0,
 ) -> None:
     """Prints pictures a second and the medians of the paired ratios.
 
-    crop: resized or padded (by an eighth). micro_batches, precision: of ours in one process; in two there are two
-    micro-batches. seconds: that a measurement takes, after a warm-up.
+    crop: resized or padded (by an eighth). micro_batches: of ours in one process; in two there are two. precision: of
+    ours; bf16 is slower than fp32 on a processor without instructions for it. seconds: that a measurement takes, after
+    a warm-up.
 
     reference: torchvision's loader with two workers, fp32. best flags: bf16 autocast, channels_last, workers kept.
     from memory: the same pictures in every step, made beforehand. plain DDP and fixed tree: two processes of one
@@ -66,6 +67,8 @@ def compare(
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        for name in ("dvc.yaml", "src", "stages"):  # what the train stage's checkpoints belong to
+            (folder / name).symlink_to(ROOT / name)
         write = partial(write_params, folder, data, model=model, size=size, crop=crop, batch=batch)
         write(micro_batches=micro_batches, precision=precision, cpu_threads=2)
         for stage in ("download", "prepare", "pack"):
