@@ -23,13 +23,14 @@ BATCH, THREADS = 256, 1
 
 def main(rounds: int = 5) -> None:
     """Print the seconds of each, and the medians of the paired ratios."""
-    from imgpipe import devices, scoring
-    from imgpipe.classifier import load_classifier
-    from imgpipe.devices import World
-    from imgpipe.evaluation import metrics_of_test
+    from imgpipe.evaluation import scoring
+    from imgpipe.evaluation.metrics import metrics_of_test
+    from imgpipe.evaluation.thresholds import at_thresholds
+    from imgpipe.hardware import devices
+    from imgpipe.hardware.devices import World
+    from imgpipe.networks.classifier import load_classifier
+    from imgpipe.networks.prediction import predict_batch, predict_split
     from imgpipe.packed import read_split
-    from imgpipe.prediction import predict_batch, predict_split
-    from imgpipe.thresholds import at_thresholds
 
     classifier, description = load_classifier(Path("models/classifier.safetensors"))
     devices.be_deterministic(cpu_threads=description.cpu_threads)

@@ -2,15 +2,15 @@
 
 import sys
 
-from imgpipe import params
-from imgpipe.errors import InputError
-from imgpipe.processes import PROCESSES, check_process_count, machine_count
+from imgpipe.common import params
+from imgpipe.common.errors import InputError
+from imgpipe.hardware.processes import PROCESSES, check_process_count, machine_count
+from imgpipe.hardware.runtime import Runtime
 from stages.download import Download
 from stages.evaluate import Evaluate
 from stages.pack import Pack
 from stages.plot import Plot
 from stages.prepare import Prepare
-from stages.runtime import Runtime
 from stages.train import Model, Train
 
 SECTIONS = {

@@ -2,12 +2,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Optional
 
-from imgpipe import params, sources
-from imgpipe.datasets import DATASETS
-from imgpipe.errors import InputError
-from imgpipe.files import replacing_folder
-from imgpipe.rules import OneOf
-from stages import command
+from imgpipe.common import command, params
+from imgpipe.common.errors import InputError
+from imgpipe.common.files import replacing_folder
+from imgpipe.common.rules import OneOf
+from imgpipe.downloading import sources
+from imgpipe.downloading.datasets import DATASETS
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from imgpipe import params
-from imgpipe.files import replacing, write_text
+from imgpipe.common import command, params
+from imgpipe.common.files import replacing, write_text
+from imgpipe.common.rules import Interval, OneOf
+from imgpipe.hardware.runtime import Runtime
 from imgpipe.packed import read_split, read_statistics
-from imgpipe.rules import Interval, OneOf
 from imgpipe.tables import write_table
-from stages import command
-from stages.runtime import Runtime
 
 if TYPE_CHECKING:
-    from imgpipe.scoring import Array
+    from imgpipe.evaluation.scoring import Array
 
 METRICS = Path("metrics/test")
 
@@ -37,17 +36,17 @@ def evaluate() -> None:
 
     Reads data/packed/test, data/packed/val (for temperature scaling) and models; writes models/classifier.safetensors
     (the model as it was tested) and, in metrics/test, metrics.json, predictions.csv, probabilities.npy, classes.csv
-    and the curves roc.csv, precision_recall.csv, reliability.csv and thresholds.csv. docs/evaluation.md says what they
-    hold.
+    and the tables in curves. docs/evaluation.md says what they hold.
     """
     section, runtime = params.read("evaluate", Evaluate), params.read("runtime", Runtime)
 
-    from imgpipe import devices, scoring
-    from imgpipe.calibration import fit_temperature
-    from imgpipe.classifier import load_classifier, save_classifier
-    from imgpipe.evaluation import metrics_of_test
-    from imgpipe.prediction import predict_split
-    from imgpipe.thresholds import at_thresholds
+    from imgpipe.evaluation import scoring
+    from imgpipe.evaluation.calibration import fit_temperature
+    from imgpipe.evaluation.metrics import metrics_of_test
+    from imgpipe.evaluation.thresholds import at_thresholds
+    from imgpipe.hardware import devices
+    from imgpipe.networks.classifier import load_classifier, save_classifier
+    from imgpipe.networks.prediction import predict_split
 
     device_type = devices.device_type(runtime.device)
     classifier, description = load_classifier(Path(f"models/{section.weights}.safetensors"))
@@ -97,11 +96,11 @@ def evaluate() -> None:
         rank=scoring.ranks(probabilities, test.labels),
     )
     _write("classes", **{"class": names}, **scoring.class_scores(probabilities, test.labels))
-    _write("thresholds", **at_thresholds(probabilities.max(axis=1), probabilities.argmax(axis=1) == test.labels))
+    _write("curves/thresholds", **at_thresholds(probabilities.max(axis=1), probabilities.argmax(axis=1) == test.labels))
     reliability = {"before": scoring.reliability(unscaled, test.labels)}
     if section.temperature_scaling:
         reliability["after"] = scoring.reliability(probabilities, test.labels)
-    _write("reliability", **_together("scaling", reliability))
+    _write("curves/reliability", **_together("scaling", reliability))
     roc, precision_recall = (
         {names[c]: dict(zip(axes, curve, strict=True)) for c, curve in curves.items()}
         for axes, curves in (
@@ -109,8 +108,8 @@ def evaluate() -> None:
             (("recall", "precision"), scoring.precision_recall_curves(probabilities, test.labels)),
         )
     )
-    _write("roc", **_together("class", roc))
-    _write("precision_recall", **_together("class", precision_recall))
+    _write("curves/roc", **_together("class", roc))
+    _write("curves/precision_recall", **_together("class", precision_recall))
 
 
 def _together(name: str, tables: "Mapping[str, Mapping[str, Array]]") -> "dict[str, Array]":

@@ -4,16 +4,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from imgpipe import params
-from imgpipe.files import replacing_folder, write_text
+from imgpipe.common import command, params
+from imgpipe.common.files import replacing_folder, write_text
+from imgpipe.common.rules import Interval, OneOf
 from imgpipe.packed import ENCODINGS, Statistics, read_split
-from imgpipe.packing import mean_and_std
-from imgpipe.packing import pack as pack_pictures
+from imgpipe.packing.pack import mean_and_std
+from imgpipe.packing.pack import pack as pack_pictures
+from imgpipe.packing.prepared import picture_reader
 from imgpipe.parallel import cores
-from imgpipe.prepared import picture_reader
-from imgpipe.rules import Interval, OneOf
 from imgpipe.tables import read_table
-from stages import command
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,16 @@ import logging
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from omegaconf import OmegaConf
-
-from imgpipe import params
-from imgpipe.files import replacing_folder, write_text
+from imgpipe.common import command, params
+from imgpipe.common.files import replacing_folder, write_text
+from imgpipe.common.rules import Interval, OneOf
 from imgpipe.packed import read_split, read_statistics
-from imgpipe.rules import Interval, OneOf
 from imgpipe.tables import read_table
-from stages import command
 
 TEST = Path("metrics/test")
-TABLES = ("classes", "precision_recall", "predictions", "reliability", "roc", "thresholds")
+CURVES = ("precision_recall", "reliability", "roc", "thresholds")
 
 
 @dataclass(frozen=True)
@@ -36,12 +33,13 @@ def plot() -> None:
     """
     section = params.read("plot", Plot)
 
-    from imgpipe import class_figures, drawing, figures, galleries, report
+    from imgpipe.plotting import class_figures, drawing, figures, galleries, report
 
-    test = {name: read_table(TEST / f"{name}.csv") for name in TABLES}
+    test = {name: read_table(TEST / f"{name}.csv") for name in ("classes", "predictions")}
+    curves = {name: read_table(TEST / "curves" / f"{name}.csv") for name in CURVES}
     metrics = json.loads((TEST / "metrics.json").read_text(encoding="utf-8"))
     prepared = json.loads(Path("metrics/prepare.json").read_text(encoding="utf-8"))
-    parameters = _parameters()
+    parameters = {name: values for name, values in params.load(params.PARAMS).items() if name != "runtime"}
     statistics = read_statistics(Path("data/packed/statistics.json"))
     pictures = read_split(Path("data/packed/test"), channels=statistics.channels, encoding=statistics.encoding)
     wrong = galleries.confident_mistakes(test["predictions"])
@@ -55,11 +53,11 @@ def plot() -> None:
             "confusion": class_figures.confusion_matrix(test["predictions"], statistics.classes),
             "classes": class_figures.class_scores(test["classes"]),
             "balance": class_figures.class_balance(prepared["classes"]),
-            "roc": figures.roc(test["roc"]),
-            "precision_recall": figures.precision_recall(test["precision_recall"]),
-            "reliability": figures.reliability(test["reliability"]),
+            "roc": figures.roc(curves["roc"]),
+            "precision_recall": figures.precision_recall(curves["precision_recall"]),
+            "reliability": figures.reliability(curves["reliability"]),
             "thresholds": figures.threshold_curves(
-                test["thresholds"],
+                curves["thresholds"],
                 threshold=metrics["threshold"],
                 target=parameters["evaluate"]["target_precision"],
             ),
@@ -89,13 +87,6 @@ def plot() -> None:
         versions=report.installed(_requirements()),
     )
     write_text(Path("metrics/report.html"), page)
-
-
-def _parameters() -> dict[str, dict[str, Any]]:
-    """Every section of params.yaml but runtime, which changes no result."""
-    sections = OmegaConf.to_container(OmegaConf.load(params.PARAMS))
-    assert isinstance(sections, dict)
-    return {str(name): section for name, section in sections.items() if name != "runtime"}
 
 
 def _requirements() -> list[str]:

@@ -5,17 +5,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from imgpipe import params
-from imgpipe.files import replacing_folder, write_text
-from imgpipe.layouts import GROUPS, REST
+from imgpipe.common import command, params
+from imgpipe.common.files import replacing_folder, write_text
+from imgpipe.common.rules import Interval, LabelLists, LabelNames, OneOf, PathPattern
 from imgpipe.parallel import cores
-from imgpipe.preparing import EQUAL_POLICIES, FORMATS, NEAR_POLICIES, Duplicate, Picture, contents, summary
-from imgpipe.preparing import prepare as prepare_pictures
-from imgpipe.reading import Rejected, check_rejected, read_archive
-from imgpipe.rules import Interval, LabelLists, LabelNames, OneOf, PathPattern
-from imgpipe.splits import WAYS
+from imgpipe.preparing.layouts import GROUPS, REST
+from imgpipe.preparing.prepare import EQUAL_POLICIES, FORMATS, NEAR_POLICIES, Duplicate, Picture, contents, summary
+from imgpipe.preparing.prepare import prepare as prepare_pictures
+from imgpipe.preparing.reading import Rejected, check_rejected, read_archive
+from imgpipe.preparing.splits import WAYS
 from imgpipe.tables import columns, write_table
-from stages import command
 
 Fraction = Annotated[float, Interval(0, 1, open_low=True, open_high=True)]
 

@@ -7,20 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
-from imgpipe import params
-from imgpipe.class_weights import CLASS_WEIGHTS
-from imgpipe.crops import CROPS
-from imgpipe.errors import InputError
-from imgpipe.files import write_text
-from imgpipe.freezing import FREEZES, apply_freezing, frozen_in
-from imgpipe.models import ModelName, head_of, model_names, timm_problem, torchvision_name
-from imgpipe.normalisation import NORMALISATIONS
-from imgpipe.optim import OPTIMIZERS
-from imgpipe.orders import ORDERS
-from imgpipe.packed import read_split, read_statistics
-from imgpipe.parallel import cores
-from imgpipe.parents import die_with_parent
-from imgpipe.processes import (
+from imgpipe.augmentation.transforms import POLICIES, augmentation
+from imgpipe.common import command, params
+from imgpipe.common.errors import InputError
+from imgpipe.common.files import write_text
+from imgpipe.common.rules import Choice, Interval, OneOf, PowerOfTwo, Sha256, one_of
+from imgpipe.hardware.processes import (
     PROCESSES,
     check_process_count,
     divisors,
@@ -29,19 +21,26 @@ from imgpipe.processes import (
     restart_under_torchrun,
     started_by_torchrun,
 )
-from imgpipe.rules import Choice, Interval, OneOf, PowerOfTwo, Sha256, one_of
-from imgpipe.schedules import SCHEDULES
+from imgpipe.hardware.runtime import Runtime
+from imgpipe.loading.crops import CROPS
+from imgpipe.networks.models import ModelName, head_of, model_names, timm_problem, torchvision_name
+from imgpipe.packed import read_split, read_statistics
+from imgpipe.parallel import cores
+from imgpipe.resuming.parents import die_with_parent
 from imgpipe.tables import write_table
-from imgpipe.transforms import POLICIES, augmentation
-from imgpipe.weights import InitialWeights, is_a_file, is_a_name, load_initial_weights
-from stages import command
-from stages.runtime import Runtime
+from imgpipe.training.class_weights import CLASS_WEIGHTS
+from imgpipe.training.freezing import FREEZES, apply_freezing, frozen_in
+from imgpipe.training.normalisation import NORMALISATIONS
+from imgpipe.training.optim import OPTIMIZERS
+from imgpipe.training.orders import ORDERS
+from imgpipe.training.schedules import SCHEDULES
+from imgpipe.training.weights import InitialWeights, is_a_file, is_a_name, load_initial_weights
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from imgpipe.classifier import Description
-    from imgpipe.state import TrainingState
+    from imgpipe.networks.classifier import Description
+    from imgpipe.training.state import TrainingState
 
 CHECKPOINTS = Path(os.environ.get("DVC_ROOT", ".")) / ".dvc" / "tmp" / "imgpipe"
 """Outside of the workspace, so that queued and temporary experiments find them too: DVC_ROOT is the project's."""
@@ -162,17 +161,17 @@ def train() -> None:
 
     import torch
 
-    from imgpipe.agreement import same_everywhere
-    from imgpipe.classifier import Description, new_classifier
-    from imgpipe.devices import be_deterministic, device_type, joined_world
-    from imgpipe.groups import parameter_groups
-    from imgpipe.inputs import digests_of_inputs, key_of
-    from imgpipe.interruption import deferred_signals
-    from imgpipe.recomputing import recompute_in_backward
-    from imgpipe.resuming import resumed
-    from imgpipe.state import new_state
-    from imgpipe.training import fit
-    from imgpipe.watching import Clock, check_tensorboard, new_run_folder, profiled, scalars, write_account
+    from imgpipe.hardware.devices import be_deterministic, device_type, joined_world
+    from imgpipe.networks.classifier import Description, new_classifier
+    from imgpipe.resuming.agreement import same_everywhere
+    from imgpipe.resuming.inputs import digests_of_inputs, key_of
+    from imgpipe.resuming.interruption import deferred_signals
+    from imgpipe.resuming.resume import resumed
+    from imgpipe.training.groups import parameter_groups
+    from imgpipe.training.loop import fit
+    from imgpipe.training.recomputing import recompute_in_backward
+    from imgpipe.training.state import new_state
+    from imgpipe.training.watching import Clock, check_tensorboard, new_run_folder, profiled, scalars, write_account
 
     device = device_type(runtime.device)
     description = Description(
@@ -312,7 +311,7 @@ def _write_history(state: "TrainingState") -> None:
 
 
 def _write_results(state: "TrainingState", description: "Description") -> None:
-    from imgpipe.classifier import save_classifier
+    from imgpipe.networks.classifier import save_classifier
 
     assert state.best, "there is at least one epoch"
     _write_history(state)

@@ -120,8 +120,8 @@ def _tables(test: Outcome, folder: Path) -> None:
         falling = metrics.precision_recall_curve(labels == c, probabilities[:, c])[:2]
         for y, x in list(zip(*falling, strict=True))[::-1]:
             curve.append({"class": test.classes[c], "recall": float(x), "precision": float(y)})
-    write_table(folder / "roc.csv", ["class", "false_positive_rate", "true_positive_rate"], roc)
-    write_table(folder / "precision_recall.csv", ["class", "recall", "precision"], curve)
+    write_table(folder / "curves/roc.csv", ["class", "false_positive_rate", "true_positive_rate"], roc)
+    write_table(folder / "curves/precision_recall.csv", ["class", "recall", "precision"], curve)
 
     rows = []
     for threshold in np.linspace(0, 1, 101):
@@ -131,7 +131,7 @@ def _tables(test: Outcome, folder: Path) -> None:
         row = {"threshold": round(float(threshold), 2), "coverage": answered.mean(), "recall": got}
         row |= {"precision": share if answered.any() else "", "f1": 2 * share * got / (share + got) if right else 0.0}
         rows.append(row)
-    write_table(folder / "thresholds.csv", ["threshold", "coverage", "precision", "recall", "f1"], rows)
+    write_table(folder / "curves/thresholds.csv", ["threshold", "coverage", "precision", "recall", "f1"], rows)
 
     bins = []
     for scaling, sharpness in (("before", 1.0), ("after", 0.8)):
@@ -143,7 +143,9 @@ def _tables(test: Outcome, folder: Path) -> None:
             if inside.any():
                 row |= {"confidence": confidence[inside].mean(), "accuracy": test.right[inside].mean()}
             bins.append(row)
-    write_table(folder / "reliability.csv", ["scaling", "low", "high", "pictures", "confidence", "accuracy"], bins)
+    write_table(
+        folder / "curves/reliability.csv", ["scaling", "low", "high", "pictures", "confidence", "accuracy"], bins
+    )
 
 
 def _numbers(test: Outcome, path: Path) -> None:

@@ -10,9 +10,9 @@ PROGRAM = """
 import socket, sys
 import stages
 import torch, torch.distributed as dist
-from imgpipe.agreement import same_everywhere
-from imgpipe.devices import World
-from imgpipe.errors import InputError
+from imgpipe.resuming.agreement import same_everywhere
+from imgpipe.hardware.devices import World
+from imgpipe.common.errors import InputError
 
 rank, meeting = int(sys.argv[1]), sys.argv[2]
 socket.gethostname = lambda: ("alpha", "beta")[rank]

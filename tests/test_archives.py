@@ -11,7 +11,7 @@ from samples import encoded, noise, tar_of, zip_of
 
 from imgpipe import archives
 from imgpipe.archives import Member, is_picture, members
-from imgpipe.errors import InputError
+from imgpipe.common.errors import InputError
 
 SMALL = encoded(noise(0))
 

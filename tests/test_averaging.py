@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from imgpipe.averaging import MovingAverage
+from imgpipe.training.averaging import MovingAverage
 
 
 def network() -> nn.Sequential:

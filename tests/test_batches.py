@@ -11,13 +11,13 @@ import torch
 from closure import ROOT
 from test_training import random_split
 
-from imgpipe.batches import batches
-from imgpipe.crops import padded, resized
-from imgpipe.orders import ORDERS, balanced, shuffled
+from imgpipe.augmentation.policies import rand_augment
+from imgpipe.augmentation.transforms import DRAWS, augmentation
+from imgpipe.loading.batches import batches
+from imgpipe.loading.crops import padded, resized
 from imgpipe.packed import Pixels, Split
-from imgpipe.policies import rand_augment
 from imgpipe.randomness import generator, random_rows
-from imgpipe.transforms import DRAWS, augmentation
+from imgpipe.training.orders import ORDERS, balanced, shuffled
 
 CPU = torch.device("cpu")
 ALL = augmentation(

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from imgpipe import checkpoints
-from imgpipe.checkpoints import newest_checkpoint, sole_use, state_in, write_checkpoint
-from imgpipe.errors import InputError
+from imgpipe.common.errors import InputError
+from imgpipe.resuming import checkpoints
+from imgpipe.resuming.checkpoints import newest_checkpoint, sole_use, state_in, write_checkpoint
 
 STATE = {"weights": torch.arange(6.0).view(2, 3), "epochs": [{"loss": 0.1}], "best": None}
 
@@ -73,7 +73,7 @@ def test_a_disk_that_takes_no_more_leaves_the_checkpoint_before(tmp_path: Path) 
 HOLDER = """
 import sys
 from pathlib import Path
-from imgpipe.checkpoints import sole_use
+from imgpipe.resuming.checkpoints import sole_use
 with sole_use(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()

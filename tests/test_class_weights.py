@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from imgpipe.class_weights import CLASS_WEIGHTS
-from imgpipe.errors import InputError
+from imgpipe.common.errors import InputError
+from imgpipe.training.class_weights import CLASS_WEIGHTS
 
 CLASSES = ["bird", "cat", "7"]
 LABELS = np.array([0] * 6 + [1] * 3 + [2])

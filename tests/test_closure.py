@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from closure import HOMES, ROOT, dependency_block, files_run_by, imported_modules
+from closure import HOMES, ROOT, code_dependencies, dependency_block, files_run_by, imported_modules
 from omegaconf import OmegaConf
 
 STAGES = ("download", "prepare", "pack", "train", "evaluate", "plot")
@@ -13,7 +13,7 @@ PIPELINE = OmegaConf.to_container(OmegaConf.load(ROOT / "dvc.yaml"), resolve=Fal
 @pytest.mark.parametrize("stage", STAGES)
 def test_code_dependencies_of_a_stage_are_the_files_it_runs(stage: str) -> None:
     declared = [dep for dep in PIPELINE["stages"][stage]["deps"] if dep.startswith(("src/", "stages/"))]  # type: ignore[index, call-overload]
-    assert declared == files_run_by(stage), f"paste into dvc.yaml, {stage}, deps:\n{dependency_block(stage)}"
+    assert declared == code_dependencies(stage), f"paste into dvc.yaml, {stage}, deps:\n{dependency_block(stage)}"
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -53,94 +53,109 @@ def test_outputs_are_neither_kept_between_runs_nor_always_made_anew() -> None:
 
 
 ARROWS = {
-    "agreement": "devices errors",
-    "archives": "errors",
-    "averaging": "",
-    "batches": "packed parallel",
-    "calibration": "",
-    "checkpoints": "errors files",
-    "class_figures": "drawing",
-    "class_weights": "errors packed rules",
-    "classifier": "files models",
-    "classifying": "archives classifier crops errors gathering packed packing parallel prediction scoring",
-    "colours": "packed randomness rules",
+    "archives": "common.errors",
+    "augmentation.colours": "common.rules packed randomness",
+    "augmentation.policies": "augmentation.colours common.rules packed randomness",
+    "augmentation.transforms": "augmentation.colours augmentation.policies loading.crops packed randomness",
     "commands.__main__": "",
-    "commands.compare": "comparison errors pairing revisions",
+    "commands.compare": "common.errors comparing.comparison comparing.pairing comparing.revisions",
     "commands.doctor": "doctor.diagnosis",
-    "commands.predict": "classifying devices drawing errors files gathering listing parallel progress sheets",
-    "commands.recipe": "errors files params",
-    "comparison": "intervals randomness",
-    "crops": "packed randomness rules",
-    "datasets": "errors files layouts",
-    "devices": "errors processes",
+    "commands.predict": (
+        "common.errors common.files hardware.devices parallel plotting.drawing "
+        "predicting.classifying predicting.gathering predicting.listing predicting.sheets "
+        "progress"
+    ),
+    "commands.recipe": "common.errors common.files common.params",
+    "common.command": "common.errors",
+    "common.errors": "",
+    "common.files": "",
+    "common.params": "common.errors common.rules",
+    "common.rules": "",
+    "comparing.comparison": "evaluation.intervals randomness",
+    "comparing.pairing": "common.errors tables",
+    "comparing.revisions": "common.errors",
     "doctor.diagnosis": "doctor.findings doctor.locked doctor.machine doctor.probes doctor.probing",
     "doctor.findings": "",
     "doctor.locked": "doctor.findings",
     "doctor.machine": "doctor.findings",
-    "doctor.probes": "devices",
+    "doctor.probes": "hardware.devices",
     "doctor.probing": "doctor.probes",
-    "drawing": "files",
-    "duplicates": "pictures",
-    "errors": "",
-    "evaluation": "intervals scoring thresholds",
-    "fetching": "errors files",
-    "figures": "drawing",
-    "files": "",
+    "downloading.datasets": "common.errors common.files preparing.layouts",
+    "downloading.fetching": "common.errors common.files",
+    "downloading.sources": (
+        "archives common.errors common.files downloading.datasets downloading.fetching folders progress"
+    ),
+    "evaluation.calibration": "",
+    "evaluation.intervals": "randomness",
+    "evaluation.metrics": "evaluation.intervals evaluation.scoring evaluation.thresholds",
+    "evaluation.scoring": "",
+    "evaluation.thresholds": "",
     "folders": "",
-    "freezing": "errors models",
-    "galleries": "drawing packed",
-    "gathering": "archives errors folders",
-    "groups": "",
-    "inputs": "",
-    "interruption": "",
-    "intervals": "randomness",
-    "layers": "",
-    "layouts": "errors",
-    "listing": "tables",
-    "mixing": "",
-    "models": "errors layers pooling rules",
-    "normalisation": "errors",
-    "optim": "rules",
-    "orders": "packed randomness",
+    "hardware.devices": "common.errors hardware.processes",
+    "hardware.processes": "common.errors common.rules",
+    "hardware.runtime": "common.rules parallel",
+    "loading.batches": "packed parallel",
+    "loading.crops": "common.rules packed randomness",
+    "networks.classifier": "common.files networks.models",
+    "networks.layers": "",
+    "networks.models": "common.errors common.rules networks.layers networks.pooling",
+    "networks.pooling": "",
+    "networks.prediction": "hardware.devices loading.batches loading.crops networks.classifier packed",
     "packed": "tables",
-    "packing": "errors packed parallel pictures progress tables",
-    "pairing": "errors tables",
-    "parallel": "errors",
-    "params": "errors rules",
-    "parents": "processes",
-    "parts": "",
-    "pictures": "errors",
-    "policies": "colours packed randomness rules",
-    "pooling": "",
-    "prediction": "batches classifier crops devices packed",
-    "prepared": "",
-    "preparing": "archives duplicates errors layouts reading splits",
-    "processes": "errors rules",
+    "packing.pack": "common.errors packed parallel pictures progress tables",
+    "packing.prepared": "",
+    "parallel": "common.errors",
+    "pictures": "common.errors",
+    "plotting.class_figures": "plotting.drawing",
+    "plotting.drawing": "common.files",
+    "plotting.figures": "plotting.drawing",
+    "plotting.galleries": "packed plotting.drawing",
+    "plotting.report": "plotting.drawing plotting.galleries",
+    "predicting.classifying": (
+        "archives common.errors evaluation.scoring loading.crops networks.classifier "
+        "networks.prediction packed packing.pack parallel predicting.gathering"
+    ),
+    "predicting.gathering": "archives common.errors folders",
+    "predicting.listing": "tables",
+    "predicting.sheets": "packed",
+    "preparing.duplicates": "pictures",
+    "preparing.layouts": "common.errors",
+    "preparing.prepare": (
+        "archives common.errors preparing.duplicates preparing.layouts preparing.reading preparing.splits"
+    ),
+    "preparing.reading": "archives common.errors parallel pictures preparing.duplicates preparing.layouts progress",
+    "preparing.splits": "common.errors",
     "progress": "",
     "randomness": "",
-    "reading": "archives duplicates errors layouts parallel pictures progress",
-    "recomputing": "errors layers",
-    "reduction": "devices",
-    "report": "drawing galleries",
-    "resuming": "checkpoints devices errors state",
-    "revisions": "errors",
-    "rules": "",
-    "schedules": "rules",
-    "scoring": "",
-    "sheets": "packed",
-    "sources": "archives datasets errors fetching folders progress",
-    "splits": "errors",
-    "state": "averaging classifier",
-    "stopping": "",
-    "tables": "files",
-    "thresholds": "",
-    "training": (
-        "batches devices errors interruption mixing packed parts prediction progress "
-        "randomness reduction state stopping transforms watching"
+    "resuming.agreement": "common.errors hardware.devices",
+    "resuming.checkpoints": "common.errors common.files",
+    "resuming.inputs": "common.params",
+    "resuming.interruption": "",
+    "resuming.parents": "hardware.processes",
+    "resuming.resume": "common.errors hardware.devices resuming.checkpoints training.state",
+    "tables": "common.files",
+    "training.averaging": "",
+    "training.class_weights": "common.errors common.rules packed",
+    "training.freezing": "common.errors networks.models",
+    "training.groups": "",
+    "training.loop": (
+        "augmentation.transforms common.errors hardware.devices loading.batches "
+        "networks.prediction packed progress randomness resuming.interruption "
+        "training.mixing training.parts training.reduction training.state "
+        "training.stopping training.watching"
     ),
-    "transforms": "colours crops packed policies randomness",
-    "watching": "errors files parallel",
-    "weights": "errors fetching models rules",
+    "training.mixing": "",
+    "training.normalisation": "common.errors",
+    "training.optim": "common.rules",
+    "training.orders": "packed randomness",
+    "training.parts": "",
+    "training.recomputing": "common.errors networks.layers",
+    "training.reduction": "hardware.devices",
+    "training.schedules": "common.rules",
+    "training.state": "networks.classifier training.averaging",
+    "training.stopping": "",
+    "training.watching": "common.errors common.files parallel",
+    "training.weights": "common.errors common.files common.rules downloading.fetching networks.models",
 }
 
 

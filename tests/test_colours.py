@@ -13,8 +13,8 @@ from sklearn.datasets import load_sample_image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from imgpipe import colours
-from imgpipe.colours import (
+from imgpipe.augmentation import colours
+from imgpipe.augmentation.colours import (
     COLOUR_JITTER_DRAWS,
     ORDERS,
     autocontrast,

@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
-from imgpipe import comparison
-from imgpipe.comparison import Answers, compare, differences, mcnemar
+from imgpipe.comparing import comparison
+from imgpipe.comparing.comparison import Answers, compare, differences, mcnemar
 
 
 def answers(predicted: list[int] | comparison.Array, losses: comparison.Array | None = None) -> Answers:

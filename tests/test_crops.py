@@ -11,8 +11,18 @@ from samples import photo
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from imgpipe import crops
-from imgpipe.crops import AREAS, CROP_DRAWS, RATIOS, TRIES, centre_crop, padded_crop, resized_box, resized_crop, window
+from imgpipe.loading import crops
+from imgpipe.loading.crops import (
+    AREAS,
+    CROP_DRAWS,
+    RATIOS,
+    TRIES,
+    centre_crop,
+    padded_crop,
+    resized_box,
+    resized_crop,
+    window,
+)
 from imgpipe.packed import Pixels
 
 PICTURE = np.arange(1, 17, dtype=np.uint8).reshape(4, 4, 1)

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision import datasets
 
-from imgpipe.datasets import DATASETS, torchvision_pictures
-from imgpipe.errors import InputError
+from imgpipe.common.errors import InputError
+from imgpipe.downloading.datasets import DATASETS, torchvision_pictures
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (12, 28, 28), dtype=np.uint8)
 
@@ -252,6 +252,6 @@ def test_torchvision_accepts_what_the_table_asks_for(
 
 
 def test_the_table_is_read_without_torch() -> None:
-    program = "import sys, imgpipe.datasets; print({'torch', 'torchvision'} & set(sys.modules))"
+    program = "import sys, imgpipe.downloading.datasets; print({'torch', 'torchvision'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT / "src", capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -9,11 +9,11 @@ import pytest
 from closure import ROOT
 from omegaconf import OmegaConf
 
-from imgpipe.class_weights import CLASS_WEIGHTS
-from imgpipe.crops import CROPS
-from imgpipe.optim import OPTIMIZERS
-from imgpipe.schedules import SCHEDULES
-from imgpipe.transforms import POLICIES
+from imgpipe.augmentation.transforms import POLICIES
+from imgpipe.loading.crops import CROPS
+from imgpipe.training.class_weights import CLASS_WEIGHTS
+from imgpipe.training.optim import OPTIMIZERS
+from imgpipe.training.schedules import SCHEDULES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

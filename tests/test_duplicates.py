@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageEnhance
 from samples import encoded, noise, photo
 
-from imgpipe.duplicates import equal_groups, near_pairs, perceptual_hash, pixel_hash
 from imgpipe.pictures import decode
+from imgpipe.preparing.duplicates import equal_groups, near_pairs, perceptual_hash, pixel_hash
 
 
 def test_equal_pixels_have_equal_hashes_in_whatever_format_and_mode() -> None:

@@ -47,14 +47,14 @@ def test_tables_and_probabilities_tell_of_the_same_pictures(finished: Project) -
 
 
 def test_the_temperature_is_stored_in_the_model_and_divides_the_logits(pipeline: Project) -> None:
-    from imgpipe.classifier import load_classifier
+    from imgpipe.networks.classifier import load_classifier
 
     with_it = np.load(pipeline.folder / "metrics/test/probabilities.npy").astype(np.float64)
     metrics = json.loads((pipeline.folder / "metrics/test/metrics.json").read_text())
     _, description = load_classifier(pipeline.folder / "models/classifier.safetensors")
     assert description.temperature == pytest.approx(metrics["temperature"], abs=1e-6)
     assert description.temperature != 1
-    assert {row["scaling"] for row in read_table(pipeline.folder / "metrics/test/reliability.csv")} == {
+    assert {row["scaling"] for row in read_table(pipeline.folder / "metrics/test/curves/reliability.csv")} == {
         "before",
         "after",
     }
@@ -68,11 +68,11 @@ def test_the_temperature_is_stored_in_the_model_and_divides_the_logits(pipeline:
     assert (off["temperature"], off["loss"]) == (1.0, metrics["loss_before_scaling"])
     assert off["accuracy"] == metrics["accuracy"]
     assert load_classifier(pipeline.folder / "models/classifier.safetensors")[1].temperature == 1
-    assert {row["scaling"] for row in read_table(pipeline.folder / "metrics/test/reliability.csv")} == {"before"}
+    assert {row["scaling"] for row in read_table(pipeline.folder / "metrics/test/curves/reliability.csv")} == {"before"}
 
 
 def test_flips_are_said_in_the_model_and_change_the_answers(pipeline: Project) -> None:
-    from imgpipe.classifier import load_classifier
+    from imgpipe.networks.classifier import load_classifier
 
     before = np.load(pipeline.folder / "metrics/test/probabilities.npy")
     pipeline.set(evaluate__flips=True)

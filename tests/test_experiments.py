@@ -44,6 +44,6 @@ def test_queued_experiments_all_finish_and_stand_side_by_side(pipeline: Project)
 def test_a_queued_experiment_runs_the_code_of_its_own_copy(pipeline: Project) -> None:
     """The workspace's library is broken after queueing; the experiment's copy of it is not."""
     pipeline.succeed("dvc", "exp", "run", "--queue", "--name", "apart", "--set-param", "plot.dpi=60")
-    pipeline.edit("src/imgpipe/figures.py", "def roc(", "raise RuntimeError('the wrong copy')\n\n\ndef roc(")
+    pipeline.edit("src/imgpipe/plotting/figures.py", "def roc(", "raise RuntimeError('the wrong copy')\n\n\ndef roc(")
     run = pipeline.succeed("dvc", "exp", "run", "--run-all")
     assert run.stages_run == ["plot"]

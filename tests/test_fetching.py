@@ -23,8 +23,8 @@ import pytest
 from conftest import ROOT
 from fsspec.implementations.memory import MemoryFile
 
-from imgpipe.errors import InputError
-from imgpipe.fetching import BLOCK, fetch
+from imgpipe.common.errors import InputError
+from imgpipe.downloading.fetching import BLOCK, fetch
 
 THOUSAND = np.random.default_rng(0).bytes(1000)
 OTHERS = np.random.default_rng(1).bytes(1000)
@@ -229,7 +229,7 @@ def test_after_a_kill_the_next_run_goes_on(server: Server, tmp_path: Path) -> No
     server.plan = [answer(upto=2 * BLOCK + 100, then_hang=True), answer()]
     program = f"""
 from pathlib import Path
-from imgpipe.fetching import fetch
+from imgpipe.downloading.fetching import fetch
 folder = Path({str(tmp_path)!r})
 said = {{"url_is": "", "sha256_is": ""}}
 path, partial = folder / "raw/pets.tar", folder / "partial"
@@ -350,7 +350,7 @@ def test_a_refusal_is_told_at_once(server: Server, tmp_path: Path, status: int, 
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses asked for, none of which is made."""
     pauses: list[float] = []
-    monkeypatch.setattr("imgpipe.fetching.time.sleep", pauses.append)
+    monkeypatch.setattr("imgpipe.downloading.fetching.time.sleep", pauses.append)
     return pauses
 
 

@@ -16,10 +16,10 @@ from outcome import outcome, predictions, write
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from imgpipe import class_figures, drawing, figures, galleries
-from imgpipe.drawing import Row
-from imgpipe.galleries import Example
 from imgpipe.packed import read_split
+from imgpipe.plotting import class_figures, drawing, figures, galleries
+from imgpipe.plotting.drawing import Row
+from imgpipe.plotting.galleries import Example
 from imgpipe.tables import read_table
 
 HISTORY: list[Row] = [

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from imgpipe.errors import InputError
-from imgpipe.freezing import apply_freezing
-from imgpipe.models import build_model
+from imgpipe.common.errors import InputError
+from imgpipe.networks.models import build_model
+from imgpipe.training.freezing import apply_freezing
 
 
 def moved(network: nn.Module, frozen: str) -> set[str]:

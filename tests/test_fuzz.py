@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from samples import encoded, photo, tar_of, zip_of
 
-from imgpipe.errors import InputError
+from imgpipe.common.errors import InputError
 from imgpipe.pictures import decode, eight_bits
-from imgpipe.reading import read_archive
+from imgpipe.preparing.reading import read_archive
 
 KINDS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 PICTURES = [encoded(photo(i, (64, 48)), kind) for i, kind in enumerate(KINDS)]

@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from imgpipe import intervals
-from imgpipe.calibration import LEAST, MOST, fit_temperature
-from imgpipe.scoring import Array
+from imgpipe.evaluation import intervals
+from imgpipe.evaluation.calibration import LEAST, MOST, fit_temperature
+from imgpipe.evaluation.scoring import Array
 
 PRIORS = np.array([0.3, 0.25, 0.2, 0.15, 0.1])
 RECALLS = np.array([0.9, 0.8, 0.85, 0.7, 0.75])

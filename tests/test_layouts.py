@@ -2,8 +2,8 @@
 
 import pytest
 
-from imgpipe.errors import InputError
-from imgpipe.layouts import Place, classes_of, place
+from imgpipe.common.errors import InputError
+from imgpipe.preparing.layouts import Place, classes_of, place
 
 FOOD = r"(?P<split>training|validation|evaluation)/(?P<label>[0-9]+)_"
 COIL = r"(?P<group>obj(?P<label>[0-9]+))__"

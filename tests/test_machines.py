@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import Project, Run, copy_of
 
-from imgpipe.errors import InputError
-from imgpipe.processes import check_process_count, largest_process_count, machine_count
+from imgpipe.common.errors import InputError
+from imgpipe.hardware.processes import check_process_count, largest_process_count, machine_count
 
 TRAINED = (
     "models/best.safetensors",

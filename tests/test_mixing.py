@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 
-from imgpipe.mixing import Mix, draw_mix, mixed
 from imgpipe.randomness import generator
-from imgpipe.training import mixed_loss
+from imgpipe.training.loop import mixed_loss
+from imgpipe.training.mixing import Mix, draw_mix, mixed
 
 PICTURES = torch.arange(3, dtype=torch.uint8)[:, None, None, None] * 100 + torch.zeros(3, 4, 4, 1, dtype=torch.uint8)
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from imgpipe.errors import InputError
-from imgpipe.models import MODELS, _timm_names, build_model, head_of, model_names, timm_problem
-from imgpipe.pooling import MeanPool
+from imgpipe.common.errors import InputError
+from imgpipe.networks.models import MODELS, _timm_names, build_model, head_of, model_names, timm_problem
+from imgpipe.networks.pooling import MeanPool
 
 
 def test_torch_and_torchvision_are_a_pair() -> None:

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from imgpipe.classifier import Classifier
-from imgpipe.errors import InputError
-from imgpipe.normalisation import NORMALISATIONS
+from imgpipe.common.errors import InputError
+from imgpipe.networks.classifier import Classifier
+from imgpipe.training.normalisation import NORMALISATIONS
 
 
 @pytest.mark.parametrize(

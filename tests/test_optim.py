@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from imgpipe.groups import parameter_groups
-from imgpipe.optim import OPTIMIZERS
+from imgpipe.training.groups import parameter_groups
+from imgpipe.training.optim import OPTIMIZERS
 
 
 def stepped(name: str, gradients: list[float], start: float = 2.0, **values: float | bool) -> float:

@@ -10,9 +10,9 @@ from PIL import Image
 from samples import encoded, noise, photo
 
 from imgpipe import parallel
-from imgpipe.errors import InputError
+from imgpipe.common.errors import InputError
 from imgpipe.packed import Split, read_split
-from imgpipe.packing import mean_and_std, pack
+from imgpipe.packing.pack import mean_and_std, pack
 
 IMAGES = {f"train/a/{i}.png": noise(i, (20, 10 + i)) for i in range(3)} | {"train/b/0.png": photo()}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgpipe.errors import InputError
-from imgpipe.pairing import CLASSES, FILES, IMAGES, PREDICTIONS, PROBABILITIES, Outcome, places_in, read_test
+from imgpipe.common.errors import InputError
+from imgpipe.comparing.pairing import CLASSES, FILES, IMAGES, PREDICTIONS, PROBABILITIES, Outcome, places_in, read_test
 from imgpipe.tables import write_table
 
 ONE = Outcome(

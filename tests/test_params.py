@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from closure import ROOT
 
-from imgpipe.errors import InputError
-from imgpipe.models import model_names
-from imgpipe.params import read
+from imgpipe.common.errors import InputError
+from imgpipe.common.params import read
+from imgpipe.networks.models import model_names
 from stages.check import SECTIONS, check
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from imgpipe.parts import cut
+from imgpipe.training.parts import cut
 
 
 def pictures_of(batches: list[list[tuple[slice, float]]]) -> list[list[list[int]]]:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from samples import encoded, noise, photo
 
-from imgpipe.errors import InputError
+from imgpipe.common.errors import InputError
 from imgpipe.pictures import decode, eight_bits, pixels
 
 

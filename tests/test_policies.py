@@ -9,9 +9,8 @@ import pytest
 from test_colours import NOISE, PHOTO, PICTURES, image, pixels
 from torchvision.transforms import v2
 
-from imgpipe import policies
-from imgpipe.packed import Pixels
-from imgpipe.policies import (
+from imgpipe.augmentation import policies
+from imgpipe.augmentation.policies import (
     MOST_OPERATIONS,
     RAND_AUGMENT,
     RAND_AUGMENT_DRAWS,
@@ -20,6 +19,7 @@ from imgpipe.policies import (
     rand_augment,
     trivial_augment,
 )
+from imgpipe.packed import Pixels
 from imgpipe.randomness import Floats
 
 POLICIES = {

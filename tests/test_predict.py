@@ -24,15 +24,16 @@ from PIL import Image
 from samples import encoded, noise, photo
 from typer.testing import CliRunner
 
-from imgpipe import progress, sheets
-from imgpipe.classifier import Description
-from imgpipe.classifying import square
+from imgpipe import progress
 from imgpipe.commands import app
-from imgpipe.crops import centre_crop
-from imgpipe.gathering import gather_pictures
-from imgpipe.listing import Ranked, as_csv, as_table
+from imgpipe.loading.crops import centre_crop
+from imgpipe.networks.classifier import Description
 from imgpipe.packed import read_split
-from imgpipe.packing import pack
+from imgpipe.packing.pack import pack
+from imgpipe.predicting import sheets
+from imgpipe.predicting.classifying import square
+from imgpipe.predicting.gathering import gather_pictures
+from imgpipe.predicting.listing import Ranked, as_csv, as_table
 from imgpipe.tables import read_table
 
 MODEL = "models/classifier.safetensors"

@@ -11,13 +11,13 @@ from conftest import Project
 from samples import described
 from test_training import ALONE, SETTINGS, augment, classifier, random_split
 
-from imgpipe import optim, schedules
-from imgpipe.classifier import new_classifier
+from imgpipe.hardware.processes import largest_process_count
+from imgpipe.networks.classifier import new_classifier
+from imgpipe.networks.prediction import predict_split
 from imgpipe.packed import read_split, read_statistics
-from imgpipe.prediction import predict_split
-from imgpipe.processes import largest_process_count
-from imgpipe.state import new_state
-from imgpipe.training import fit, validate
+from imgpipe.training import optim, schedules
+from imgpipe.training.loop import fit, validate
+from imgpipe.training.state import new_state
 
 
 @pytest.mark.parametrize("flips", [False, True])

@@ -9,11 +9,11 @@ import pytest
 from samples import encoded, noise, photo, tar_of, zip_of
 
 from imgpipe import parallel
-from imgpipe.errors import InputError
-from imgpipe.prepared import picture_reader
-from imgpipe.preparing import FORMATS, Duplicate, Picture, contents, prepare, summary
-from imgpipe.reading import Found, Rejected, check_rejected, read_archive
-from imgpipe.splits import WAYS
+from imgpipe.common.errors import InputError
+from imgpipe.packing.prepared import picture_reader
+from imgpipe.preparing.prepare import FORMATS, Duplicate, Picture, contents, prepare, summary
+from imgpipe.preparing.reading import Found, Rejected, check_rejected, read_archive
+from imgpipe.preparing.splits import WAYS
 
 
 def pets(count: int = 10) -> dict[str, bytes]:

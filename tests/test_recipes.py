@@ -17,7 +17,7 @@ from safetensors import safe_open
 from samples import encoded, noise, zip_of
 from test_datasets import idx, write
 
-from imgpipe.models import torchvision_name
+from imgpipe.networks.models import torchvision_name
 from stages.check import check
 from stages.download import download
 from stages.pack import pack

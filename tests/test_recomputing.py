@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from imgpipe.errors import InputError
-from imgpipe.freezing import apply_freezing
-from imgpipe.layers import Head
-from imgpipe.models import build_model
-from imgpipe.recomputing import recompute_in_backward
+from imgpipe.common.errors import InputError
+from imgpipe.networks.layers import Head
+from imgpipe.networks.models import build_model
+from imgpipe.training.freezing import apply_freezing
+from imgpipe.training.recomputing import recompute_in_backward
 
 
 def small_densenet() -> nn.Module:

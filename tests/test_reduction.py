@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from imgpipe.devices import World
-from imgpipe.reduction import FixedTree, PartialSums, tree_sum
+from imgpipe.hardware.devices import World
+from imgpipe.training.reduction import FixedTree, PartialSums, tree_sum
 
 ALONE = World(0, 1, torch.device("cpu"))
 

@@ -13,7 +13,7 @@ from browser import MISSING, Browser, chromium
 from conftest import ROOT
 from outcome import Outcome, outcome, write
 
-from imgpipe import report
+from imgpipe.plotting import report
 from stages.plot import plot
 
 NAMES = [
@@ -202,7 +202,7 @@ def test_png_figures_are_in_the_report_too_and_a_name_they_cannot_show_is_a_warn
 def test_drawing_imports_neither_torch_nor_scikit_learn() -> None:
     program = """
 import sys, stages.plot
-from imgpipe import class_figures, drawing, figures, galleries, report
+from imgpipe.plotting import class_figures, drawing, figures, galleries, report
 print(sorted({"torch", "sklearn", "scipy", "matplotlib.pyplot"} & set(sys.modules)))
 """
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -20,10 +20,15 @@ def value(**values: object) -> Callable[[Project], None]:
 
 
 def compiled(project: Project) -> None:
-    for package in ("stages", "src/imgpipe"):
+    for package in ("stages", "src/imgpipe", "src/imgpipe/training"):
         cache = project.folder / package / "__pycache__"
         cache.mkdir(exist_ok=True)
         (cache / "files.cpython-311.pyc").write_bytes(b"compiled")
+
+
+def edited(project: Project) -> None:
+    for name in (".loop.py.swp", "loop.py~", "loop.py.orig"):
+        (project.folder / "src/imgpipe/training" / name).write_text("what an editor keeps\n")
 
 
 def other_picture(project: Project) -> None:
@@ -38,19 +43,23 @@ CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "a number written another way": (code("params.yaml", "lr: 0.1", "lr: 1e-1"), []),
     "README": (code("README.md", "imgpipe", "ours"), []),
     "compiled Python": (compiled, []),
+    "what an editor leaves": (edited, []),
     "the check of params.yaml": (code("stages/check.py", "def check", "# checked at every start\ndef check"), []),
-    "download: code": (code("src/imgpipe/sources.py", "SOURCES = ", "# by name\nSOURCES = "), ["download"]),
+    "download: code": (code("src/imgpipe/downloading/sources.py", "SOURCES = ", "# by name\nSOURCES = "), ["download"]),
     "download: a picture that changed in its place": (other_picture, ALL),
-    "prepare: code": (code("src/imgpipe/splits.py", "MOST_FOLDS = ", "# at most\nMOST_FOLDS = "), ["prepare"]),
+    "prepare: code": (
+        code("src/imgpipe/preparing/splits.py", "MOST_FOLDS = ", "# at most\nMOST_FOLDS = "),
+        ["prepare"],
+    ),
     "prepare.format": (value(prepare__format="tree"), ["prepare", "pack", "plot"]),
-    "pack: code": (code("src/imgpipe/packing.py", "RUN = ", "# pictures\nRUN = "), ["pack"]),
+    "pack: code": (code("src/imgpipe/packing/pack.py", "RUN = ", "# pictures\nRUN = "), ["pack"]),
     "pack.image_size": (value(pack__image_size=9), ALL[2:]),
     "model.dropout": (value(model__dropout=0.5), ALL[3:]),
-    "train: code": (code("src/imgpipe/training.py", "def train_step", "# one update\ndef train_step"), ["train"]),
-    "evaluate: code": (code("src/imgpipe/scoring.py", "def score", "# numbers\ndef score"), ["evaluate"]),
+    "train: code": (code("src/imgpipe/training/loop.py", "def train_step", "# one update\ndef train_step"), ["train"]),
+    "evaluate: code": (code("src/imgpipe/evaluation/scoring.py", "def score", "# numbers\ndef score"), ["evaluate"]),
     "evaluate.weights": (value(evaluate__weights="last"), ["evaluate", "plot"]),
-    "plot: code": (code("src/imgpipe/figures.py", "def roc", "# curves\ndef roc"), ["plot"]),
-    "plot: the report's template": (code("src/imgpipe/report.html.jinja", "<main>", "<main >"), ["plot"]),
+    "plot: code": (code("src/imgpipe/plotting/figures.py", "def roc", "# curves\ndef roc"), ["plot"]),
+    "plot: the report's template": (code("src/imgpipe/plotting/report.html.jinja", "<main>", "<main >"), ["plot"]),
     "plot.dpi": (value(plot__dpi=70), ["plot"]),
     "a parameter that changes no output but the report": (value(prepare__max_rejected=0.02), ["prepare", "plot"]),
     "the packages' versions": (code("requirements.lock", "jinja2==", "jinja2==3."), ["plot"]),

@@ -9,11 +9,11 @@ import torch
 from test_training import ALONE, SETTINGS, augment, classifier, random_split
 from torch import nn
 
-from imgpipe import optim, schedules
-from imgpipe.interruption import Interrupted
-from imgpipe.resuming import resumed
-from imgpipe.state import TrainingState, new_state
-from imgpipe.training import fit
+from imgpipe.resuming.interruption import Interrupted
+from imgpipe.resuming.resume import resumed
+from imgpipe.training import optim, schedules
+from imgpipe.training.loop import fit
+from imgpipe.training.state import TrainingState, new_state
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "momentum and BatchNorm": {},

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from imgpipe.schedules import SCHEDULES
+from imgpipe.training.schedules import SCHEDULES
 
 EPOCHS, UPDATES = 12, 7
 """Of a training, and of each of its epochs."""

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from imgpipe import scoring
-from imgpipe.evaluation import metrics_of_test
-from imgpipe.scoring import Array
-from imgpipe.thresholds import at_thresholds, threshold_for
+from imgpipe.evaluation import scoring
+from imgpipe.evaluation.metrics import metrics_of_test
+from imgpipe.evaluation.scoring import Array
+from imgpipe.evaluation.thresholds import at_thresholds, threshold_for
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
 LABELS = np.array([0, 0, 1, 1, 2])

@@ -17,9 +17,9 @@ from conftest import Project, write_pictures
 from PIL import Image
 from samples import encoded, noise, tar_of, zip_of
 
-from imgpipe import sources
 from imgpipe.archives import members
-from imgpipe.errors import InputError
+from imgpipe.common.errors import InputError
+from imgpipe.downloading import sources
 
 
 def test_the_digits_are_all_of_scikit_learn_s_and_the_same_bytes_each_time(tmp_path: Path) -> None:

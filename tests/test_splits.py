@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from imgpipe.errors import InputError
-from imgpipe.splits import WAYS, Candidate, assign
+from imgpipe.common.errors import InputError
+from imgpipe.preparing.splits import WAYS, Candidate, assign
 
 
 def candidates(labels: str, given: str = "", groups: str = "") -> list[Candidate]:

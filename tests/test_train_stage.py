@@ -10,9 +10,9 @@ from conftest import Project, copy_of
 from safetensors.torch import load_file
 from torch.utils.checkpoint import checkpoint
 
-from imgpipe import recomputing
-from imgpipe.classifier import load_classifier
-from imgpipe.errors import InputError
+from imgpipe.common.errors import InputError
+from imgpipe.networks.classifier import load_classifier
+from imgpipe.training import recomputing
 from stages.train import train
 
 Weights = dict[str, torch.Tensor]

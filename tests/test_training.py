@@ -12,18 +12,20 @@ from samples import described
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from imgpipe import crops, optim, orders, schedules, transforms
-from imgpipe.batches import Batch
-from imgpipe.classifier import Classifier
-from imgpipe.devices import World
-from imgpipe.errors import InputError
-from imgpipe.groups import parameter_groups
+from imgpipe.augmentation import transforms
+from imgpipe.common.errors import InputError
+from imgpipe.hardware.devices import World
+from imgpipe.loading import crops
+from imgpipe.loading.batches import Batch
+from imgpipe.networks.classifier import Classifier
 from imgpipe.packed import Split
-from imgpipe.parts import cut
-from imgpipe.reduction import FixedTree
-from imgpipe.state import Epoch, new_state
-from imgpipe.training import fit, mixed_loss, naming_lack_of_memory, train_step
-from imgpipe.watching import Clock
+from imgpipe.training import optim, orders, schedules
+from imgpipe.training.groups import parameter_groups
+from imgpipe.training.loop import fit, mixed_loss, naming_lack_of_memory, train_step
+from imgpipe.training.parts import cut
+from imgpipe.training.reduction import FixedTree
+from imgpipe.training.state import Epoch, new_state
+from imgpipe.training.watching import Clock
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -331,15 +333,14 @@ def test_the_reported_lr_follows_the_schedule() -> None:
 
 def test_a_better_epoch_has_more_pictures_right_or_as_many_with_a_lower_loss() -> None:
     epoch = Epoch(1, 0.1, 1.0, 0.5, val_loss=0.4, val_accuracy=0.9)
-    assert epoch.better_than(None)
-    assert replace(epoch, val_accuracy=0.91, val_loss=0.5).better_than(epoch)
-    assert replace(epoch, val_loss=0.39).better_than(epoch)
-    assert not replace(epoch, epoch=2).better_than(epoch)
-    assert not replace(epoch, val_accuracy=0.89, val_loss=0.1).better_than(epoch)
+    assert replace(epoch, val_accuracy=0.91, val_loss=0.5).merit > epoch.merit
+    assert replace(epoch, val_loss=0.39).merit > epoch.merit
+    assert replace(epoch, epoch=2).merit == epoch.merit
+    assert replace(epoch, val_accuracy=0.89, val_loss=0.1).merit < epoch.merit
 
 
 def test_validation_numbers_are_means_over_pictures() -> None:
-    from imgpipe.training import validate
+    from imgpipe.training.loop import validate
 
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
     labels = torch.tensor([0, 1, 1])
@@ -351,7 +352,7 @@ def test_validation_numbers_are_means_over_pictures() -> None:
 
 
 def test_a_saved_classifier_comes_back_whole(tmp_path: Path) -> None:
-    from imgpipe.classifier import load_classifier, new_classifier, save_classifier
+    from imgpipe.networks.classifier import load_classifier, new_classifier, save_classifier
 
     description = described(dropout=0.25, temperature=1.5, flips=True)
     model = new_classifier(description, [0.5], [0.2]).eval()

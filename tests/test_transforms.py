@@ -10,9 +10,7 @@ from test_crops import as_tensor, difference
 from test_training import random_split
 from torchvision.transforms.v2 import functional as tv
 
-from imgpipe.crops import centre
-from imgpipe.packed import Pixels
-from imgpipe.transforms import (
+from imgpipe.augmentation.transforms import (
     DRAWS,
     ERASING,
     HORIZONTAL,
@@ -25,6 +23,8 @@ from imgpipe.transforms import (
     no_policy,
     rotated,
 )
+from imgpipe.loading.crops import centre
+from imgpipe.packed import Pixels
 
 PHOTO = np.asarray(photo())
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from imgpipe.errors import InputError
-from imgpipe.watching import Clock, new_run_folder, peak_memory, profiled, scalars, write_account
+from imgpipe.common.errors import InputError
+from imgpipe.training.watching import Clock, new_run_folder, peak_memory, profiled, scalars, write_account
 
 CPU = torch.device("cpu")
 

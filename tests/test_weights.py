@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from samples import described
 from torch import Tensor, nn
 
-from imgpipe.classifier import new_classifier, save_classifier
-from imgpipe.errors import InputError
-from imgpipe.layers import Head
-from imgpipe.models import build_model
-from imgpipe.weights import InitialWeights, load_initial_weights
+from imgpipe.common.errors import InputError
+from imgpipe.networks.classifier import new_classifier, save_classifier
+from imgpipe.networks.layers import Head
+from imgpipe.networks.models import build_model
+from imgpipe.training.weights import InitialWeights, load_initial_weights
 
 SMALL = "shufflenet_v2_x0_5"
 State = dict[str, Tensor]

@@ -11,7 +11,7 @@ from itertools import islice
 from time import monotonic
 from typing import TypeVar
 
-from imgpipe.errors import InputError
+from imgpipe.common.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

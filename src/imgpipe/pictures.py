@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from imgpipe.errors import InputError
+from imgpipe.common.errors import InputError
 
 MODES = {1: "L", 3: "RGB"}
 KINDS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from imgpipe.files import write_text
+from imgpipe.common.files import write_text
 
 
 def columns(record: type) -> list[str]:

@@ -10,7 +10,7 @@ from imgpipe.commands.compare import compare
 from imgpipe.commands.doctor import doctor
 from imgpipe.commands.predict import predict
 from imgpipe.commands.recipe import recipe
-from imgpipe.errors import InputError
+from imgpipe.common.errors import InputError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True)
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgpipe.errors import InputError
-from imgpipe.files import write_text
-from imgpipe.gathering import Skipped, gather_pictures
-from imgpipe.listing import Ranked, as_csv, as_json, as_table, printable, readable
+from imgpipe.common.errors import InputError
+from imgpipe.common.files import write_text
+from imgpipe.predicting.gathering import Skipped, gather_pictures
+from imgpipe.predicting.listing import Ranked, as_csv, as_json, as_table, printable, readable
 
 if TYPE_CHECKING:
     import torch
 
-    from imgpipe.classifier import Description
-    from imgpipe.classifying import Answer
+    from imgpipe.networks.classifier import Description
+    from imgpipe.predicting.classifying import Answer
 
 GRIDS = (".png", ".svg")
 GRID_DPI = 150
@@ -62,10 +62,10 @@ def predict(
     if not paths:
         raise InputError("no picture is left to predict")
 
-    from imgpipe.classifying import classify, open_classifier
     from imgpipe.parallel import cores
+    from imgpipe.predicting.classifying import classify, open_classifier
+    from imgpipe.predicting.sheets import MOST
     from imgpipe.progress import counting_where_long
-    from imgpipe.sheets import MOST
 
     classifier, description = open_classifier(model)
     if top > len(description.classes):
@@ -120,7 +120,7 @@ def _prepared_device(asked: Device, description: "Description") -> "torch.device
     """Where to compute, set up as the model was tested."""
     import torch
 
-    from imgpipe import devices
+    from imgpipe.hardware import devices
 
     if asked == Device.CUDA and not torch.cuda.is_available():
         raise InputError("--device is cuda, but torch sees no CUDA device here; imgpipe doctor may know why")
@@ -130,8 +130,8 @@ def _prepared_device(asked: Device, description: "Description") -> "torch.device
 
 def _draw(grid: Path, shown: "Sequence[Answer]", listed: Sequence[Ranked]) -> None:
     """The first pictures with their likeliest class and its confidence."""
-    from imgpipe import drawing
-    from imgpipe.sheets import contact_sheet
+    from imgpipe.plotting import drawing
+    from imgpipe.predicting.sheets import contact_sheet
 
     answers = [(printable(name), sure) for name, sure in (one.classes[0] for one in listed[: len(shown)])]
     names = [printable(readable(Path(answer.path).name)) for answer in shown]

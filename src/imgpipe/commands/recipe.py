@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from imgpipe.errors import InputError
-from imgpipe.files import write_text
+from imgpipe.common.errors import InputError
+from imgpipe.common.files import write_text
 
 PARAMS = Path("params.yaml")
 RECIPES = Path("recipes")
@@ -37,7 +37,7 @@ def recipe(
     if not force and _uncommitted(PARAMS):
         raise InputError(f"{PARAMS} has changes that are not committed and would be lost; commit them or give --force")
 
-    from imgpipe.params import load  # not above: listing would wait for it
+    from imgpipe.common.params import load  # not above: listing would wait for it
 
     old, new = load(PARAMS), load(recipes[name])
     write_text(PARAMS, recipes[name].read_text(encoding="utf-8"))

@@ -54,7 +54,7 @@ def all_reduce() -> Facts:
     import torch
     import torch.distributed as dist
 
-    from imgpipe.devices import joined_world
+    from imgpipe.hardware.devices import joined_world
 
     with joined_world("cuda" if torch.cuda.device_count() > 1 else "cpu") as world:
         number = torch.tensor([world.rank + 1], device=world.device)

@@ -1,0 +1,36 @@
+"""What every stage's command has in common: params.yaml is checked first, and a user's error is one line."""
+
+import functools
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import typer
+
+from imgpipe.common.errors import InputError
+
+
+def run(stage: Callable[[], None]) -> None:
+    """The command line of a stage. Exit status 1 for what a user can put right, 2 for wrong usage.
+
+    The whole of params.yaml is checked by a process of its own, before any work. That check knows every stage's
+    parameters, and can only refuse: its code is no dependency of a stage, so a new plot setting does not retrain.
+    """
+
+    @functools.wraps(stage)
+    def command() -> None:
+        first = os.environ.get("LOCAL_RANK", "0") == "0"
+        logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")
+        if first and subprocess.run([sys.executable, "-m", "stages.check"], check=False).returncode:
+            raise typer.Exit(1)
+        try:
+            stage()
+        except InputError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(command)
+    app()

@@ -1,0 +1,53 @@
+"""Outputs appear whole or not at all: written beside their place, then moved there.
+
+That also keeps DVC's cache safe: an output may be a hard link to it, and is replaced, never written into.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write a file to, which becomes ``path`` when the block ends, and vanishes when it fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = _draft(path)
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A new folder to write in, which takes the place of ``path`` when the block ends, and vanishes when it fails."""
+    draft = _draft(path)
+    shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        shutil.rmtree(path, ignore_errors=True)
+        draft.replace(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.draft")
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """The file with this text and no other, in UTF-8 and with "\\n" at the ends of lines."""
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8", newline="\n")

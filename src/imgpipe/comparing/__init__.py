@@ -1,0 +1,1 @@
+"""What ``imgpipe compare`` consists of."""

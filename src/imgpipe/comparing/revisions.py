@@ -1,0 +1,68 @@
+"""Files as they are at a commit, branch, tag or experiment of DVC, or as they lie in the workspace."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from imgpipe.common.errors import InputError
+
+WORKSPACE = "workspace"
+"""The name that DVC, too, gives to the files as they lie."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """``name`` as the user gave it; ``commit``: its hash, None of the workspace; ``folder``: where its files lie."""
+
+    name: str
+    commit: str | None
+    folder: Path
+
+
+@contextmanager
+def files_at(name: str, paths: Sequence[str]) -> Iterator[Revision]:
+    """The files of a revision, in a folder that is there for the length of the block.
+
+    name: WORKSPACE, or what Git or ``dvc exp show`` calls a revision, if need be abbreviated (dvc.org,
+    api-reference/dvcfilesystem: ``rev``). paths: from the project's root; tracked by Git or DVC. DVC reads what its
+    cache lacks from its default remote.
+
+    Raises InputError outside of a project, and where there is no such revision or it lacks one of the files.
+    """
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.repo import Repo
+    from dvc.scm import RevError
+
+    try:
+        root = Path(Repo.find_root())
+    except NotDvcRepoError:
+        raise InputError(f"'{Path.cwd()}' is in no DVC project: go to the folder of the pipeline") from None
+    if name == WORKSPACE:
+        for path in paths:
+            if not (root / path).is_file():
+                raise InputError(f"the workspace has no {path}: `dvc pull` gets it, `dvc repro` makes it")
+        yield Revision(name, None, root)
+        return
+
+    with TemporaryDirectory() as folder:
+        files = DVCFileSystem(root, rev=name)
+        try:
+            commit = files.repo.get_rev()
+        except RevError as error:
+            raise InputError(
+                f"'{name}' is no commit, branch, tag or finished experiment: {error}; see `git branch`, `dvc exp show`"
+            ) from None
+        for path in paths:
+            if not files.exists(path):
+                raise InputError(f"the pipeline of '{name}' makes no {path}: run its parameters with the present code")
+            try:
+                files.get_file(path, str(Path(folder, path)))
+            except (OSError, DvcException) as error:
+                raise InputError(
+                    f"'{name}': {path} is in neither DVC's cache nor its remote ({error}): check '{name}' out (`git "
+                    f"checkout {name}`, of an experiment `dvc exp apply {name}`), then `dvc pull` or `dvc repro`"
+                ) from None
+        yield Revision(name, commit, Path(folder))

@@ -1,0 +1,101 @@
+"""Where pictures come from. Each source leaves one archive in a folder: DVC handles one file fast, thousands slowly.
+
+To add a source: a function here, its name in SOURCES, and its case in the download stage.
+"""
+
+import io
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from imgpipe.archives import PICTURES, members, names_a_picture, write_tar
+from imgpipe.common.errors import InputError
+from imgpipe.common.files import sha256_of
+from imgpipe.downloading.datasets import torchvision_pictures
+from imgpipe.folders import files_below
+from imgpipe.progress import counting
+
+LOCATION = "params.yaml: download.location is"
+
+
+def digits(folder: Path) -> None:
+    """scikit-learn's 1,797 scans of hand-written digits, 8 x 8 pixels, as ``digits/<digit>/<number>.png`` in a tar.
+
+    Source: sklearn.datasets.load_digits, the test set of the UCI handwritten digits. Grey levels 0-16 become 0-255.
+    """
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    scans = load_digits()
+    levels = np.rint(scans.images * (255 / 16)).astype(np.uint8)
+    labelled = enumerate(zip(scans.target, levels, strict=True))
+    write_tar(folder / "digits.tar", ((f"digits/{digit}/{i:04}.png", _png(scan)) for i, (digit, scan) in labelled))
+
+
+def tree(folder: Path, source: Path) -> None:
+    """The pictures below a local folder, in one tar. Hidden files and folders are left out."""
+    if not source.is_dir():
+        raise InputError(f"{LOCATION} '{source}', which is no folder; name the folder that holds the pictures")
+    names = sorted(file.relative_to(source) for file in files_below(source) if names_a_picture(file.name))
+    if not names:
+        raise InputError(f"{LOCATION} '{source}', which holds no pictures; their names end in {', '.join(PICTURES)}")
+    try:
+        write_tar(folder / f"{source.resolve().name}.tar", ((n.as_posix(), (source / n).read_bytes()) for n in names))
+    except PermissionError as error:
+        raise InputError(f"{LOCATION} '{source}', of which a picture may not be read: {error}; change that") from None
+
+
+def archive(folder: Path, source: Path) -> None:
+    """A local zip or tar, as it is."""
+    if not source.exists():
+        raise InputError(f"{LOCATION} '{source}', which does not exist; name the archive that holds the pictures")
+    if not any(names_a_picture(member.name) for member in members(source)):
+        raise InputError(f"{LOCATION} '{source}', which holds no pictures; their names end in {', '.join(PICTURES)}")
+    shutil.copyfile(source, folder / source.name)
+
+
+def url(folder: Path, address: str, partial: Path, sha256: str | None) -> None:
+    """A zip or tar from an address, as it is. ``partial``: where what has come is kept until it is whole."""
+    from imgpipe.downloading import fetching  # not above: every stage's check of params.yaml would wait for it
+
+    name = PurePosixPath(unquote(urlsplit(address).path)).name or "archive"
+    fetching.fetch(
+        address,
+        folder / name,
+        partial=partial,
+        sha256=sha256,
+        url_is="params.yaml: download.url is",
+        sha256_is="params.yaml: download.sha256 is",
+        tries=fetching.TRIES,
+        timeout=fetching.TIMEOUT,
+        pause=fetching.PAUSE,
+    )
+
+
+def torchvision(folder: Path, name: str, partial: Path) -> None:
+    """One of torchvision's datasets, in one tar. ``partial``: where torchvision's own files lie until that is whole."""
+    write_tar(folder / f"{name}.tar", counting(name, torchvision_pictures(name, partial / name)))
+    shutil.rmtree(partial / name)
+
+
+SOURCES = ("digits", "folder", "archive", "url", "torchvision")
+
+
+def _png(levels: Any) -> bytes:
+    """An 8-bit grey picture, array of uint8 (height, width), as PNG."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def verify(folder: Path, sha256: str | None) -> None:
+    """Compares the archive in the folder with the expected SHA-256, if there is one. Raises InputError."""
+    if sha256 is None:
+        return
+    (path,) = folder.iterdir()
+    got = sha256_of(path)
+    if got != sha256.lower():
+        raise InputError(f"params.yaml: download.sha256 is '{sha256}', but {path.name} has {got}")

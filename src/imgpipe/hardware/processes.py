@@ -1,0 +1,87 @@
+"""How many processes train, and starting them. No torch is needed to decide it."""
+
+import os
+import sys
+
+from imgpipe.common.errors import InputError
+from imgpipe.common.rules import one_of
+
+PROCESSES = "params.yaml: runtime.processes is"
+LAUNCHER = "IMGPIPE_LAUNCHER"
+"""Environment variable by which a launcher tells the processes that it starts its number."""
+
+
+def largest_process_count(most: int, *, micro_batches: int, machines: int) -> int:
+    """The most processes on each machine, up to ``most``, that can share out a batch's micro-batches evenly."""
+    return max(n for n in divisors(micro_batches // machines) if n <= max(most, 1))
+
+
+def check_process_count(processes: int, *, micro_batches: int, machines: int, said_by: str) -> None:
+    """Raises InputError where so many processes on each machine can't share out the micro-batches evenly.
+
+    machines: a number that divides micro_batches. said_by: begins the error.
+    """
+    fitting = divisors(micro_batches // machines)
+    if processes not in fitting:
+        on_each = f" on each of {machines} machines, {machines * processes} in all" if machines > 1 else ""
+        raise InputError(
+            f"{said_by} {processes}{on_each}, which does not divide the {micro_batches} of train.micro_batches; "
+            f"it must be {one_of(fitting)}"
+        )
+
+
+def machine_count(*, micro_batches: int) -> int:
+    """Machines that train together, by torchrun's own settings in the environment; 1 without them.
+
+    Raises InputError where so many can't share out the micro-batches evenly, where they would not find one another, and
+    where DVC runs on one that writes nothing.
+    """
+    asked = os.environ.get("PET_NNODES", "1")
+    low, _, high = asked.partition(":")
+    if not low.isdecimal() or high not in ("", low) or int(low) == 0:
+        raise InputError(f"PET_NNODES is '{asked}'; it must be the number of machines, such as 2")
+    machines = int(low)
+    if machines == 1:
+        return 1
+    check_process_count(machines, micro_batches=micro_batches, machines=1, said_by="PET_NNODES is")
+    fixed_ranks = os.environ.get("PET_RDZV_BACKEND", "static") == "static"
+    if "PET_RDZV_ENDPOINT" not in os.environ and not (fixed_ranks and "PET_MASTER_ADDR" in os.environ):
+        raise InputError(
+            f"PET_NNODES is {machines}, but nothing says where the machines meet; set PET_RDZV_ENDPOINT to host:port "
+            "of the first, the same on all"
+        )
+    if fixed_ranks and "PET_NODE_RANK" not in os.environ:
+        raise InputError(
+            f"PET_NNODES is {machines}, but PET_NODE_RANK is not set; it is 0 on the first machine, which writes the "
+            f"outputs, and {one_of(range(1, machines))} on the other{'s' if machines > 2 else ''}"
+        )
+    if fixed_ranks and os.environ["PET_NODE_RANK"] != "0" and "DVC_STAGE" in os.environ:
+        raise InputError(
+            f"DVC runs here on machine {os.environ['PET_NODE_RANK']}, and only machine 0 writes what it waits for; "
+            "run python -m stages.train here, and DVC there"
+        )
+    return machines
+
+
+def divisors(number: int) -> list[int]:
+    """The whole numbers that divide a number, in order."""
+    return [n for n in range(1, number + 1) if number % n == 0]
+
+
+def started_by_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def restart_under_torchrun(launcher: str, module: str, processes: int, *, machines: int, cpu_threads: int) -> None:
+    """Becomes the launcher, a module that takes torchrun's arguments, which starts another in so many processes.
+
+    Does not return.
+
+    With several machines the launcher joins the others', as torchrun's own settings in the environment say.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(cpu_threads))
+    os.environ[LAUNCHER] = str(os.getpid())  # the same after exec
+    alone = ["--standalone"] if machines == 1 else []
+    command = ["-m", launcher, *alone, "--nproc-per-node", str(processes), "-m", module]
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *command])

@@ -1,0 +1,1 @@
+"""From packed pictures to batches: crops, and threads that work ahead."""

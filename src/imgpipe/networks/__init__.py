@@ -1,0 +1,1 @@
+"""Networks, the classifier around one, and what it predicts."""

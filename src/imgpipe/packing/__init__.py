@@ -1,0 +1,1 @@
+"""From splits to memory-mapped arrays, and these read."""

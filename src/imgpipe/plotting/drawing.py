@@ -1,0 +1,102 @@
+"""What all figures have in common: style, colours, names that fit, and files of equal bytes.
+
+Colours are Okabe and Ito's (Color Universal Design, 2008), which the colour-blind can tell apart; what is told by
+colour is also told by a dash, a marker or a word.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from imgpipe.common.files import replacing
+
+Row = dict[str, str]
+
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#000000",
+)
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
+DASHES = ("-", "--", ":")
+WIDTH = 5.0  # inches: a column of print, and a phone's width without the text growing too small
+LEFT_TO_RIGHT = "\u200e"  # an invisible mark
+FONT = "DejaVu Sans"  # comes with matplotlib
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """The context to draw and save figures in: matplotlib's defaults, whatever the user's matplotlibrc says."""
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # see foreign_letters()
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(
+            {
+                "text.parse_math": False,  # a class may be called $x$
+                "font.family": FONT,
+                "font.size": 9,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "legend.frameon": False,
+            }
+        )
+        yield
+
+
+def short(name: str, length: int) -> str:
+    """The name on one line, its middle left out where it is longer than so many characters.
+
+    >>> short("a_class_of_very_long_name", 12)
+    'a_clas…_name'
+    """
+    name = " ".join(name.split())
+    if len(name) > length:
+        end = (length - 1) // 2
+        name = f"{name[: length - 1 - end]}…{name[-end:]}"
+    return name
+
+
+def in_line(name: str, length: int) -> str:
+    """The short name within a line of other text, which a name written from right to left would turn round."""
+    return f"{LEFT_TO_RIGHT}{short(name, length)}{LEFT_TO_RIGHT}"
+
+
+def legend_above(figure: Figure, columns: int) -> None:
+    """One legend for all axes of the figure, above them, where it can hide nothing."""
+    entries: dict[str, Artist] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(str(label), handle)
+    figure.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns)
+
+
+def save(figure: Figure, path: Path, *, dpi: int) -> None:
+    """The figure in the format of the path's ending. Equal figures give equal bytes: no dates, no random ids.
+
+    Letters are drawn, so that a figure looks the same everywhere. matplotlib's own font lacks some scripts (Chinese,
+    Thai, ...): an SVG figure with such names holds text instead, for the fonts of whoever looks at it.
+    """
+    metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+    with replacing(path) as draft, matplotlib.rc_context():
+        matplotlib.rcParams.update(
+            {"svg.hashsalt": path.stem, "svg.fonttype": "none" if foreign_letters(figure) else "path"}
+        )
+        figure.savefig(draft, format=path.suffix[1:], dpi=dpi, metadata=metadata)
+
+
+def foreign_letters(figure: Figure) -> list[str]:
+    """The letters of the figure's texts that matplotlib's own font lacks, sorted; a PNG shows boxes for them."""
+    font = font_manager.get_font(font_manager.findfont(FONT))
+    letters = {letter for text in figure.findobj(Text) if isinstance(text, Text) for letter in text.get_text()}
+    return sorted(letter for letter in letters if not letter.isspace() and not font.get_char_index(ord(letter)))

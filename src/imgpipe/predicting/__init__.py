@@ -1,0 +1,1 @@
+"""What ``imgpipe predict`` consists of."""

@@ -1,0 +1,1 @@
+"""From an archive of any layout to checked splits."""

@@ -1,0 +1,164 @@
+"""Which picture is trained on, which chooses the best weights, and which is kept for the final test.
+
+To add a way: a function ``(pictures, cuts, seed)`` that says which picture goes where, and a line in WAYS.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from imgpipe.common.errors import InputError
+
+SPLITS = ("train", "val", "test")
+MOST_FOLDS = 20
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a split is decided by. ``given`` is the split that the source names, or empty; ``content`` a hash."""
+
+    label: str
+    given: str
+    group: str
+    content: str
+
+
+Cuts = Mapping[str, float]
+Way = Callable[[Sequence[Candidate], Cuts, int], dict[int, str]]
+
+
+def assign(
+    pictures: Sequence[Candidate], way: Way, *, val_fraction: float, test_fraction: float, seed: int
+) -> list[str]:
+    """The split of each picture. Given ones stay; a missing test or val is cut from train. One of WAYS says how.
+
+    A picture without a given split starts in train.
+    val_fraction, test_fraction: of the pictures that start in train.
+    seed: of the cut. The order of the pictures counts too.
+
+    Raises InputError where there is a single class, or no picture of a class to train on, or too few to cut.
+    """
+    splits = [picture.given or "train" for picture in pictures]
+    labels = {picture.label for picture in pictures}
+    if len(labels) < 2:
+        raise InputError(f"the pictures have {len(labels)} class; a classifier needs at least 2 folders of pictures")
+    cuts = {"test": test_fraction, "val": val_fraction}
+    missing = {name: fraction for name, fraction in cuts.items() if name not in splits}
+    pool = [i for i, split in enumerate(splits) if split == "train"]
+    start = Counter(pictures[i].label for i in pool)
+    for label in sorted(labels):
+        if start[label] <= len(missing):
+            least = len(missing) + 1
+            raise InputError(
+                f"class '{label}' has {start[label]} pictures to train on and split; it needs {least} at least"
+            )
+    if missing:
+        for i, split in way([pictures[i] for i in pool], missing, seed).items():
+            splits[pool[i]] = split
+    has = {
+        name: {picture.label for picture, split in zip(pictures, splits, strict=True) if split == name}
+        for name in SPLITS
+    }
+    for label in sorted(labels - has["train"]):
+        raise InputError(
+            f"class '{label}' has no picture to train on after the cut; change prepare's fractions or seed"
+        )
+    if not has["val"]:
+        raise InputError("the val split has no picture; change params.yaml: prepare.val_fraction")
+    if len(has["test"]) < 2:
+        raise InputError(f"the test split has {len(has['test'])} class; a test needs pictures of at least 2")
+    if way is grouped:
+        _check_groups(pictures, splits)
+    return splits
+
+
+def _check_groups(pictures: Sequence[Candidate], splits: Sequence[str]) -> None:
+    side: dict[str, str] = {}
+    for picture, split in zip(pictures, splits, strict=True):
+        if side.setdefault(picture.group, split) != split:
+            raise InputError(
+                f"group '{picture.group}' has pictures in {side[picture.group]} and in {split}, as the source gives "
+                "them; with prepare.split grouped none may"
+            )
+
+
+def stratified(pictures: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int, str]:
+    """At random, each class in proportion. Raises InputError where a class is too small for each split to have one."""
+    from sklearn.model_selection import train_test_split
+
+    moved: dict[int, str] = {}
+    for name, fraction in cuts.items():
+        size = round(fraction * len(pictures))
+        pool = [i for i in range(len(pictures)) if i not in moved]
+        counts = Counter(pictures[i].label for i in pool)
+        where = f"params.yaml: prepare.{name}_fraction is {fraction}, which is {size} pictures"
+        if size < len(counts) or len(pool) - size < len(counts):
+            raise InputError(
+                f"{where} for {name} of {len(pool)}; each of {len(counts)} classes needs one on both sides"
+            )
+        small = {label: name for label, count in counts.items() if count == 1}
+        if not small:
+            labels = [pictures[i].label for i in pool]
+            _, chosen = train_test_split(pool, test_size=size, stratify=labels, random_state=seed)
+            moved |= dict.fromkeys(chosen, name)
+            has = {(pictures[i].label, moved.get(i, "train")) for i in pool}
+            small = {label: side for label in counts for side in ("train", name) if (label, side) not in has}
+        for label, side in sorted(small.items()):
+            raise InputError(f"{where}, and class '{label}' is too small to have one in {side}; change the fraction")
+    return moved
+
+
+def grouped(pictures: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int, str]:
+    """Whole groups at random, so that no group is on two sides, each class about in proportion.
+
+    The groups are dealt into folds of about one size (scikit-learn's StratifiedGroupKFold), 20 at most; a split is as
+    many folds as come nearest to its fraction.
+
+    Raises InputError for a picture without a group, and where too few groups have a class.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if not all(picture.group for picture in pictures):
+        raise InputError("params.yaml: prepare.split is 'grouped', which needs prepare.pattern to name a group")
+    groups_of: dict[str, set[str]] = {}
+    for picture in pictures:
+        groups_of.setdefault(picture.label, set()).add(picture.group)
+    for label, its_groups in sorted(groups_of.items()):
+        if len(its_groups) <= len(cuts):
+            raise InputError(
+                f"class '{label}' has pictures of {len(its_groups)} groups; to split it by group takes {len(cuts) + 1}"
+            )
+    labels, groups = [p.label for p in pictures], [p.group for p in pictures]
+    most = min(MOST_FOLDS, len(set(groups)), min(Counter(labels).values()))
+    dealt = StratifiedGroupKFold(most, shuffle=True, random_state=seed).split(labels, labels, groups)
+    folds = [fold.tolist() for _, fold in dealt]
+    moved: dict[int, str] = {}
+    for name, fraction in cuts.items():
+        for _ in range(max(1, round(fraction * most))):
+            if len(folds) > 1:
+                moved |= dict.fromkeys(folds.pop(), name)
+    for name in (*cuts, "train"):
+        there = {labels[i] for i in range(len(pictures)) if moved.get(i, "train") == name}
+        for label in sorted(set(labels) - there):
+            raise InputError(f"split by group, class '{label}' has no picture in {name}; change prepare's fractions")
+    return moved
+
+
+def hashed(pictures: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int, str]:
+    """By a hash of each picture's pixels, so that a picture added or taken away moves no other.
+
+    Sizes and classes come out in proportion only on average.
+    """
+    moved = {}
+    for i, picture in enumerate(pictures):
+        digest = hashlib.blake2b(f"{seed} {picture.content}".encode(), digest_size=8).digest()
+        place = int.from_bytes(digest, "big") / 2**64
+        for name, fraction in cuts.items():
+            if 0 <= place < fraction:
+                moved[i] = name
+            place -= fraction
+    return moved
+
+
+WAYS: dict[str, Way] = {"stratified": stratified, "grouped": grouped, "hash": hashed}

@@ -1,0 +1,1 @@
+"""Checkpoints, and taking a training up where it was left."""
