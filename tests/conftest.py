@@ -16,12 +16,16 @@ from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# As many workers as cores: with several threads each they would wait for one another. Stages set their own number.
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 FAST = {
     "runtime.processes": 1,
     "download.source": "folder",
     "download.location": "pictures",
     "pack.image_size": 8,
     "model.image_size": 8,
+    "model.dropout": 0.2,
     "train.epochs": 2,
     "train.batch_size": 32,
     "train.cpu_threads": 1,

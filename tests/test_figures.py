@@ -96,7 +96,7 @@ def all_figures(folder: Path, classes: int) -> dict[str, Figure]:
     names = NAMES[classes]
     test = outcome(names, 10 * classes, absent=[classes - 1] if classes > 2 else (), skill=2)
     write(test, folder)
-    table = {path.stem: read_table(path) for path in (folder / "metrics/test").glob("*.csv")}
+    table = {path.stem: read_table(path) for path in (folder / "metrics/test").rglob("*.csv")}
     pixels = np.zeros((20, 30, 3), np.uint8)
     examples = [
         Example(row["file"], pixels, row["actual"], row["predicted"], float(row["confidence"]))
@@ -147,7 +147,7 @@ def test_the_confusion_matrix_counts_actual_by_predicted() -> None:
 def test_areas_in_the_legends_are_scikit_learn_s_and_the_worst_comes_first(tmp_path: Path) -> None:
     test = outcome(["a", "b", "c"], 90, skill=1)
     write(test, tmp_path)
-    curves = {name: read_table(tmp_path / f"metrics/test/{name}.csv") for name in ("roc", "precision_recall")}
+    curves = {name: read_table(tmp_path / f"metrics/test/curves/{name}.csv") for name in ("roc", "precision_recall")}
     for figure, area in (
         (figures.roc(curves["roc"]), roc_auc_score),
         (figures.precision_recall(curves["precision_recall"]), average_precision_score),

@@ -1,6 +1,5 @@
 """Training in several processes, by real Gloo groups under torchrun's real launcher: the same bytes as in one."""
 
-import pytest
 from conftest import Project
 
 TRAINED = ("models", "metrics/train")
@@ -21,28 +20,20 @@ def test_torchrun_from_outside_is_joined(pipeline: Project) -> None:
     assert pipeline.fingerprint(*TRAINED) == alone
 
 
-@pytest.mark.parametrize(
-    ("model", "dropout", "precision", "processes"),
-    [("simple_cnn", 0.3, "fp32", (1, 2)), ("resnet9", 0.2, "bf16", (1, 4))],
-    ids=["dropout", "BatchNorm, dropout and channels_last"],
-)
-def test_the_number_of_processes_changes_no_bit(
-    pipeline: Project, model: str, dropout: float, precision: str, processes: tuple[int, ...]
-) -> None:
+def test_four_processes_end_in_the_bits_of_one_with_batchnorm_and_in_fp32(pipeline: Project) -> None:
     pipeline.set(
         pack__image_size=16,
         model__image_size=16,
-        model__name=model,
-        model__dropout=dropout,
-        train__precision=precision,
+        model__name="resnet9",
+        train__precision="fp32",
         train__epochs=1,
         train__batch_size=64,
     )
     pipeline.succeed("python", "-m", "stages.pack")
     made = []
-    for number in processes:
+    for number in (1, 4):
         pipeline.set(runtime__processes=number, runtime__threads=number)
         run = pipeline.succeed("python", "-m", "stages.train")
         assert ("processes (gloo)" in run.out) == (number > 1)
         made.append(pipeline.fingerprint(*TRAINED))
-    assert all(outputs == made[0] for outputs in made[1:])
+    assert made[0] == made[1]

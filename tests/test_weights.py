@@ -361,7 +361,7 @@ def test_the_train_stage_starts_from_weights_and_freezes_and_normalises(pipeline
     assert {name for name in before if not torch.equal(before[name], after[name])} == {
         "mean",
         "std",
-        "network.9.weight",
-        "network.9.bias",
+        "network.9.1.weight",
+        "network.9.1.bias",
     }
     assert after["mean"].tolist() == after["std"].tolist() == [0.5]
