@@ -88,7 +88,7 @@ def compare(
                 )
                 measured.append(float(out.split()[-1]))
                 typer.echo(f"  {name:24} {measured[-1]:10.1f} pictures/s", err=True)
-    typer.echo(f"{model}, {size} px, {crop} crops, batches of {batch}, {micro_batches} micro-batch{"es" * (micro_batches > 1)}, {precision}")
+    typer.echo(f"{model}, {size} px, {crop} crops, batches of {batch}, micro-batches: {micro_batches}, {precision}")
     for name, measured in rates.items():
         typer.echo(f"{name:24} {statistics.median(measured):10.1f} pictures/s")
     typer.echo(f"medians of {rounds} ratios, and their range")

@@ -24,7 +24,7 @@ from imgpipe.hardware.processes import (
 from imgpipe.hardware.runtime import Runtime
 from imgpipe.loading.crops import CROPS
 from imgpipe.networks.models import ModelName, head_of, model_names, timm_problem, torchvision_name
-from imgpipe.packed import read_split, read_statistics
+from imgpipe.packed import Statistics, read_split, read_statistics
 from imgpipe.parallel import cores
 from imgpipe.resuming.parents import die_with_parent
 from imgpipe.tables import write_table
@@ -39,7 +39,7 @@ from imgpipe.training.weights import InitialWeights, is_a_file, is_a_name, load_
 if TYPE_CHECKING:
     from torch import nn
 
-    from imgpipe.networks.classifier import Description
+    from imgpipe.networks.classifier import Classifier, Description
     from imgpipe.training.state import TrainingState
 
 CHECKPOINTS = Path(os.environ.get("DVC_ROOT", ".")) / ".dvc" / "tmp" / "imgpipe"
@@ -161,8 +161,7 @@ def train() -> None:
 
     import torch
 
-    from imgpipe.hardware.devices import be_deterministic, device_type, joined_world
-    from imgpipe.networks.classifier import Description, new_classifier
+    from imgpipe.hardware.devices import device_type, joined_world
     from imgpipe.resuming.agreement import same_everywhere
     from imgpipe.resuming.inputs import digests_of_inputs, key_of
     from imgpipe.resuming.interruption import deferred_signals
@@ -174,35 +173,7 @@ def train() -> None:
     from imgpipe.training.watching import Clock, check_tensorboard, new_run_folder, profiled, scalars, write_account
 
     device = device_type(runtime.device)
-    description = Description(
-        model=model.name,
-        dropout=model.dropout,
-        classes=statistics.classes,
-        packed_size=statistics.image_size,
-        enlarge=statistics.enlarge,
-        channels=statistics.channels,
-        encoding=statistics.encoding,
-        jpeg_quality=statistics.jpeg_quality,
-        size=model.image_size,
-        crop_fraction=model.crop_fraction,
-        channels_last=settings.channels_last,
-        device=device,
-        precision=settings.precision,
-        cpu_threads=settings.cpu_threads,
-        flips=False,
-        temperature=1.0,
-    )
-    be_deterministic(cpu_threads=settings.cpu_threads)
-    torch.manual_seed(settings.seed)
-    classifier = new_classifier(description, *NORMALISATIONS[model.normalise](statistics.mean, statistics.std))
-    load_initial_weights(
-        classifier.network,
-        model.weights,
-        model=model.name,
-        sha256=model.weights_sha256,
-        cache=Path(torch.hub.get_dir(), "checkpoints"),
-    )
-    apply_freezing(classifier.network, model.freeze)  # refuses what can't be
+    classifier, description = _untrained(model, settings, statistics, device=device)
     class_weights = settings.class_weights(splits["train"].labels, statistics.classes)
     if runtime.tensorboard:
         check_tensorboard()
@@ -283,6 +254,47 @@ def train() -> None:
             _write_results(state, description)
             write_account(run_folder, clock, processes=world.size, device=world.device)
             logging.info("%s", clock)
+
+
+def _untrained(
+    model: Model, settings: Train, statistics: Statistics, *, device: str
+) -> "tuple[Classifier, Description]":
+    """The classifier before the first step, and what describes it. Raises InputError where it can't be made."""
+    import torch
+
+    from imgpipe.hardware.devices import be_deterministic
+    from imgpipe.networks.classifier import Description, new_classifier
+
+    description = Description(
+        model=model.name,
+        dropout=model.dropout,
+        classes=statistics.classes,
+        packed_size=statistics.image_size,
+        enlarge=statistics.enlarge,
+        channels=statistics.channels,
+        encoding=statistics.encoding,
+        jpeg_quality=statistics.jpeg_quality,
+        size=model.image_size,
+        crop_fraction=model.crop_fraction,
+        channels_last=settings.channels_last,
+        device=device,
+        precision=settings.precision,
+        cpu_threads=settings.cpu_threads,
+        flips=False,
+        temperature=1.0,
+    )
+    be_deterministic(cpu_threads=settings.cpu_threads)
+    torch.manual_seed(settings.seed)
+    classifier = new_classifier(description, *NORMALISATIONS[model.normalise](statistics.mean, statistics.std))
+    load_initial_weights(
+        classifier.network,
+        model.weights,
+        model=model.name,
+        sha256=model.weights_sha256,
+        cache=Path(torch.hub.get_dir(), "checkpoints"),
+    )
+    apply_freezing(classifier.network, model.freeze)  # refuses what can't be
+    return classifier, description
 
 
 def _start_processes(processes: int | str, micro_batches: int, *, gpus: int | None, cpu_threads: int) -> None:
