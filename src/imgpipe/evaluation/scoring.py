@@ -46,6 +46,7 @@ def score(probabilities: Array, labels: Array) -> dict[str, float]:
     held = np.unique(labels)
     truth = labels[:, None] == np.arange(probabilities.shape[1])
     areas = aurocs(probabilities, labels)
+    curves = precision_recall_curves(probabilities, labels).values()
     *scores, support = metrics.precision_recall_fscore_support(labels, predicted, zero_division=0)
     named = dict(zip(("precision", "recall", "f1"), scores, strict=True))
     return {
@@ -56,7 +57,7 @@ def score(probabilities: Array, labels: Array) -> dict[str, float]:
         **{f"{name}_weighted": float(np.average(values, weights=support)) for name, values in named.items()},
         "roc_auc_ovr_macro": float(np.nanmean(areas)) if len(held) > 1 else np.nan,
         "average_precision_macro": float(
-            np.mean([metrics.average_precision_score(truth[:, c], probabilities[:, c]) for c in held])
+            np.mean([(np.diff(recall) * precision[1:]).sum() for recall, precision in curves])
         ),
         "loss": float(losses(probabilities, labels).mean()),
         "brier": float(((probabilities - truth) ** 2).sum(axis=1).mean()),
