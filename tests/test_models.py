@@ -24,7 +24,7 @@ def test_names_read_from_torchvision_s_source_are_those_it_registers() -> None:
     assert sorted(set(model_names()) - set(MODELS)) == sorted(models.list_models(module=models))
 
 
-@pytest.mark.parametrize("name", ["simple_cnn", "resnet9"])
+@pytest.mark.parametrize("name", ["simple_cnn", "resnet9", "resnet9_narrow"])
 @pytest.mark.parametrize(("channels", "size"), [(1, 8), (1, 16), (3, 32), (3, 33), (5, 47)])
 def test_our_own_models_take_any_size_and_channels(name: str, channels: int, size: int) -> None:
     network = build_model(name, channels=channels, classes=7, size=size, dropout=0.0).train()
@@ -36,6 +36,23 @@ def test_simple_cnn_is_the_published_one() -> None:
     network = build_model("simple_cnn", channels=1, classes=10, size=28, dropout=0.0)
     by_hand = (9 * 32 + 32) + (9 * 32 * 64 + 64) + (64 * 7 * 7 * 128 + 128) + (128 * 10 + 10)
     assert sum(p.numel() for p in network.parameters()) == by_hand
+
+
+def test_simple_cnn_gives_what_it_gives_with_relu_before_pooling() -> None:
+    network = build_model("simple_cnn", channels=1, classes=10, size=28, dropout=0.0)
+    layers = list(network.children())
+    published = nn.Sequential(*(layers[i] for i in (0, 2, 1, 3, 5, 4, 6, 7, 8, 9)))
+    assert [type(layer) for layer in list(published)[:3]] == [nn.Conv2d, nn.ReLU, nn.MaxPool2d]
+    pictures = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    outputs, gradients = [], []
+    for net in (network, published):  # of the same layers
+        outputs.append(net(pictures))
+        net.zero_grad()
+        outputs[-1].square().sum().backward()
+        gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
+    assert torch.equal(*outputs)
+    assert len(gradients[0]) == 8
+    assert all(map(torch.equal, *gradients))
 
 
 def test_resnet9_is_the_published_one() -> None:
@@ -52,6 +69,19 @@ def test_resnet9_is_the_published_one() -> None:
         ("prep", 32), ("layer1", 16), ("layer2", 8), ("layer3", 4), ("pool", 1), ("flatten", 512), ("linear", 10),
         ("scale", 10),
     ]  # fmt: skip
+
+
+def test_the_narrow_resnet9_has_a_quarter_of_the_features_and_pools_before_batchnorm() -> None:
+    network = build_model("resnet9_narrow", channels=3, classes=10, size=32, dropout=0.0)
+    convolutions = 9 * (3 * 16 + 16 * 32 + 2 * 32 * 32 + 32 * 64 + 64 * 128 + 2 * 128 * 128)
+    norms = 2 * (16 + 3 * 32 + 64 + 3 * 128)
+    assert sum(p.numel() for p in network.parameters()) == convolutions + norms + 128 * 10
+    sides: list[int] = []
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.register_forward_pre_hook(lambda _, given: sides.append(given[0].shape[-1]))
+    network(torch.zeros(1, 3, 32, 32))
+    assert sides == [32, 16, 16, 16, 8, 4, 4, 4]
 
 
 def test_resnet9_adds_what_its_residual_layers_were_given_and_scales_by_an_eighth() -> None:

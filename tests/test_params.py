@@ -178,7 +178,7 @@ REFUSED = {
     "unknown model": (
         "name: simple_cnn",
         "name: resnet81",
-        "params.yaml: model.name is 'resnet81'; it must be one of simple_cnn, resnet9, vgg_funnel, alexnet, "
+        "params.yaml: model.name is 'resnet81'; it must be one of simple_cnn, resnet9, resnet9_narrow, vgg_funnel, "
         f"... ({len(model_names())} in all) or timm/<name>; did you mean resnet18?",
     ),
     "weights that are none": (

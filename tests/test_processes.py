@@ -24,7 +24,7 @@ def test_four_processes_end_in_the_bits_of_one_with_batchnorm_and_in_fp32(pipeli
     pipeline.set(
         pack__image_size=16,
         model__image_size=16,
-        model__name="resnet9",
+        model__name="resnet9_narrow",
         train__precision="fp32",
         train__epochs=1,
         train__batch_size=64,

@@ -36,7 +36,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "blocks in rows, and dropout": lambda: build_model("resnet18", channels=3, classes=5, size=32, dropout=0.5),
     "blocks among plain layers": small_densenet,
     "plain layers in a row": small_vgg,
-    "rows in rows": lambda: build_model("resnet9", channels=3, classes=5, size=32, dropout=0.0),
+    "rows in rows": lambda: build_model("resnet9_narrow", channels=3, classes=5, size=32, dropout=0.0),
 }
 
 

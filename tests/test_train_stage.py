@@ -72,8 +72,13 @@ def test_the_same_parameters_give_the_same_weights(
 
 
 def test_frozen_layers_stay_as_they_are_until_they_are_thawed(small: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """BatchNorm's of resnet9, on the 8 pixels of the pictures enlarged to 16."""
-    values = {"model__name": "resnet9", "model__image_size": 16, "model__freeze": "batchnorm", "train__batch_size": 160}
+    """BatchNorm's of resnet9_narrow, on the 8 pixels of the pictures enlarged to 16."""
+    values = {
+        "model__name": "resnet9_narrow",
+        "model__image_size": 16,
+        "model__freeze": "batchnorm",
+        "train__batch_size": 160,
+    }
     one = trained(small, monkeypatch, **values, train__epochs=1)
     two = trained(small, monkeypatch, **values)
     thawed = trained(small, monkeypatch, **values, model__unfreeze_epoch=2)
