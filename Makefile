@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test soak check verify bench-noop bench-loader bench-accuracy bench-evaluate bench-train lock
+.PHONY: help setup extras repro test soak check verify bench-noop bench-loader bench-accuracy bench-evaluate bench-train lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ $(VENV)/installed-%: requirements.lock requirements-uv.lock
 # then says which versions are taken, and its hashes do not apply.
 install-locked := --require-hashes --requirement requirements.lock
 install-cpu := --torch-backend cpu --no-verify-hashes --constraint requirements.lock --extra dev --requirement pyproject.toml
+
+extras: setup ## install timm and TensorBoard, too
+	$(BIN)/uv pip install --python $(BIN)/python --no-verify-hashes --constraint requirements.lock --extra timm --extra tensorboard --requirement pyproject.toml
 
 repro: setup ## run the pipeline: only what changed runs again
 	@$(BIN)/python -m stages.check
