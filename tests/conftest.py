@@ -1,5 +1,6 @@
 """A small copy of the project, with its own Git and DVC, in which real stages run on real pictures."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -40,15 +41,17 @@ OUTPUTS = ("data", "models", "metrics")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long tests first, module by module, at the start of either half: two workers begin with a half each.
 
-    What is left over at the end are short ones, which one worker can take from the other.
+    What is left over at the end are short ones, which one worker can take from the other. The second half has some at
+    its start, too, while the first worker makes the finished project.
     """
     halves: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
     long = [item for item in items if LONG & set(getattr(item, "fixturenames", ()))]
     for i, module in enumerate(dict.fromkeys(item.path for item in long)):
         halves[i % 2].extend(item for item in long if item.path == module)
     short = [item for item in items if item not in set(long)]
+    meanwhile, rest = short[: len(short) // 8], short[len(short) // 8 :]
     room = max(0, len(items) // 2 - len(halves[0]))
-    items[:] = [*halves[0], *short[:room], *halves[1], *short[room:]]
+    items[:] = [*halves[0], *rest[:room], *meanwhile, *halves[1], *rest[room:]]
 
 
 @dataclass(frozen=True)
@@ -168,12 +171,19 @@ def bare_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished_project(bare_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The small project after ``dvc repro``, all committed. Copy it to use it."""
-    project = copy_of(bare_project, tmp_path_factory.mktemp("finished") / "project")
-    project.succeed("dvc", "repro")
-    project.commit("Results")
-    return project
+def finished_project(bare_project: Project, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
+    """The small project after ``dvc repro``, all committed, made once for all workers. Copy it to use it."""
+    folder = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        folder = folder.parent  # of all workers
+    with (folder / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "finished").exists():
+            project = copy_of(bare_project, folder / "unfinished")
+            project.succeed("dvc", "repro")
+            project.commit("Results")
+            project.folder.rename(folder / "finished")
+    return Project(folder / "finished")
 
 
 def copy_of(project: Project, folder: Path) -> Project:

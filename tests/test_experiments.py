@@ -28,7 +28,7 @@ def test_queued_experiments_all_finish_and_stand_side_by_side(pipeline: Project)
         status = pipeline.succeed("dvc", "queue", "status").out
         if "Queued" not in status and "Running" not in status:
             break
-        pipeline.succeed("sleep", "2")
+        pipeline.succeed("sleep", "8")
     assert status.count("Success") == 2, status
     shown = json.loads(pipeline.succeed("dvc", "exp", "show", "--json").out)
     rows = [experiment["revs"][0]["data"] for branch in shown for experiment in branch["experiments"] or []]

@@ -74,7 +74,7 @@ def killed_after(project: Project, steps: int, victim: str, how: signal.Signals)
         while len(seen) < steps and dvc.poll() is None:
             assert time.monotonic() < deadline, (project.folder.parent / "log").read_text()
             seen |= {name for name in checkpoints(project) if name.endswith(".pt")} - before
-            time.sleep(0.002)
+            time.sleep(0.01)
         running = dict(processes_of(project))
         trainers = [number for number, command in running.items() if "-m stages.train" in command]
         ranks = [number for number in trainers if "launch" not in running[number] and "sh -c" not in running[number]]
