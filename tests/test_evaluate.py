@@ -14,7 +14,7 @@ WRITTEN = ("metrics/test", "models")
 def test_any_number_of_processes_gives_the_same_bytes(pipeline: Project) -> None:
     """36 pictures in batches of 7: five whole ones and one of a single picture."""
     pipeline.set(evaluate__batch_size=7)
-    pipeline.succeed("python", "-m", "stages.evaluate")
+    pipeline.here("evaluate")
     alone = pipeline.fingerprint(*WRITTEN)
     for processes in ("2", "3"):
         (pipeline.folder / "metrics/test/predictions.csv").unlink()
@@ -26,7 +26,7 @@ def test_the_size_of_batches_shows_in_the_model_s_rounding_alone(pipeline: Proje
     numbers, probabilities = [], []
     for size in (1, 36):
         pipeline.set(evaluate__batch_size=size)
-        pipeline.succeed("python", "-m", "stages.evaluate")
+        pipeline.here("evaluate")
         numbers.append(json.loads((pipeline.folder / "metrics/test/metrics.json").read_text()))
         probabilities.append(np.load(pipeline.folder / "metrics/test/probabilities.npy"))
     np.testing.assert_allclose(probabilities[1], probabilities[0], atol=0.02)  # bf16 has 8 bits
@@ -60,7 +60,7 @@ def test_the_temperature_is_stored_in_the_model_and_divides_the_logits(pipeline:
     }
 
     pipeline.set(evaluate__temperature_scaling=False)
-    pipeline.succeed("python", "-m", "stages.evaluate")
+    pipeline.here("evaluate")
     without = np.load(pipeline.folder / "metrics/test/probabilities.npy").astype(np.float64)
     scaled = without ** (1 / description.temperature)
     np.testing.assert_allclose(scaled / scaled.sum(axis=1, keepdims=True), with_it, atol=1e-5)
@@ -76,6 +76,6 @@ def test_flips_are_said_in_the_model_and_change_the_answers(pipeline: Project) -
 
     before = np.load(pipeline.folder / "metrics/test/probabilities.npy")
     pipeline.set(evaluate__flips=True)
-    pipeline.succeed("python", "-m", "stages.evaluate")
+    pipeline.here("evaluate")
     assert load_classifier(pipeline.folder / "models/classifier.safetensors")[1].flips
     assert np.abs(np.load(pipeline.folder / "metrics/test/probabilities.npy") - before).max() > 0.01

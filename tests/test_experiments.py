@@ -22,7 +22,7 @@ def test_an_experiment_with_another_batch_size_reruns_train_and_what_follows(pip
 
 
 def test_queued_experiments_all_finish_and_stand_side_by_side(pipeline: Project) -> None:
-    pipeline.succeed("dvc", "exp", "run", "--queue", "--set-param", "train.optimizer.lr=0.03,1e-05")
+    pipeline.succeed("dvc", "exp", "run", "--queue", "--set-param", "train.optimizer.lr=0.03,1e-05", "evaluate")
     pipeline.succeed("dvc", "queue", "start", "--jobs", "1")
     for _ in range(60):
         status = pipeline.succeed("dvc", "queue", "status").out

@@ -21,7 +21,7 @@ def prepared(project: Project, names: list[str], settings: dict[str, Any]) -> li
     (project.folder / "data/raw").mkdir(parents=True)
     zip_of(project.folder / "data/raw/pictures.zip", files)
     project.set(**{f"prepare__{key}": value for key, value in settings.items()})
-    project.succeed("python", "-m", "stages.prepare")
+    project.here("prepare")
     with (project.folder / "data/images.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

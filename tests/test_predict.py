@@ -80,8 +80,7 @@ def elaborate(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Pr
         evaluate__flips=True,
         evaluate__temperature_scaling=True,
     )
-    for stage in ("pack", "train", "evaluate"):
-        project.succeed(sys.executable, "-m", f"stages.{stage}")
+    project.here("pack", "train", "evaluate")
     return project
 
 
