@@ -30,16 +30,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 WARM_UP = 10
 """Steps before a measurement."""
 TWO_PROCESSES = ("plain DDP", "fixed tree")
-LOADING = ("ours", "ours, compiled")
-"""Ours with its own loader; the other ways of ours train on pictures from memory."""
-WAYS = ("reference", "reference, best flags", *LOADING, "ours, from memory", *TWO_PROCESSES)
+WAYS = ("reference", "reference, best flags", "ours", "ours, from memory", *TWO_PROCESSES)
 AGAIN = ("reference", "ours", "plain DDP")
 RATIOS = [
     ("ours", "ours, from memory"),
     ("ours", "reference"),
     ("ours", "reference, best flags"),
-    ("ours, compiled", "reference"),
-    ("ours, compiled", "reference, best flags"),
     ("plain DDP", "fixed tree"),
     *((f"{way} again", way) for way in AGAIN),
 ]
@@ -66,9 +62,8 @@ def compare(
     a warm-up.
 
     reference: torchvision's loader with two workers, fp32. best flags: bf16 autocast, channels_last, workers kept.
-    compiled: with train.compile, which takes a C++ compiler; the time to compile is not counted. from memory: the same
-    pictures in every step, made beforehand. plain DDP and fixed tree: two processes of one thread, from memory,
-    gradients summed by DistributedDataParallel's own all-reduce or in the order of the tree.
+    from memory: the same pictures in every step, made beforehand. plain DDP and fixed tree: two processes of one
+    thread, from memory, gradients summed by DistributedDataParallel's own all-reduce or in the order of the tree.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -87,8 +82,7 @@ def compare(
                     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
                     write(micro_batches=2, precision=precision, cpu_threads=1)
                 else:
-                    compiled = way == "ours, compiled"
-                    write(micro_batches=micro_batches, precision=precision, cpu_threads=2, compiled=compiled)
+                    write(micro_batches=micro_batches, precision=precision, cpu_threads=2)
                 out = run(
                     folder, [*launcher, __file__, "measure", way, model, str(size), crop, str(batch), str(seconds)]
                 )
@@ -124,7 +118,6 @@ def write_params(
     micro_batches: int,
     precision: str,
     cpu_threads: int,
-    compiled: bool = False,
 ) -> None:
     """The project's params.yaml, changed for these pictures. Nothing of what matters to speed alone is changed."""
     params: Any = OmegaConf.load(ROOT / "params.yaml")
@@ -136,7 +129,7 @@ def write_params(
     params.model.name, params.model.image_size = model, size
     params.train.epochs = 100000
     params.train.batch_size, params.train.micro_batches = batch, micro_batches
-    params.train.precision, params.train.cpu_threads, params.train.compile = precision, cpu_threads, compiled
+    params.train.precision, params.train.cpu_threads = precision, cpu_threads
     params.train.optimizer.lr = 0.001  # too slow to diverge
     resized = {"name": "resized", "scale_low": 0.08, "scale_high": 1.0, "ratio_low": 0.75, "ratio_high": 1.33}
     params.train.augment.crop = resized if crop == "resized" else {"name": "padded", "padding": size // 8}
@@ -150,7 +143,7 @@ def measure(way: str, model: str, size: int, crop: str, batch: int, seconds: flo
     if way.startswith("reference"):
         rate = reference(model, size, crop, batch, seconds, best=way != "reference")
     else:
-        rate = ours(size, batch, seconds, from_memory=way not in LOADING, plain=way == "plain DDP")
+        rate = ours(size, batch, seconds, from_memory=way != "ours", plain=way == "plain DDP")
     if os.environ.get("RANK", "0") == "0":
         typer.echo(rate)
 
