@@ -35,7 +35,7 @@ def alive(process: int) -> bool:
 def eventually(condition: Callable[[], object], seconds: float) -> bool:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
-        time.sleep(0.05)
+        time.sleep(0.2)
     return bool(condition())
 
 

@@ -70,20 +70,13 @@ def test_no_cuda_where_it_is_asked_for(untouched: Project, stage: str) -> None:
     refused(untouched, stage, line, CUDA_VISIBLE_DEVICES="")
 
 
-def test_pictures_too_small_for_the_model(untouched: Project) -> None:
-    untouched.set(model__name="alexnet")
+def test_pictures_too_small_for_the_model_are_refused_before_any_process_is_started(untouched: Project) -> None:
+    untouched.set(model__name="alexnet", runtime__processes=2)
     run = untouched.run("python", "-m", "stages.train")
     assert run.status == 1
     assert run.out.startswith(
         "error: params.yaml: model.name is 'alexnet', which does not take 1 channels of 8 x 8 pixels"
     )
-    assert run.out.count("\n") == 1
-
-
-def test_pictures_too_small_for_the_model_are_refused_before_any_process_is_started(untouched: Project) -> None:
-    untouched.set(model__name="alexnet", runtime__processes=2)
-    run = untouched.run("python", "-m", "stages.train")
-    assert run.status == 1
     assert run.out.count("\n") == 1
 
 
