@@ -56,6 +56,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [*halves[0], *rest[:room], *meanwhile, *halves[1], *rest[room:]]
 
 
+@contextlib.contextmanager
+def kernels_and_threads_as_they_were() -> Iterator[None]:
+    """Undoes what a command sets in torch."""
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode("default")
+
+
 @dataclass(frozen=True)
 class Run:
     """How a command ended: exit status, and what it printed on both streams."""
@@ -101,16 +114,9 @@ class Project:
 
     def here(self, *stages: str) -> None:
         """Runs stages in this process, which has imported already what they need; what they set in torch is undone."""
-        import torch
-
-        threads = torch.get_num_threads()
-        try:
-            with contextlib.chdir(self.folder):
-                for stage in stages:
-                    getattr(importlib.import_module(f"stages.{stage}"), stage)()
-        finally:
-            torch.set_num_threads(threads)
-            torch.set_deterministic_debug_mode("default")
+        with contextlib.chdir(self.folder), kernels_and_threads_as_they_were():
+            for stage in stages:
+                getattr(importlib.import_module(f"stages.{stage}"), stage)()
 
     def set(self, **values: object) -> None:
         """Values of params.yaml; ``train__epochs=3`` for ``train.epochs``. Comments and order stay."""

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from closure import ROOT
-from conftest import Project, copy_of
+from conftest import Project, copy_of, kernels_and_threads_as_they_were
 from PIL import Image
 from samples import encoded, noise, photo
 from typer.testing import CliRunner
@@ -53,11 +53,9 @@ class Said:
 
 
 @pytest.fixture(autouse=True)
-def kernels_and_threads_as_they_were() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("default")
+def torch_as_it_was() -> Iterator[None]:
+    with kernels_and_threads_as_they_were():
+        yield
 
 
 def predict(*arguments: object, given: bytes = b"") -> Said:
