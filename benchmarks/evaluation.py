@@ -33,6 +33,7 @@ def main(rounds: int = 5) -> None:
     from imgpipe.packed import read_split
 
     classifier, description = load_classifier(Path("models/classifier.safetensors"))
+    devices.keep_freed_memory()
     devices.be_deterministic(cpu_threads=description.cpu_threads)
     split = read_split(Path("data/packed/test"), channels=description.channels, encoding=description.encoding)
     world = World(0, 1, torch.device("cpu"))

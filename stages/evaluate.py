@@ -50,6 +50,7 @@ def evaluate() -> None:
 
     device_type = devices.device_type(runtime.device)
     classifier, description = load_classifier(Path(f"models/{section.weights}.safetensors"))
+    devices.keep_freed_memory()
     devices.be_deterministic(cpu_threads=description.cpu_threads)
     statistics = read_statistics(Path("data/packed/statistics.json"))
     splits = {

@@ -262,7 +262,7 @@ def _untrained(
     """The classifier before the first step, and what describes it. Raises InputError where it can't be made."""
     import torch
 
-    from imgpipe.hardware.devices import be_deterministic
+    from imgpipe.hardware.devices import be_deterministic, keep_freed_memory
     from imgpipe.networks.classifier import Description, new_classifier
 
     description = Description(
@@ -283,6 +283,7 @@ def _untrained(
         flips=False,
         temperature=1.0,
     )
+    keep_freed_memory()
     be_deterministic(cpu_threads=settings.cpu_threads)
     torch.manual_seed(settings.seed)
     classifier = new_classifier(description, *NORMALISATIONS[model.normalise](statistics.mean, statistics.std))

@@ -124,6 +124,7 @@ def _prepared_device(asked: Device, description: "Description") -> "torch.device
 
     if asked == Device.CUDA and not torch.cuda.is_available():
         raise InputError("--device is cuda, but torch sees no CUDA device here; imgpipe doctor may know why")
+    devices.keep_freed_memory()
     devices.be_deterministic(cpu_threads=description.cpu_threads)
     return torch.device(devices.device_type(asked))
 
