@@ -66,7 +66,7 @@ ARROWS = {
         "progress"
     ),
     "commands.recipe": "common.errors common.files common.params",
-    "common.command": "common.errors",
+    "common.command": "common.errors common.files",
     "common.errors": "",
     "common.files": "",
     "common.params": "common.errors common.rules",

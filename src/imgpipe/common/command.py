@@ -1,15 +1,20 @@
 """What every stage's command has in common: params.yaml is checked first, and a user's error is one line."""
 
 import functools
+import hashlib
 import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import typer
 
 from imgpipe.common.errors import InputError
+from imgpipe.common.files import write_text
+
+CHECKED = Path(".dvc/tmp/params-checked")
 
 
 def run(stage: Callable[[], None]) -> None:
@@ -23,8 +28,8 @@ def run(stage: Callable[[], None]) -> None:
     def command() -> None:
         first = os.environ.get("LOCAL_RANK", "0") == "0"
         logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")
-        if first and subprocess.run([sys.executable, "-m", "stages.check"], check=False).returncode:
-            raise typer.Exit(1)
+        if first:
+            _check_params()
         try:
             stage()
         except InputError as error:
@@ -34,3 +39,19 @@ def run(stage: Callable[[], None]) -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(command)
     app()
+
+
+def _check_params() -> None:
+    """Ends this process with exit status 1 where params.yaml does not fit.
+
+    A stage that finds the file and all code as the last stage did need not start that process again.
+    """
+    code = [file for folder in ("stages", "src") for file in sorted(Path(folder).rglob("*.py"))]
+    contents = [(str(file), file.read_bytes()) for file in (Path("params.yaml"), *code) if file.is_file()]
+    digest = hashlib.sha256(repr(contents).encode()).hexdigest()
+    if CHECKED.is_file() and CHECKED.read_text(encoding="utf-8") == digest:
+        return
+    if subprocess.run([sys.executable, "-m", "stages.check"], check=False).returncode:
+        raise typer.Exit(1)
+    if Path(".dvc").is_dir():
+        write_text(CHECKED, digest)

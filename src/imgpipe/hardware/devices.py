@@ -33,7 +33,7 @@ def be_deterministic(*, cpu_threads: int) -> None:
     # use_deterministic_algorithms does the same, but imports the compiler first, which takes seconds
     torch.set_deterministic_debug_mode("error")
     # it would also fill all new memory, to make the same of what reads it too early; nothing here does
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_num_threads(cpu_threads)
 
 
@@ -41,7 +41,7 @@ def keep_freed_memory() -> None:
     """Makes glibc keep memory that is freed for what is allocated next; with another C library it does nothing.
 
     By default large arrays go back to the system and are asked for again in the next step, which then gives and clears
-    them page by page: for a small network on a CPU half of the time of a step.
+    them page by page: for a small network on a CPU up to two fifths of the time of a step.
     Source: mallopt(3). Large arrays are not mapped on their own, and the heap does not shrink.
     """
     if platform.libc_ver()[0] != "glibc":
