@@ -71,11 +71,11 @@ def test_resnet9_is_the_published_one() -> None:
     ]  # fmt: skip
 
 
-def test_the_narrow_resnet9_has_a_quarter_of_the_features_and_pools_before_batchnorm() -> None:
+def test_the_narrow_resnet9_has_three_eighths_of_the_features_and_pools_before_batchnorm() -> None:
     network = build_model("resnet9_narrow", channels=3, classes=10, size=32, dropout=0.0)
-    convolutions = 9 * (3 * 16 + 16 * 32 + 2 * 32 * 32 + 32 * 64 + 64 * 128 + 2 * 128 * 128)
-    norms = 2 * (16 + 3 * 32 + 64 + 3 * 128)
-    assert sum(p.numel() for p in network.parameters()) == convolutions + norms + 128 * 10
+    convolutions = 9 * (3 * 24 + 24 * 48 + 2 * 48 * 48 + 48 * 96 + 96 * 192 + 2 * 192 * 192)
+    norms = 2 * (24 + 3 * 48 + 96 + 3 * 192)
+    assert sum(p.numel() for p in network.parameters()) == convolutions + norms + 192 * 10
     sides: list[int] = []
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):

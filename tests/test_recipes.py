@@ -96,7 +96,7 @@ STAND_INS = {
         names=in_folders({"train": 25, "test": 4}, ["cat", "dog"], "png"),
         counts=(48, 2, 8),
         classes=["cat", "dog"],
-        lr=0.06,  # after one of five epochs of warm-up
+        lr=0.1,  # after one of three epochs of warm-up
         small={"train.batch_size": 16},
     ),
     "food11-densenet121": StandIn(

@@ -85,7 +85,7 @@ def vgg_funnel(channels: int, classes: int, size: int) -> "nn.Module":
 MODELS: "dict[str, Callable[[int, int, int], nn.Module]]" = {
     "simple_cnn": simple_cnn,
     "resnet9": resnet9,
-    "resnet9_narrow": functools.partial(resnet9, width=16, pool_first=True),
+    "resnet9_narrow": functools.partial(resnet9, width=24, pool_first=True),
     "vgg_funnel": vgg_funnel,
 }
 
