@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for i, module in enumerate(dict.fromkeys(item.path for item in long)):
         halves[i % 2].extend(item for item in long if item.path == module)
     short = [item for item in items if item not in set(long)]
-    meanwhile, rest = short[: len(short) // 8], short[len(short) // 8 :]
+    meanwhile, rest = short[: len(short) // 4], short[len(short) // 4 :]
     room = max(0, len(items) // 2 - len(halves[0]))
     items[:] = [*halves[0], *rest[:room], *meanwhile, *halves[1], *rest[room:]]
 
