@@ -129,7 +129,7 @@ ARROWS = {
     "randomness": "",
     "resuming.agreement": "common.errors hardware.devices",
     "resuming.checkpoints": "common.errors common.files",
-    "resuming.inputs": "common.params",
+    "resuming.inputs": "common.files common.params",
     "resuming.interruption": "",
     "resuming.parents": "hardware.processes",
     "resuming.resume": "common.errors hardware.devices resuming.checkpoints training.state",

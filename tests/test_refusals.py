@@ -39,14 +39,15 @@ def test_every_stage_refuses_a_mistake_in_any_section(untouched: Project, stage:
 def test_params_and_code_that_fitted_are_not_checked_again_until_they_change(project: Project) -> None:
     project.edit("stages/check.py", "    try:\n", "    print('checked')\n    try:\n")
 
-    def checks() -> int:
-        return project.run("python", "-m", "stages.download").out.count("checked")
+    def checks(**environment: str) -> int:
+        return project.run("python", "-m", "stages.download", **environment).out.count("checked")
 
     assert [checks(), checks()] == [1, 0]
     project.set(plot__dpi=70)
     assert [checks(), checks()] == [1, 0]
     project.edit("src/imgpipe/plotting/figures.py", "def roc", "# curves\ndef roc")
     assert [checks(), checks()] == [1, 0]
+    assert [checks(PET_NNODES="1"), checks(PET_NNODES="1"), checks()] == [1, 0, 1]
     project.set(plot__dpi="many")
     assert [checks(), checks()] == [1, 1]
 

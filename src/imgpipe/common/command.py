@@ -1,7 +1,7 @@
 """What every stage's command has in common: params.yaml is checked first, and a user's error is one line."""
 
 import functools
-import hashlib
+import json
 import logging
 import os
 import subprocess
@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 
 from imgpipe.common.errors import InputError
-from imgpipe.common.files import write_text
+from imgpipe.common.files import digest_of, digest_of_text, write_text
 
 CHECKED = Path(".dvc/tmp/params-checked")
 
@@ -44,11 +44,12 @@ def run(stage: Callable[[], None]) -> None:
 def _check_params() -> None:
     """Ends this process with exit status 1 where params.yaml does not fit.
 
-    A stage that finds the file and all code as the last stage did need not start that process again.
+    A stage that finds the file, all code and torchrun's settings as the last stage did need not start that process
+    again.
     """
-    code = [file for folder in ("stages", "src") for file in sorted(Path(folder).rglob("*.py"))]
-    contents = [(str(file), file.read_bytes()) for file in (Path("params.yaml"), *code) if file.is_file()]
-    digest = hashlib.sha256(repr(contents).encode()).hexdigest()
+    inputs = {name: digest_of(Path(name)) for name in ("params.yaml", "stages", "src") if os.access(name, os.R_OK)}
+    inputs |= {name: value for name, value in os.environ.items() if name.startswith("PET_")}
+    digest = digest_of_text(json.dumps(inputs, sort_keys=True))
     if CHECKED.is_file() and CHECKED.read_text(encoding="utf-8") == digest:
         return
     if subprocess.run([sys.executable, "-m", "stages.check"], check=False).returncode:

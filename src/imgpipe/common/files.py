@@ -4,6 +4,7 @@ That also keeps DVC's cache safe: an output may be a hard link to it, and is rep
 """
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -45,6 +46,19 @@ def sha256_of(path: Path) -> str:
     """The file's SHA-256, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """A digest of a file's content, or of the names and contents of a folder's files, but for compiled Python."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and file.parent.name != "__pycache__")
+        return digest_of_text(json.dumps([(file.relative_to(path).as_posix(), digest_of(file)) for file in files]))
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+def digest_of_text(text: str) -> str:
+    return hashlib.blake2b(text.encode()).hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

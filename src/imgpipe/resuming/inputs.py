@@ -1,12 +1,12 @@
 """What the result of a stage depends on, as dvc.yaml lists it, in digests."""
 
-import hashlib
 import json
 import platform
 from importlib import metadata
 from pathlib import Path
 
 from imgpipe.common import params
+from imgpipe.common.files import digest_of, digest_of_text
 
 PACKAGES = ("numpy", "opencv-python-headless", "pillow", "torch", "torchvision")
 """Those whose versions show in the bits of a training."""
@@ -18,26 +18,12 @@ def digests_of_inputs(stage: str) -> dict[str, str]:
     parameters = params.load(params.PARAMS)
     versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
     return {
-        "parameters": _digest_of_text(json.dumps({name: parameters[name] for name in described["params"]})),
-        "packages": _digest_of_text(json.dumps(versions)),
-        **{path: _digest_of_path(Path(path)) for path in described["deps"]},
+        "parameters": digest_of_text(json.dumps({name: parameters[name] for name in described["params"]})),
+        "packages": digest_of_text(json.dumps(versions)),
+        **{path: digest_of(Path(path)) for path in described["deps"]},
     }
 
 
 def key_of(digests: dict[str, str]) -> str:
     """One short name for all of them."""
-    return _digest_of_text(json.dumps(digests))[:32]
-
-
-def _digest_of_text(text: str) -> str:
-    return hashlib.blake2b(text.encode()).hexdigest()
-
-
-def _digest_of_path(path: Path) -> str:
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return _digest_of_text(
-            json.dumps([(file.relative_to(path).as_posix(), _digest_of_path(file)) for file in files])
-        )
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
+    return digest_of_text(json.dumps(digests))[:32]
