@@ -1,7 +1,8 @@
 """The files that a stage runs: what its module imports, directly or not, of ``stages`` and ``imgpipe``.
 
 A file beside a module that has its name and another ending is read by it: report.html.jinja by report.py. A folder of
-which a stage runs every file is one dependency: DVC looks at one folder faster than at each of its files.
+which a stage runs every file is one dependency: DVC looks at one folder faster than at each of its files. An
+``__init__.py`` that holds its docstring alone runs nothing and is none.
 """
 
 import ast
@@ -26,12 +27,20 @@ def files_run_by(stage: str) -> list[str]:
 
 def code_dependencies(stage: str) -> list[str]:
     """What dvc.yaml must list: the files that the stage runs, or the folder where it runs all that is in one."""
-    left = set(files_run_by(stage))
-    for folder in sorted({str(Path(file).parent) for file in left} - {"src/imgpipe", "stages"}):
+    run = set(files_run_by(stage))
+    listed = {file for file in run if not _is_docstring_alone(ROOT / file)}
+    for folder in sorted({str(Path(file).parent) for file in listed} - {"src/imgpipe", "stages"}):
         inside = {file.relative_to(ROOT).as_posix() for file in (ROOT / folder).glob("*.*")}
-        if inside <= left:
-            left = left - inside | {folder}
-    return sorted(left)
+        if inside <= run:
+            listed = listed - inside | {folder}
+    return sorted(listed)
+
+
+def _is_docstring_alone(file: Path) -> bool:
+    if file.name != "__init__.py":
+        return False
+    module = ast.parse(file.read_text(encoding="utf-8"))
+    return len(module.body) == 1 and ast.get_docstring(module) is not None
 
 
 def imported_modules(file: Path) -> list[str]:
