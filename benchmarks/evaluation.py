@@ -62,6 +62,7 @@ def main(rounds: int = 5) -> None:
             precision=description.precision,
             flips=description.flips,
             threads=THREADS,
+            description="testing",
             world=world,
         ).numpy()
         unscaled, probabilities = scoring.softmax(logits), scoring.softmax(logits / description.temperature)

@@ -71,6 +71,7 @@ def evaluate() -> None:
                 precision=description.precision,
                 flips=section.flips,
                 threads=runtime.loader_threads,
+                description=f"testing on {name}",
                 world=world,
             ).numpy()
     if world.rank != 0:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from imgpipe.common import command, params
 from imgpipe.common.files import replacing_folder, write_text
+from imgpipe.common.progress import counting
 from imgpipe.common.rules import Interval, OneOf
 from imgpipe.packed import read_split, read_statistics
 from imgpipe.tables import read_table
@@ -65,7 +66,7 @@ def plot() -> None:
             "mistakes": galleries.picture_grid(mistakes, f"No mistakes among {len(pictures)} pictures"),
         }
         embedded, foreign = {}, set[str]()
-        for name, figure in drawn.items():
+        for name, figure in counting("drawing", drawn.items(), len(drawn)):
             path = folder / f"{name}.{section.format}"
             drawing.save(figure, path, dpi=section.dpi)
             foreign |= set(drawing.foreign_letters(figure) if section.format == "png" else ())

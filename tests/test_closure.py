@@ -61,15 +61,16 @@ ARROWS = {
     "commands.compare": "common.errors comparing.comparison comparing.pairing comparing.revisions",
     "commands.doctor": "doctor.diagnosis",
     "commands.predict": (
-        "common.errors common.files hardware.devices parallel plotting.drawing "
-        "predicting.classifying predicting.gathering predicting.listing predicting.sheets "
-        "progress"
+        "common.errors common.files common.progress hardware.devices parallel "
+        "plotting.drawing predicting.classifying predicting.gathering predicting.listing "
+        "predicting.sheets"
     ),
     "commands.recipe": "common.errors common.files common.params",
     "common.command": "common.errors common.files",
     "common.errors": "",
     "common.files": "",
     "common.params": "common.errors common.rules",
+    "common.progress": "",
     "common.rules": "",
     "comparing.comparison": "evaluation.intervals randomness",
     "comparing.pairing": "common.errors tables",
@@ -83,7 +84,7 @@ ARROWS = {
     "downloading.datasets": "common.errors common.files preparing.layouts",
     "downloading.fetching": "common.errors common.files",
     "downloading.sources": (
-        "archives common.errors common.files downloading.datasets downloading.fetching folders progress"
+        "archives common.errors common.files common.progress downloading.datasets downloading.fetching folders"
     ),
     "evaluation.calibration": "",
     "evaluation.intervals": "randomness",
@@ -100,9 +101,9 @@ ARROWS = {
     "networks.layers": "",
     "networks.models": "common.errors common.rules networks.layers networks.pooling",
     "networks.pooling": "",
-    "networks.prediction": "hardware.devices loading.batches loading.crops networks.classifier packed",
+    "networks.prediction": "common.progress hardware.devices loading.batches loading.crops networks.classifier packed",
     "packed": "tables",
-    "packing.pack": "common.errors packed parallel pictures progress tables",
+    "packing.pack": "common.errors common.progress packed parallel pictures tables",
     "packing.prepared": "",
     "parallel": "common.errors",
     "pictures": "common.errors",
@@ -123,9 +124,10 @@ ARROWS = {
     "preparing.prepare": (
         "archives common.errors preparing.duplicates preparing.layouts preparing.reading preparing.splits"
     ),
-    "preparing.reading": "archives common.errors parallel pictures preparing.duplicates preparing.layouts progress",
+    "preparing.reading": (
+        "archives common.errors common.progress parallel pictures preparing.duplicates preparing.layouts"
+    ),
     "preparing.splits": "common.errors",
-    "progress": "",
     "randomness": "",
     "resuming.agreement": "common.errors hardware.devices",
     "resuming.checkpoints": "common.errors common.files",
@@ -139,8 +141,8 @@ ARROWS = {
     "training.freezing": "common.errors networks.models",
     "training.groups": "",
     "training.loop": (
-        "augmentation.transforms common.errors hardware.devices loading.batches "
-        "networks.prediction packed progress randomness resuming.interruption "
+        "augmentation.transforms common.errors common.progress hardware.devices "
+        "loading.batches networks.prediction packed randomness resuming.interruption "
         "training.mixing training.parts training.reduction training.state "
         "training.stopping training.watching"
     ),

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from conftest import Project
+from terminal import on_terminal
 
 from imgpipe.tables import read_table
 
@@ -20,6 +21,19 @@ def test_any_number_of_processes_gives_the_same_bytes(pipeline: Project) -> None
         (pipeline.folder / "metrics/test/predictions.csv").unlink()
         pipeline.succeed("torchrun", "--nproc-per-node", processes, "-m", "stages.evaluate")
         assert pipeline.fingerprint(*WRITTEN) == alone
+
+
+def test_a_long_evaluation_shows_on_the_terminal_how_far_it_is(pipeline: Project) -> None:
+    """Six batches, taken for long from the first on."""
+    pipeline.set(evaluate__batch_size=7)
+    shown, printed = on_terminal(
+        "from imgpipe.common import command, progress; progress.LONG = 0.0\n"
+        "from stages.evaluate import evaluate; command.run(evaluate)",
+        pipeline.folder,
+    )
+    assert "testing on test" in shown
+    assert "6/6" in shown
+    assert printed == ""
 
 
 def test_the_size_of_batches_shows_in_the_model_s_rounding_alone(pipeline: Project) -> None:

@@ -4,11 +4,8 @@ import csv
 import io
 import json
 import os
-import pty
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,14 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from closure import ROOT
 from conftest import Project, copy_of, kernels_and_threads_as_they_were
 from PIL import Image
 from samples import encoded, noise, photo
+from terminal import on_terminal
 from typer.testing import CliRunner
 
-from imgpipe import progress
 from imgpipe.commands import app
+from imgpipe.common import progress
 from imgpipe.loading.crops import centre_crop
 from imgpipe.networks.classifier import Description
 from imgpipe.packed import read_split
@@ -321,34 +318,15 @@ def test_equal_probabilities_go_in_the_order_of_the_classes() -> None:
 def test_standard_output_is_the_answers_alone_and_the_bar_is_on_the_terminal_of_standard_error(place: Path) -> None:
     """With a terminal for standard error, a bar from the first picture on, and a broken picture named above it."""
     Path("test/0/broken.png").write_text("")
-    terminal, for_command = pty.openpty()
-    program = (
-        "from imgpipe import progress; progress.LONG = 0.0\n"
-        "from imgpipe.commands import app; app(['predict', 'test', '--format', 'csv', '--batch-size', '4'])"
+    shown, printed = on_terminal(
+        "from imgpipe.common import progress; progress.LONG = 0.0\n"
+        "from imgpipe.commands import app; app(['predict', 'test', '--format', 'csv', '--batch-size', '4'])",
+        Path.cwd(),
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdout=subprocess.PIPE,
-        stderr=for_command,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "TERM": "xterm", "COLUMNS": "100"},
-    ) as command:
-        os.close(for_command)
-        shown = b""
-        while piece := _read(terminal):
-            shown += piece
-        assert command.stdout
-        out = command.stdout.read().decode()
-    assert len(list(csv.DictReader(io.StringIO(out)))) == 36
-    assert b"predicting" in shown
-    assert b"/37" in shown
-    assert b"test/0/broken.png: it is empty" in shown
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 4096)
-    except OSError:  # Linux's way to say that the other side is closed
-        return b""
+    assert len(list(csv.DictReader(io.StringIO(printed)))) == 36
+    assert "predicting" in shown
+    assert "/37" in shown
+    assert "test/0/broken.png: it is empty" in shown
 
 
 def test_nothing_is_shown_of_progress_where_standard_error_is_no_terminal(

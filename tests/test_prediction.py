@@ -34,6 +34,7 @@ def test_each_picture_gets_its_own_logits_whatever_the_batches(batch_size: int, 
         precision="fp32",
         flips=flips,
         threads=2,
+        description="testing",
         world=ALONE,
     )
     with torch.no_grad():
@@ -75,6 +76,7 @@ def test_the_pipeline_s_parts_learn_real_digits(finished: Project) -> None:
         precision="fp32",
         flips=False,
         threads=1,
+        description="testing",
         world=ALONE,
     )
     assert validate(logits, torch.from_numpy(test.labels))[1] > 0.9

@@ -62,10 +62,10 @@ def predict(
     if not paths:
         raise InputError("no picture is left to predict")
 
+    from imgpipe.common.progress import counting_where_long
     from imgpipe.parallel import cores
     from imgpipe.predicting.classifying import classify, open_classifier
     from imgpipe.predicting.sheets import MOST
-    from imgpipe.progress import counting_where_long
 
     classifier, description = open_classifier(model)
     if top > len(description.classes):

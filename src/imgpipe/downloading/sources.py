@@ -12,9 +12,9 @@ from urllib.parse import unquote, urlsplit
 from imgpipe.archives import PICTURES, members, names_a_picture, write_tar
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import sha256_of
+from imgpipe.common.progress import counting
 from imgpipe.downloading.datasets import torchvision_pictures
 from imgpipe.folders import files_below
-from imgpipe.progress import counting
 
 LOCATION = "params.yaml: download.location is"
 

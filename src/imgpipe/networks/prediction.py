@@ -5,6 +5,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from imgpipe.common.progress import counting_where_long
 from imgpipe.hardware.devices import World, autocast
 from imgpipe.loading.batches import batches
 from imgpipe.loading.crops import centre
@@ -37,12 +38,15 @@ def predict_split(
     precision: str,
     flips: bool,
     threads: int,
+    description: str,
     world: World,
 ) -> Tensor:
     """Logits of the centre crops, float32 (pictures, classes) on the CPU, in the order of the split, on every process.
 
     Whole batches of a fixed composition are dealt out to the processes. Each fills in the rows that it computed, and
     adding the others' zeros is exact, so the number of processes does not show in the result.
+
+    description: of the work, beside the bar that the first process shows of its batches where they take long.
     """
     classifier.eval()
     order = np.arange(len(split))
@@ -52,7 +56,10 @@ def predict_split(
         nothing_random = np.empty((place.stop - place.start, 0))
         return centre(split, order[place], nothing_random, size, fraction=crop_fraction)
 
-    mine = batches(split, order, places[world.rank :: world.size], middles, threads=threads, device=world.device)
+    my_places = places[world.rank :: world.size]
+    mine = batches(split, order, my_places, middles, threads=threads, device=world.device)
+    if world.rank == 0:
+        mine = counting_where_long(description, mine, len(my_places))
     logits = torch.zeros(len(split), classes, device=world.device)
     times_seen = torch.zeros(len(split), dtype=torch.int32, device=world.device)
     for pictures, _, place in mine:

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from imgpipe.common.errors import InputError
+from imgpipe.common.progress import counting
 from imgpipe.packed import Pixels, Split
 from imgpipe.parallel import by_processes, by_threads
 from imgpipe.pictures import decode, packed_size, pixels
-from imgpipe.progress import counting
 from imgpipe.tables import write_table
 
 RUN = 256

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from imgpipe.archives import Member, is_picture, members, names_a_picture
 from imgpipe.common.errors import InputError
+from imgpipe.common.progress import counting
 from imgpipe.parallel import by_processes
 from imgpipe.pictures import decode
 from imgpipe.preparing.duplicates import perceptual_hash, pixel_hash
 from imgpipe.preparing.layouts import Place, place
-from imgpipe.progress import counting
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from torch.nn.utils import clip_grad_norm_
 
 from imgpipe.augmentation.transforms import DRAWS, Augmentation
 from imgpipe.common.errors import InputError
+from imgpipe.common.progress import steps_bar
 from imgpipe.hardware.devices import World, autocast
 from imgpipe.loading.batches import Batch, batches
 from imgpipe.networks.prediction import predict_split
 from imgpipe.packed import Integers, Pixels, Split
-from imgpipe.progress import steps_bar
 from imgpipe.randomness import generator, random_rows
 from imgpipe.resuming.interruption import Interrupted
 from imgpipe.training.mixing import Mix, draw_mix, mixed
@@ -165,6 +165,7 @@ def fit(
                     precision=precision,
                     flips=False,
                     threads=threads,
+                    description="validating",
                     world=world,
                 ),
                 torch.from_numpy(val.labels),
