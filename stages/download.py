@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 from imgpipe.common import command, params
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import replacing_folder
-from imgpipe.common.rules import OneOf
+from imgpipe.common.rules import OneOf, Sha256
 from imgpipe.downloading import sources
 from imgpipe.downloading.datasets import DATASETS
 
@@ -18,7 +18,7 @@ class Download:
     location: str
     url: Optional[str]
     name: Annotated[Optional[str], OneOf((*DATASETS, None))]
-    sha256: Optional[str]
+    sha256: Annotated[Optional[str], Sha256()]
 
     def __post_init__(self) -> None:
         needed = {"url": "the address of an archive", "torchvision": "the name of a dataset"}

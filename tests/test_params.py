@@ -198,6 +198,11 @@ REFUSED = {
         f"weights_sha256: {'ab' * 32}",
         f"params.yaml: model.weights_sha256 is '{'ab' * 32}', and weights is 'none', which takes none; make it null",
     ),
+    "hash of the download that is none": (
+        "  sha256: null",
+        "  sha256: 00ff",
+        "params.yaml: download.sha256 is '00ff'; it must be 64 hexadecimal digits or null",
+    ),
     "hash that is none": (
         "weights_sha256: null",
         "weights_sha256: f37072fd",

@@ -122,10 +122,10 @@ def test_a_file_that_is_no_archive(untouched: Project) -> None:
 
 
 def test_an_archive_with_another_sha256(untouched: Project) -> None:
-    untouched.set(download__sha256="00ff")
+    untouched.set(download__sha256="00ff" * 16)
     run = untouched.run("python", "-m", "stages.download")
     assert run.status == 1
-    assert run.out.startswith("error: params.yaml: download.sha256 is '00ff', but pictures.tar has ")
+    assert run.out.startswith(f"error: params.yaml: download.sha256 is '{'00ff' * 16}', but pictures.tar has ")
     assert run.out.count("\n") == 1
 
 
