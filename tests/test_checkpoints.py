@@ -74,7 +74,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from imgpipe.resuming.checkpoints import sole_use
-with sole_use(Path(sys.argv[1])):
+with sole_use(Path(sys.argv[1]), lambda: 0):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -91,11 +91,14 @@ def test_a_second_run_waits_a_moment_and_then_says_who_is_at_it(
         assert other.stdout
         assert other.stdout.readline() == "held\n"
         monkeypatch.setattr(checkpoints, "PATIENCE", 0.5)
-        with pytest.raises(InputError, match=rf"process {other.pid} on .* is at this very training"), sole_use(folder):
+        with (
+            pytest.raises(InputError, match=rf"process {other.pid} on .* is at this very training"),
+            sole_use(folder, lambda: 0),
+        ):
             pass
         assert f"waiting for process {other.pid}" in caplog.text
         monkeypatch.setattr(checkpoints, "PATIENCE", 60.0)
         other.kill()
-        with sole_use(folder):
+        with sole_use(folder, lambda: 0):
             assert folder.is_dir()
     assert names(tmp_path) == ["key"]

@@ -49,10 +49,15 @@ def sha256_of(path: Path) -> str:
 
 
 def digest_of(path: Path) -> str:
-    """A digest of a file's content, or of the names and contents of a folder's files, but for compiled Python."""
+    """A digest of a file's content, or of the names and contents of a folder's files.
+
+    In a folder, compiled Python and what is hidden do not count: an editor's and a system's own files.
+    """
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and file.parent.name != "__pycache__")
-        return digest_of_text(json.dumps([(file.relative_to(path).as_posix(), digest_of(file)) for file in files]))
+        names = [file.relative_to(path) for file in files]
+        shown = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+        return digest_of_text(json.dumps([(name.as_posix(), digest_of(path / name)) for name in shown]))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import replacing
+from imgpipe.resuming.interruption import Interrupted
 
 KEPT = 2
 PATIENCE = 60.0
@@ -68,11 +69,13 @@ def remove_checkpoints(folder: Path) -> None:
 
 
 @contextmanager
-def sole_use(folder: Path) -> Iterator[None]:
+def sole_use(folder: Path, stop_signal: Callable[[], int]) -> Iterator[None]:
     """Makes the folder, and keeps every other run out of it, also one on another machine that shares the disk.
 
     The lock ends with the process that holds it, however that ends.
-    Raises InputError where another run holds it for too long.
+    stop_signal: the signal that asks this process to stop, or 0.
+
+    Raises InputError where another run holds it for too long; Interrupted when it was asked to stop while it waited.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder.with_suffix(".lock")
@@ -88,6 +91,8 @@ def sole_use(folder: Path) -> Iterator[None]:
                 if not said:
                     logging.info("waiting for %s, which is at this very training", holder)
                     said = True
+                if number := stop_signal():
+                    raise Interrupted(number) from None
                 if time.monotonic() > patient_until:
                     raise InputError(
                         f"{holder} is at this very training (the same parameters, data and code); wait for it or end it"

@@ -15,10 +15,12 @@ PACKAGES = ("numpy", "opencv-python-headless", "pillow", "torch", "torchvision")
 def digests_of_inputs(stage: str) -> dict[str, str]:
     """A digest of the stage's parameters, of each file and folder that it depends on, and of the packages' versions."""
     described = params.load(Path("dvc.yaml"))["stages"][stage]
-    parameters = params.load(params.PARAMS)
+    sections = params.load(params.PARAMS)
+    parameters = json.dumps({name: sections[name] for name in described["params"]})
+    parameters = json.dumps(json.loads(parameters), sort_keys=True)  # keys are texts there, which can be sorted
     versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
     return {
-        "parameters": digest_of_text(json.dumps({name: parameters[name] for name in described["params"]})),
+        "parameters": digest_of_text(parameters),
         "packages": digest_of_text(json.dumps(versions)),
         **{path: digest_of(Path(path)) for path in described["deps"]},
     }

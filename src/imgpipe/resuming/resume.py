@@ -9,32 +9,44 @@ from time import monotonic
 from imgpipe.common.errors import InputError
 from imgpipe.hardware.devices import World, of_first_process
 from imgpipe.resuming.checkpoints import newest_checkpoint, remove_checkpoints, sole_use, state_in, write_checkpoint
+from imgpipe.resuming.interruption import Interrupted
 from imgpipe.training.state import TrainingState
 
 
 @contextmanager
 def resumed(
-    state: TrainingState, folder: Path, world: World, *, every_seconds: float, every_steps: int | None
+    state: TrainingState,
+    folder: Path,
+    world: World,
+    *,
+    every_seconds: float,
+    every_steps: int | None,
+    stop_signal: Callable[[], int],
 ) -> Iterator[Callable[[bool], None]]:
     """Brings the state to the newest checkpoint in the folder, if there is one, and gives a function that saves it.
 
     folder: of this very training, which one run at a time uses; it is removed when the block ends well. The first
-    process reads and writes it, and tells the others.
+    process reads and writes it, and tells the others. stop_signal: the signal that asks this process to stop, or 0.
 
-    The function is to be called after each step. It saves when so many seconds or steps have passed, or when it is told
-    that it must. Where that fails, say on a full disk, it warns, and the training goes on.
+    The function is to be called after each step and each epoch. It saves when so many seconds or steps have passed, or
+    when it is told that it must. Where that fails, say on a full disk, it warns, and the training goes on.
 
-    Raises InputError, in every process, where another run uses the folder.
+    Raises, in every process, InputError where another run uses the folder; Interrupted when the first process was asked
+    to stop while it waited for that run.
     """
     with ExitStack() as stack:
-        content, refusal = None, None
+        content, refusal, number = None, None, 0
         if world.rank == 0:
             try:
-                stack.enter_context(sole_use(folder))
+                stack.enter_context(sole_use(folder, stop_signal))
                 content = newest_checkpoint(folder)
             except InputError as error:
                 refusal = str(error)
-        content, refusal = of_first_process((content, refusal), world)
+            except Interrupted:
+                number = stop_signal()
+        content, refusal, number = of_first_process((content, refusal, number), world)
+        if number:
+            raise Interrupted(number)
         if refusal is not None:
             raise InputError(refusal)
         if content is not None:
@@ -45,8 +57,10 @@ def resumed(
 
         def save(must: bool) -> None:
             nonlocal saved_at, steps
-            steps += 1
-            due = monotonic() - saved_at >= every_seconds or (every_steps and steps % every_steps == 0)
+            after_step = state.step > 0  # 0 after an epoch, whose last step was counted
+            steps += after_step
+            enough_steps = after_step and every_steps and steps % every_steps == 0
+            due = monotonic() - saved_at >= every_seconds or enough_steps
             if world.rank == 0 and (must or due):
                 try:
                     write_checkpoint(folder, f"{len(state.history):06}-{state.step:09}", state.saved())
