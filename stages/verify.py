@@ -25,7 +25,12 @@ def verify() -> None:
     before, after = json.loads(_committed(METRICS)), json.loads(Path(METRICS).read_text(encoding="utf-8"))
     for name, value in after.items():
         was = before.get(name)
-        typer.echo(f"  {name:20} {was} -> {value}" + (f"  ({value - was:+.6f})" if was is not None else "  (new)"))
+        line = f"  {name:20} {was} -> {value}"
+        if name not in before:
+            line += "  (new)"
+        elif isinstance(was, int | float) and isinstance(value, int | float):  # not null
+            line += f"  ({value - was:+.6f})"
+        typer.echo(line)
     typer.echo("Another kind of processor or other packages round otherwise. Back to what is committed: "
                f"git checkout {LOCK} {METRICS}")  # fmt: skip
     raise typer.Exit(1)

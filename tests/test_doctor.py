@@ -218,7 +218,18 @@ def test_little_disk_and_little_memory_are_found(tmp_path: Path, monkeypatch: py
 def test_a_container_s_limit_counts(tmp_path: Path) -> None:
     assert machine._free_of_container(tmp_path) == float("inf")
     (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.stat").write_text("inactive_anon 7\ninactive_file 0\n")
     (tmp_path / "memory.max").write_text("max\n")
     assert machine._free_of_container(tmp_path) == float("inf")
     (tmp_path / "memory.max").write_text("5000\n")
     assert machine._free_of_container(tmp_path) == 4000
+
+
+def test_files_that_a_container_s_cache_can_drop_are_free_memory(tmp_path: Path) -> None:
+    for name, text in {
+        "max": "8000",
+        "current": "7900",
+        "stat": "file 7000\ninactive_file 6000\nactive_file 900",
+    }.items():
+        (tmp_path / f"memory.{name}").write_text(f"{text}\n")
+    assert machine._free_of_container(tmp_path) == 6100

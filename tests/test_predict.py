@@ -197,6 +197,38 @@ def test_names_give_pictures_each_once_and_in_order(tmp_path: Path, monkeypatch:
     assert paths(["[x].png", "-"], ["b/a", "c.txt", "c.txt"]) == ["[x].png", "b/a/é 1.webp", "c.txt"]
 
 
+def test_in_a_folder_the_content_counts_where_the_name_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "d").mkdir()
+    for name, content in {
+        "x.jfif": encoded(noise(0), "JPEG"),
+        "without": encoded(noise(1), "WEBP"),
+        "broken.png": b"no picture",
+        "notes.txt": b"no picture",
+        "empty": b"",
+    }.items():
+        (tmp_path / "d" / name).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    assert paths(["d"]) == ["d/broken.png", "d/without", "d/x.jfif"]
+
+
+def test_a_link_to_itself_and_a_name_that_is_too_long_are_skipped_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/self").symlink_to("self")
+    monkeypatch.chdir(tmp_path)
+    long = "x" * 304
+    found, skipped = gather_pictures(["d", long, long + "*"], [])
+    assert found == []
+    assert [(one.path, one.reason) for one in skipped] == [
+        ("d", f"the folder can't be read: Symlink loop from '{tmp_path / 'd/self'}'; remove that link"),
+        (long, "it can't be read: File name too long"),
+        (long + "*", "nothing matches this pattern"),
+    ]
+
+
 def test_names_that_give_no_picture_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -209,6 +241,18 @@ def test_names_that_give_no_picture_say_why(tmp_path: Path, monkeypatch: pytest.
         "*.jpg": "nothing matches this pattern",
         "*.png": "there is no such file or folder",  # in a list a name is a name
     }
+
+
+def test_what_a_pattern_matches_that_gives_no_picture_keeps_no_other_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a_empty").mkdir()
+    Path("b_broken").symlink_to("nowhere")
+    Path("c.png").write_bytes(encoded(noise(0)))
+    found, skipped = gather_pictures(["*"], [])
+    assert found == ["c.png"]
+    assert [one.path for one in skipped] == ["a_empty", "b_broken"]
 
 
 def test_what_cannot_be_read_is_named_with_its_reason_and_the_rest_is_predicted(place: Path) -> None:
@@ -257,6 +301,30 @@ def test_mistakes_are_one_line_and_exit_status_1(place: Path) -> None:
         assert (said.status, said.out) == (1, ""), arguments
         assert said.err.startswith(f"error: {message}"), said.err
         assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--output", "--grid"])
+def test_an_answer_that_cannot_be_written_is_refused_before_predicting(place: Path, option: str) -> None:
+    """Without a model, which would be said to be missing."""
+    picture = str(next(Path("test").rglob("*.png")))
+    cases = {
+        "/proc/x.png": "No such file or directory",
+        f"{picture}/x.png": "Not a directory",
+        f"{picture}/y/x.png": "Not a directory",
+        f"{'x' * 300}.png": "File name too long",
+    }
+    for name, reason in cases.items():
+        said = predict(picture, "--model", "gone", option, name)
+        assert (said.status, said.out) == (1, "")
+        assert said.err == f"error: '{name}' can't be written: {reason}; name another file or make room\n"
+
+
+@pytest.mark.parametrize("option", ["--output", "--grid"])
+def test_an_answer_that_turns_out_not_to_be_writable_is_one_line(place: Path, option: str) -> None:
+    name = f"{'x' * 250}.png"  # is no longer than allowed, but what is written beside it first is
+    said = predict(next(Path("test").rglob("*.png")), option, name)
+    assert said.status == 1
+    assert said.err == f"error: '{name}' can't be written: File name too long; name another file or make room\n"
 
 
 def test_a_safetensors_file_of_somebody_else_is_refused(place: Path) -> None:

@@ -75,6 +75,15 @@ def test_a_file_that_git_does_not_have_is_not_lost_either(folder: Path) -> None:
     assert (folder / "params.yaml").read_text() == PARAMS
 
 
+def test_without_a_git_program_nothing_is_committed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(folder))
+    done = recipe("cats")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: params.yaml has changes that are not committed")
+    assert (folder / "params.yaml").read_text() == PARAMS
+    assert recipe("cats", "--force").exit_code == 0
+
+
 def test_a_name_that_is_none_is_told_with_the_nearest(folder: Path) -> None:
     done = recipe("cat")
     assert (done.exit_code, done.stderr) == (

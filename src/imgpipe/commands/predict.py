@@ -1,7 +1,9 @@
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -85,22 +87,40 @@ def predict(
 
     text = WRITERS[form](listed)
     if output:
-        write_text(output, text)
+        with _writing(output):
+            write_text(output, text)
     else:
         typer.echo(text.encode(), nl=False)  # bytes: programs expect UTF-8, whatever the locale
     if grid and shown:
-        _draw(grid, shown, listed)
+        with _writing(grid):
+            _draw(grid, shown, listed)
     if skipped:
         typer.echo(f"{len(skipped)} left out, {len(listed)} predicted", err=True)
         raise typer.Exit(1)
 
 
 def _check_writable(output: Path | None, grid: Path | None) -> None:
-    for path in (output, grid):
-        if path and path.is_dir():
-            raise InputError(f"'{path}' is a folder; name a file to write")
+    for path in filter(None, (output, grid)):
+        with _writing(path):
+            if path.is_dir():
+                raise InputError(f"'{path}' is a folder; name a file to write")
+            if not path.parent.exists():
+                path.parent.mkdir(parents=True)
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass  # its folder takes files
     if grid and grid.suffix not in GRIDS:
         raise InputError(f"--grid is '{grid}'; its name must end in {' or '.join(GRIDS)}")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Raises InputError where the system says that the file can't be written."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"'{path}' can't be written: {error.strerror or error}; name another file or make room"
+        ) from None
 
 
 def _lines_of_standard_input() -> Iterator[str]:

@@ -70,5 +70,8 @@ def _first_line(path: Path) -> str:
 
 def _uncommitted(path: Path) -> bool:
     """Whether Git's last commit lacks the file as it is. Without Git nothing of it is committed."""
-    status = subprocess.run(["git", "status", "--porcelain", "--", path], capture_output=True, check=False)
+    try:
+        status = subprocess.run(["git", "status", "--porcelain", "--", path], capture_output=True, check=False)
+    except OSError:  # there is no such program
+        return True
     return status.returncode != 0 or bool(status.stdout)

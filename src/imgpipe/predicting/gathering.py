@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgpipe.archives import PICTURES, names_a_picture
+from imgpipe.archives import PICTURES, is_picture_file
 from imgpipe.common.errors import InputError
 from imgpipe.folders import files_below
 
@@ -22,19 +22,24 @@ class Skipped:
 def gather_pictures(names: Iterable[str], listed: Iterable[str]) -> tuple[list[str], list[Skipped]]:
     """Paths of pictures, each once and where it was named first, and the names that give none.
 
-    names: files, taken whatever their endings; folders, read to their depths for files that end as pictures do, except
-        hidden ones; patterns with ``*``, ``?``, ``[...]`` and ``**``, in place of which stand the files and folders
-        that they match; and ``-`` for those in ``listed``. A folder and a pattern give paths in alphabetical order.
+    names: files, taken whatever their endings; folders, read to their depths for files that are pictures by their
+        endings or else their first bytes, except hidden ones; patterns with ``*``, ``?``, ``[...]`` and ``**``, in
+        place of which stand the files and folders that they match; and ``-`` for those in ``listed``. A folder and a
+        pattern give paths in alphabetical order.
     listed: files and folders, no patterns.
     """
     found: dict[str, str] = {}
     skipped = []
     for name, is_pattern in _with_listed(names, listed):
-        try:
-            for path in _matches(name) if is_pattern else _pictures(name):
-                found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 (a Path would drop the ./ of a name)
-        except InputError as error:
-            skipped.append(Skipped(name, str(error)))
+        matches = _matches(name) if is_pattern else [name]
+        if not matches:
+            skipped.append(Skipped(name, "nothing matches this pattern"))
+        for match in matches:
+            try:
+                for path in _pictures(match):
+                    found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 (a Path would drop the ./ of a name)
+            except InputError as error:
+                skipped.append(Skipped(match, str(error)))
     return list(found.values()), skipped
 
 
@@ -44,28 +49,39 @@ def _with_listed(names: Iterable[str], listed: Iterable[str]) -> Iterator[tuple[
         if name == "-":
             yield from ((line, False) for line in listed)
         else:
-            yield name, glob.has_magic(name) and not Path(name).exists()
+            yield name, glob.has_magic(name) and not os.path.exists(name)  # noqa: PTH110 (a Path raises for long names)
 
 
-def _matches(pattern: str) -> Iterator[str]:
-    matches = sorted(glob.glob(pattern, recursive=True), key=Path)  # noqa: PTH207 (keeps the paths as they are named)
-    if not matches:
-        raise InputError("nothing matches this pattern")
-    for match in matches:
-        yield from _pictures(match)
+def _matches(pattern: str) -> list[str]:
+    return sorted(glob.glob(pattern, recursive=True), key=Path)  # noqa: PTH207 (keeps the paths as they are named)
 
 
 def _pictures(name: str) -> Sequence[str]:
     """The name itself, or the pictures in the folder of that name."""
     path = Path(name)
-    if not name or not path.exists():
-        raise InputError("there is no such file or folder")
-    if not path.is_dir():
-        return [name]
     try:
-        pictures = [str(file) for file in sorted(files_below(path)) if names_a_picture(file.name)]
+        if not name or not path.exists():
+            raise InputError("there is no such file or folder")
+        if not path.is_dir():
+            return [name]
+    except OSError as error:
+        raise InputError(f"it can't be read: {error.strerror}") from None
+    try:
+        pictures = [str(file) for file in sorted(files_below(path)) if _may_be_picture(file)]
     except OSError as error:
         raise InputError(f"the folder can't be read: {error.strerror}") from None
+    except RuntimeError as error:  # pathlib's for a link to itself
+        raise InputError(f"the folder can't be read: {error}; remove that link") from None
     if not pictures:
-        raise InputError(f"the folder holds no pictures; their names end in {', '.join(PICTURES)}")
+        raise InputError(
+            f"the folder holds no pictures; their names end in {', '.join(PICTURES)}, or their first bytes tell"
+        )
     return pictures
+
+
+def _may_be_picture(file: Path) -> bool:
+    """Whether it is a picture by its name or content, or can't be read, which is then said of it."""
+    try:
+        return is_picture_file(file)
+    except OSError:
+        return True
