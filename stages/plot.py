@@ -60,7 +60,7 @@ def plot() -> None:
             "thresholds": figures.threshold_curves(
                 curves["thresholds"],
                 threshold=metrics["threshold"],
-                target=parameters["evaluate"]["target_precision"],
+                target=float(parameters["evaluate"]["target_precision"]),
             ),
             "predictions": galleries.picture_grid(examples, "No test pictures"),
             "mistakes": galleries.picture_grid(mistakes, f"No mistakes among {len(pictures)} pictures"),

@@ -1,11 +1,13 @@
 import json
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from imgpipe.common import command, params
+from imgpipe.common.errors import InputError
 from imgpipe.common.files import replacing_folder, write_text
 from imgpipe.common.rules import Interval, LabelLists, LabelNames, OneOf, PathPattern
 from imgpipe.parallel import cores
@@ -35,6 +37,17 @@ class Prepare:
     near_distance: Annotated[int, Interval(0, 8)]
     max_rejected: Annotated[float, Interval(0, 1)]
     format: Annotated[str, OneOf(FORMATS)]
+
+    def __post_init__(self) -> None:
+        if self.val_fraction + self.test_fraction >= 1:
+            raise InputError(
+                f"val_fraction is {self.val_fraction} and test_fraction {self.test_fraction}, which leave nothing to "
+                "train on; together they must be below 1"
+            )
+        if self.split == "grouped" and (self.pattern == "auto" or "group" not in re.compile(self.pattern).groupindex):
+            raise InputError(
+                f"split is grouped, and pattern is '{self.pattern}', which names no group; write it with (?P<group>...)"
+            )
 
 
 def prepare() -> None:
@@ -83,6 +96,9 @@ def _report(numbers: dict[str, Any], duplicates: list[Duplicate]) -> None:
         len(numbers["classes"]),
         ", ".join(f"{n} {name}" for name, n in images.items() if name != "all"),
     )
+    for split in ("val", "test"):
+        if without := [name for name, counts in numbers["classes"].items() if not counts[split]]:
+            logging.warning("%d classes have no picture in %s, such as '%s'", len(without), split, without[0])
     if rejected:
         logging.warning("%d pictures rejected: data/rejected.csv says why", rejected)
     if duplicates:

@@ -73,6 +73,10 @@ class Model:
                 f"weights is '{self.weights}', a name of torchvision's, and {self.name} is none of its models; "
                 "use none, a path or an address"
             )
+        if is_a_file(self.weights) and Path(self.weights).parts[0] == "models":
+            raise InputError(
+                f"weights is '{self.weights}', and DVC empties models before this stage runs; copy the file elsewhere"
+            )
         if self.weights_sha256 is not None and not is_a_file(self.weights):
             raise InputError(
                 f"weights_sha256 is '{self.weights_sha256}', and weights is '{self.weights}', which takes none; "
@@ -212,6 +216,7 @@ def train() -> None:
                 world,
                 every_seconds=runtime.checkpoint_every,
                 every_steps=runtime.checkpoint_every_steps,
+                stop_signal=stop_signal,
             )
         )
         epochs = fit(

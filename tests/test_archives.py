@@ -114,6 +114,10 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_text("a page that says 404")
     with pytest.raises(InputError, match="is neither a zip nor a tar archive"):
         list(members(tmp_path / "x.zip"))
+    whole = zip_of(tmp_path / "cut.zip", {"a.png": SMALL})
+    whole.write_bytes(whole.read_bytes()[:-30])
+    with pytest.raises(InputError, match=r"cut.zip is a zip archive without its end; get or make it anew"):
+        list(members(whole))
     with pytest.raises(InputError, match="is a folder"):
         list(members(tmp_path))
 

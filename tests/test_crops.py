@@ -54,6 +54,7 @@ def test_a_window_is_black_outside_the_picture() -> None:
 def test_the_centre_crop_is_the_middle() -> None:
     assert squared(centre_crop, 2, PICTURE, fraction=0.5)[..., 0].tolist() == [[6, 7], [10, 11]]
     assert np.array_equal(squared(centre_crop, 120, PHOTO, fraction=1.0), PHOTO[:, 20:140])
+    assert squared(centre_crop, 1, PICTURE, fraction=0.25)[..., 0].tolist() == [[6]]  # of 2 x 2 in the middle the first
 
 
 def test_evaluation_sees_what_torchvision_s_resize_and_centre_crop_show() -> None:

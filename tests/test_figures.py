@@ -166,13 +166,17 @@ def test_of_a_hundred_curves_the_worst_five_are_named(tmp_path: Path) -> None:
 
 def test_reliability_shows_bins_that_hold_pictures_before_and_after_scaling() -> None:
     keys = ("scaling", "low", "high", "pictures", "confidence", "accuracy")
-    rows = [("before", 0, 0.5, 0, "", ""), ("before", 0.5, 1, 4, 0.9, 0.75), ("after", 0.5, 1, 4, 0.8, 0.75)]
+    rows = [("before", 0, 0.5, 0, "", ""), ("before", 0.5, 1, 4, 0.9, 0.75), ("after", 0.5, 1, 6, 0.8, 0.75)]
     figure = figures.reliability([dict(zip(keys, map(str, row), strict=True)) for row in rows])
     top, bottom = figure.axes
     lines = {str(line.get_label()): line.get_xydata() for line in top.lines}
     assert np.asarray(lines["before scaling"]).tolist() == [[0.9, 0.75]]
     assert np.asarray(lines["after scaling"]).tolist() == [[0.8, 0.75]]
-    assert [patch.get_height() for patch in bottom.patches] == [4, 4]  # type: ignore[attr-defined]
+    assert [patch.get_height() for patch in bottom.patches] == [4, 6]  # type: ignore[attr-defined]
+    figure.draw_without_rendering()
+    labels = [label.get_text() for label in (*bottom.get_yticklabels(), *bottom.get_yticklabels(minor=True))]
+    assert {"1", "2", "4", "6"} <= set(labels)
+    assert not any("$" in label for label in labels)  # of a scale shorter than from 1 to 10
 
 
 def test_without_scaling_the_reliability_is_the_model_s() -> None:

@@ -22,6 +22,12 @@ def test_what_the_network_gets_of_a_pixel(name: str, expected: list[list[float]]
     torch.testing.assert_close(got, torch.tensor(expected))
 
 
+def test_a_channel_that_never_changes_becomes_zero() -> None:
+    statistics = NORMALISATIONS["training"]([0.2, 0.4], [0.0, 0.5])
+    got = Classifier(nn.Flatten(), *statistics, channels_last=True)(torch.tensor([[[[51, 153]]]], dtype=torch.uint8))
+    torch.testing.assert_close(got, torch.tensor([[0.0, (0.6 - 0.4) / 0.5]]))
+
+
 def test_half_is_for_any_number_of_channels() -> None:
     assert NORMALISATIONS["half"]([0.1], [0.2]) == ([0.5], [0.5])
 

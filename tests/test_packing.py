@@ -85,9 +85,24 @@ def test_processes_and_threads_change_no_byte(tmp_path: Path, encoding: str, mon
 
 def test_a_prepared_picture_that_broke_is_named(tmp_path: Path) -> None:
     row = {"file": "train/a/x.png", "label": "a"}
-    with pytest.raises(InputError, match=r"prepared picture train/a/x.png: it is empty; dvc repro --force prepare"):
+    with pytest.raises(InputError, match=r"prepared picture train/a/x.png: it is empty; take it out"):
         pack([row], lambda file: b"", tmp_path, classes=["a"], image_size=8, enlarge=True, channels=3, encoding="raw",
              jpeg_quality=90, processes=1)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("size", "encoding", "said"),
+    [((1, 70_000), "jpeg", "11 x 770000"), ((1, 2_000_000), "raw", "11 x 22000000")],
+    ids=["longer than a JPEG may be", "more pixels than are read"],
+)
+def test_a_picture_too_long_to_be_packed_is_named(
+    size: tuple[int, int], encoding: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(IMAGES, "train/a/0.png", Image.new("L", size))
+    with pytest.raises(
+        InputError, match=f"train/a/0.png: it is so long that it would be packed as {said} pixels; take"
+    ):
+        packed(tmp_path, encoding=encoding)
 
 
 def test_pictures_of_one_size_are_known_to_be(tmp_path: Path) -> None:

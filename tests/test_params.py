@@ -170,6 +170,11 @@ REFUSED = {
         "lr: .nan",
         "params.yaml: train.optimizer.lr is nan; it must be a number above 0",
     ),
+    "a rate without end": (
+        "lr: 0.1",
+        "lr: .inf",
+        "params.yaml: train.optimizer.lr is inf; it must be a number above 0",
+    ),
     "unknown choice": (
         "precision: bf16",
         "precision: bf61",
@@ -197,6 +202,42 @@ REFUSED = {
         "weights_sha256: null",
         f"weights_sha256: {'ab' * 32}",
         f"params.yaml: model.weights_sha256 is '{'ab' * 32}', and weights is 'none', which takes none; make it null",
+    ),
+    "a dataset that is none": (
+        "  name: null",
+        "  name: Nope",
+        "params.yaml: download.name is 'Nope'; it must be one of Caltech101, Caltech256, CIFAR10, CIFAR100, "
+        "... (28 in all) or null",
+    ),
+    "fractions that leave nothing": (
+        "test_fraction: 0.15",
+        "test_fraction: 0.9",
+        "params.yaml: prepare.val_fraction is 0.15 and test_fraction 0.9, which leave nothing to train on; "
+        "together they must be below 1",
+    ),
+    "groups that no pattern names": (
+        "split: stratified",
+        "split: grouped",
+        "params.yaml: prepare.split is grouped, and pattern is 'auto', which names no group; "
+        "write it with (?P<group>...)",
+    ),
+    "weights that DVC removes": (
+        "weights: none",
+        "weights: models/best.safetensors",
+        "params.yaml: model.weights is 'models/best.safetensors', and DVC empties models before this stage runs; "
+        "copy the file elsewhere",
+    ),
+    "an address that is none": (
+        "weights: none",
+        'weights: "http://[x.pt"',
+        "params.yaml: model.weights is 'http://[x.pt'; it must be none, the name of torchvision's weights such as "
+        "DEFAULT, or a path or an address (http, https) that ends in .safetensors, .pt or .pth",
+    ),
+    "a pattern too large": (
+        "pattern: auto",
+        "pattern: '(?P<label>a{99999999999999999999})'",
+        "params.yaml: prepare.pattern is '(?P<label>a{99999999999999999999})'; it must be auto or a regular expression "
+        "with a group (?P<label>...) and, at will, (?P<split>...) and (?P<group>...)",
     ),
     "hash of the download that is none": (
         "  sha256: null",

@@ -78,9 +78,10 @@ JPEG = encoded(photo(), "JPEG")
         (png_that_says(60_000, 60_000), "it has more than the 134,217,728 pixels that are read"),
         (png_that_says(0, 5), "its content is no picture, or its start is damaged"),
         (encoded(Image.new("F", (2, 2)), "TIFF"), "its pixels are floating-point numbers"),
+        (encoded(Image.new("LAB", (2, 2)), "TIFF"), "its colours are CIELAB"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", "its content is no picture"),
     ],
-    ids=["empty", "page", "half a JPEG", "most of a PNG", "large", "bomb", "no width", "float", "program"],
+    ids=["empty", "page", "half a JPEG", "most of a PNG", "large", "bomb", "no width", "float", "CIELAB", "program"],
 )
 def test_what_can_t_be_read_gets_its_reason(content: bytes, reason: str) -> None:
     with pytest.raises(InputError) as refusal:

@@ -177,6 +177,14 @@ def test_near_duplicates_across_splits_are_reported_and_go_only_where_asked(tmp_
     assert all(pair.dropped for pair in duplicates)
 
 
+def test_dropped_near_duplicates_that_were_all_of_val_are_refused(tmp_path: Path) -> None:
+    small, large = encoded(photo(0).resize((80, 60))), encoded(photo(0))
+    files = {f"train/{kind}/{i}.png": encoded(noise(i)) for i, kind in enumerate(("cat", "dog"))}
+    files |= {"test/dog/a.png": encoded(noise(2)), "test/cat/b.png": large, "val/cat/c.png": small}
+    with pytest.raises(InputError, match="the val split has no picture once near duplicates are dropped"):
+        prepared(tmp_path, files, near_distance=4, near_duplicates="drop")
+
+
 def test_pictures_of_one_name_in_one_class_get_their_whole_path(tmp_path: Path) -> None:
     files = {f"{part}/{kind}/{i}.png": encoded(noise(100 * n + 10 * m + i)) for n, part in enumerate(("one", "two"))
              for m, kind in enumerate(("cat", "dog")) for i in range(5)}  # fmt: skip

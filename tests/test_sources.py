@@ -49,6 +49,37 @@ def test_a_folder_becomes_a_tar_whose_bytes_depend_on_names_and_contents_alone(t
     assert len(list(members(tmp_path / "one/mine.tar"))) == 20
 
 
+def test_pictures_are_known_by_their_content_too_and_other_files_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = {"cat/a.png": encoded(noise(0)), "cat/b": encoded(noise(1)), "cat/c.jfif": encoded(noise(2), "JPEG")}
+    others = {"cat/d.heic": b"\0\0\0\x18ftypheic", "cat/notes.txt": b"x"}
+    for name, content in (files | others).items():
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_bytes(content)
+    (tmp_path / "raw").mkdir()
+    sources.tree(tmp_path / "raw", tmp_path / "mine")
+    assert {member.name: member.content for member in members(tmp_path / "raw/mine.tar")} == files
+    assert caplog.messages == [
+        f"2 files are pictures neither by name nor by content and left out, such as {tmp_path}/mine/cat/d.heic"
+    ]
+
+
+def test_an_archive_of_pictures_without_endings_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    sources.archive(tmp_path / "raw", zip_of(tmp_path / "cats.zip", {"cats/a": encoded(noise(0))}))
+    assert (tmp_path / "raw/cats.zip").is_file()
+
+
+def test_what_is_hidden_as_a_source_is_not_in_data_raw(tmp_path: Path) -> None:
+    write_pictures(tmp_path / ".mine", count=4, classes=2)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    sources.tree(tmp_path / "one", tmp_path / ".mine")
+    sources.archive(tmp_path / "two", zip_of(tmp_path / ".cats.zip", {"cats/a.png": encoded(noise(0))}))
+    assert [file.name for name in ("one", "two") for file in (tmp_path / name).iterdir()] == ["mine.tar", "cats.zip"]
+
+
 def test_folders_behind_links_are_read_once(tmp_path: Path) -> None:
     write_pictures(tmp_path / "elsewhere", count=20, classes=2)
     (tmp_path / "mine").mkdir()

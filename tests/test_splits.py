@@ -82,7 +82,7 @@ def test_a_picture_added_moves_no_other_where_the_hash_decides() -> None:
             candidates("a" * 30 + "bbb"),
             (0.1, 0.6),
             "params.yaml: prepare.val_fraction is 0.1, which is 3 pictures, "
-            "and class 'b' is too small to have one in val; change the fraction",
+            "and class 'b' is too small to have one in val; add pictures of it, merge it",
         ),
         (
             "stratified",
@@ -96,11 +96,12 @@ def test_a_picture_added_moves_no_other_where_the_hash_decides() -> None:
             candidates("a" * 90 + "bbbb"),
             (0.1, 0.1),
             "params.yaml: prepare.test_fraction is 0.1, which is 9 pictures, "
-            "and class 'b' is too small to have one in test; change the fraction",
+            "and class 'b' is too small to have one in test; add pictures of it, merge it",
         ),
         ("stratified", candidates("abab", "ttvx"), (0.1, 0.1), "the test split has 1 class"),
         ("stratified", candidates("abab", "xxvv"), (0.1, 0.1), "class 'a' has 0 pictures to train on and split"),
         ("grouped", candidates("aaabbb"), (0.2, 0.2), "params.yaml: prepare.split is 'grouped', which needs"),
+        ("grouped", candidates("aabbab", "ttttvv"), (0.2, 0.2), "params.yaml: prepare.split is 'grouped', which needs"),
         ("grouped", candidates("aaabbb", groups="112345"), (0.2, 0.2), "class 'a' has pictures of 2 groups; to split"),
         (
             "grouped",

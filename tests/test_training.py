@@ -21,7 +21,7 @@ from imgpipe.networks.classifier import Classifier
 from imgpipe.packed import Split
 from imgpipe.training import optim, orders, schedules
 from imgpipe.training.groups import parameter_groups
-from imgpipe.training.loop import fit, mixed_loss, naming_lack_of_memory, train_step
+from imgpipe.training.loop import fit, mixed_loss, naming_what_parts_lack, train_step
 from imgpipe.training.parts import cut
 from imgpipe.training.reduction import FixedTree
 from imgpipe.training.state import Epoch, new_state
@@ -308,9 +308,13 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_its_step() -> None:
 
 
 def test_memory_that_does_not_suffice_is_said_with_the_size_of_the_micro_batches() -> None:
-    with pytest.raises(InputError, match="micro-batches of 16 pictures"), naming_lack_of_memory(16):
+    with pytest.raises(InputError, match="micro-batches of 16 pictures"), naming_what_parts_lack(16):
         torch.empty(2**60)
-    with pytest.raises(RuntimeError, match="inconsistent tensor size"), naming_lack_of_memory(16):
+    with pytest.raises(InputError, match="BatchNorm needs more than one value"), naming_what_parts_lack(1):
+        nn.BatchNorm1d(2)(torch.ones(1, 2))
+    with pytest.raises(ValueError, match="different"), naming_what_parts_lack(1):
+        raise ValueError("something different")
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"), naming_what_parts_lack(16):
         torch.ones(2) @ torch.ones(3)
 
 

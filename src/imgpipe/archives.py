@@ -50,6 +50,14 @@ def is_picture(name: str, start: bytes) -> bool:
     return names_a_picture(name) or webp or start.startswith(SIGNATURES)
 
 
+def is_picture_file(path: Path) -> bool:
+    """``is_picture`` of a file on the disk, which is opened only where its name says nothing. Raises OSError."""
+    if names_a_picture(path.name):
+        return True
+    with path.open("rb") as file:
+        return is_picture(path.name, file.read(12))
+
+
 def members(path: Path) -> Iterator[Member]:
     """The files in a zip or tar, in the archive's order. Hidden ones are left out, such as macOS's ``._cat.jpg``.
 
@@ -62,6 +70,9 @@ def members(path: Path) -> Iterator[Member]:
     try:
         tarred = tarfile.is_tarfile(path)  # first: a tar may end with a zip, which is_zipfile would find
         if not tarred and not zipfile.is_zipfile(path):
+            with path.open("rb") as file:
+                if file.read(4) == b"PK\3\4":
+                    raise InputError(f"{path} is a zip archive without its end; get or make it anew")
             raise InputError(f"{path} is neither a zip nor a tar archive, as far as its content tells")
         for member in _tarred(path) if tarred else _zipped(path):
             if not any(part.startswith(".") and part != ".." for part in PurePosixPath(member.name).parts):

@@ -45,6 +45,8 @@ def decode(content: bytes) -> Image.Image:
         raise InputError(f"it is {upright.width} x {upright.height} pixels")
     if upright.mode == "F":
         raise InputError("its pixels are floating-point numbers, whose range is unknown; save it with 8 or 16 bits")
+    if upright.mode == "LAB":
+        raise InputError("its colours are CIELAB, which Pillow does not convert; save it as RGB")
     return upright
 
 

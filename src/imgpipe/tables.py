@@ -18,7 +18,14 @@ def columns(record: type) -> list[str]:
 def table_text(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """The rows under the names of their columns; a float with as many digits as give the same float again."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
+
+    class UnixLines:
+        """Takes lines that end in "\\r\\n": only with this terminator does csv quote a "\\r" within a cell."""
+
+        def write(self, line: str) -> None:
+            text.write(line.removesuffix("\r\n") + "\n")
+
+    writer = csv.DictWriter(UnixLines(), fieldnames=names, lineterminator="\r\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -156,5 +156,5 @@ def _shown(value: Any) -> str:
 
 
 def _nearest(value: Any, names: Iterable[Any]) -> str:
-    near = difflib.get_close_matches(str(value), [str(name) for name in names], n=1)
+    near = difflib.get_close_matches(str(value), [str(name) for name in names if name is not None], n=1)
     return f"; did you mean {near[0]}?" if near else ""

@@ -108,7 +108,7 @@ class PathPattern:
     def allows(self, value: str) -> bool:
         try:
             named = set(re.compile(value).groupindex)
-        except re.error:
+        except (re.error, OverflowError, RecursionError):
             return False
         return value == "auto" or (self.groups[0] in named and named <= set(self.groups))
 

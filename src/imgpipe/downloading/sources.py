@@ -4,12 +4,13 @@ To add a source: a function here, its name in SOURCES, and its case in the downl
 """
 
 import io
+import logging
 import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from imgpipe.archives import PICTURES, members, names_a_picture, write_tar
+from imgpipe.archives import PICTURES, is_picture, is_picture_file, members, write_tar
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import sha256_of
 from imgpipe.common.progress import counting
@@ -17,6 +18,7 @@ from imgpipe.downloading.datasets import torchvision_pictures
 from imgpipe.folders import files_below
 
 LOCATION = "params.yaml: download.location is"
+NO_PICTURES = f"which holds no pictures; their names end in {', '.join(PICTURES)}"
 
 
 def digits(folder: Path) -> None:
@@ -34,14 +36,25 @@ def digits(folder: Path) -> None:
 
 
 def tree(folder: Path, source: Path) -> None:
-    """The pictures below a local folder, in one tar. Hidden files and folders are left out."""
+    """The pictures below a local folder, in one tar. Other files are counted, hidden ones passed over."""
     if not source.is_dir():
         raise InputError(f"{LOCATION} '{source}', which is no folder; name the folder that holds the pictures")
-    names = sorted(file.relative_to(source) for file in files_below(source) if names_a_picture(file.name))
-    if not names:
-        raise InputError(f"{LOCATION} '{source}', which holds no pictures; their names end in {', '.join(PICTURES)}")
+    files = sorted(files_below(source))
     try:
-        write_tar(folder / f"{source.resolve().name}.tar", ((n.as_posix(), (source / n).read_bytes()) for n in names))
+        names = [file.relative_to(source) for file in files if is_picture_file(file)]
+        if not names:
+            raise InputError(f"{LOCATION} '{source}', {NO_PICTURES}")
+        if len(names) < len(files):
+            other = next(file for file in files if file.relative_to(source) not in set(names))
+            logging.warning(
+                "%d files are pictures neither by name nor by content and left out, such as %s",
+                len(files) - len(names),
+                other,
+            )
+        write_tar(
+            folder / _not_hidden(f"{source.resolve().name}.tar"),
+            ((n.as_posix(), (source / n).read_bytes()) for n in names),
+        )
     except PermissionError as error:
         raise InputError(f"{LOCATION} '{source}', of which a picture may not be read: {error}; change that") from None
 
@@ -50,9 +63,9 @@ def archive(folder: Path, source: Path) -> None:
     """A local zip or tar, as it is."""
     if not source.exists():
         raise InputError(f"{LOCATION} '{source}', which does not exist; name the archive that holds the pictures")
-    if not any(names_a_picture(member.name) for member in members(source)):
-        raise InputError(f"{LOCATION} '{source}', which holds no pictures; their names end in {', '.join(PICTURES)}")
-    shutil.copyfile(source, folder / source.name)
+    if not any(is_picture(member.name, member.content or b"") for member in members(source)):
+        raise InputError(f"{LOCATION} '{source}', {NO_PICTURES}")
+    shutil.copyfile(source, folder / _not_hidden(source.name))
 
 
 def url(folder: Path, address: str, partial: Path, sha256: str | None) -> None:
@@ -62,7 +75,7 @@ def url(folder: Path, address: str, partial: Path, sha256: str | None) -> None:
     name = PurePosixPath(unquote(urlsplit(address).path)).name or "archive"
     fetching.fetch(
         address,
-        folder / name,
+        folder / _not_hidden(name),
         partial=partial,
         sha256=sha256,
         url_is="params.yaml: download.url is",
@@ -80,6 +93,11 @@ def torchvision(folder: Path, name: str, partial: Path) -> None:
 
 
 SOURCES = ("digits", "folder", "archive", "url", "torchvision")
+
+
+def _not_hidden(name: str) -> str:
+    """A hidden file in data/raw would be none of the pipeline's."""
+    return name.lstrip(".")
 
 
 def _png(levels: Any) -> bytes:

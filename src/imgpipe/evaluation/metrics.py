@@ -16,7 +16,8 @@ def metrics_of_test(
     (pictures,).
 
     ..._ci_low, ..._ci_high: 95 % intervals. threshold: the lowest confidence from which on a share of target_precision
-    of the answers is right; threshold_coverage: the share of the pictures that it answers.
+    of the answers is right, rounded down so that it is reached; threshold_coverage: the share of the pictures that it
+    answers.
     """
     predicted = probabilities.argmax(axis=1)
     right = predicted == labels
@@ -36,6 +37,8 @@ def metrics_of_test(
     numbers["threshold"], numbers["threshold_coverage"] = threshold_for(
         target_precision, probabilities.max(axis=1), right
     ) or (None, None)
+    if numbers["threshold"] is not None:
+        numbers["threshold"] = math.floor(numbers["threshold"] * 1e6) / 1e6
     return {name: _rounded(number) for name, number in numbers.items()} | {"images": len(labels)}
 
 

@@ -145,7 +145,7 @@ def build_model(name: str, *, channels: int, classes: int, size: int, dropout: f
         network = _network(name, channels, classes, size, dropout)
         with torch.no_grad():
             network.eval()(torch.zeros(1, channels, size, size))
-    except (RuntimeError, ValueError, AssertionError) as error:
+    except (RuntimeError, ValueError, ArithmeticError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"params.yaml: model.name is '{name}', which does not take {channels} channels of {size} x {size} pixels "
@@ -226,4 +226,8 @@ def _timm(name: str, channels: int, classes: int, size: int) -> "nn.Module":
     fixed = timm.models.get_pretrained_cfg(name).fixed_input_size
     options = {"img_size": size} if fixed else {}
     network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes, in_chans=channels, **options)
+    if isinstance(network.get_classifier(), tuple):  # type: ignore[operator]
+        raise InputError(
+            f"params.yaml: model.name is '{TIMM}{name}', which has two heads; only one can be trained here"
+        )
     return network

@@ -13,11 +13,13 @@ from imgpipe.common.errors import InputError
 from imgpipe.common.progress import counting
 from imgpipe.packed import Pixels, Split
 from imgpipe.parallel import by_processes, by_threads
-from imgpipe.pictures import decode, packed_size, pixels
+from imgpipe.pictures import MOST_PIXELS, decode, packed_size, pixels
 from imgpipe.tables import write_table
 
 RUN = 256
 """Pictures that one thread counts at a time."""
+LONGEST_JPEG = 65_500
+"""Pixels of a side, the most that libjpeg writes."""
 INDEX = ("file", "label", "offset", "bytes", "height", "width")
 
 
@@ -68,7 +70,10 @@ def _packed(file: tuple[str, bytes], **form: Any) -> tuple[int, int, bytes]:
     try:
         return pack_picture(content, **form)
     except InputError as error:
-        raise InputError(f"prepared picture {name}: {error}; dvc repro --force prepare makes it anew") from None
+        raise InputError(
+            f"prepared picture {name}: {error}; take it out of the source, or, if it was damaged here, "
+            "dvc repro --force prepare makes it anew"
+        ) from None
 
 
 def pack_picture(
@@ -76,10 +81,13 @@ def pack_picture(
 ) -> tuple[int, int, bytes]:
     """Height, width and packed bytes (see ``packed.unpacked``) of a picture, given the bytes of its file.
 
-    The rest as in ``pack``. Raises InputError with the reason if it can't be read, without a name.
+    The rest as in ``pack``. Raises InputError with the reason if it can't be read or packed, without a name.
     """
     image = decode(content)
-    picture = pixels(image, size=packed_size(image.size, image_size, enlarge=enlarge), channels=channels)
+    size = packed_size(image.size, image_size, enlarge=enlarge)
+    if size[0] * size[1] > MOST_PIXELS or (encoding == "jpeg" and max(size) > LONGEST_JPEG):
+        raise InputError(f"it is so long that it would be packed as {size[0]} x {size[1]} pixels")
+    picture = pixels(image, size=size, channels=channels)
     return *picture.shape[:2], picture.tobytes() if encoding == "raw" else _jpeg(picture, jpeg_quality)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogFormatter, MaxNLocator, PercentFormatter
 
 from imgpipe.plotting.drawing import BLACK, BLUE, COLOURS, DASHES, GREEN, ORANGE, RED, WIDTH, Row, in_line, legend_above
 
@@ -138,6 +138,7 @@ def reliability(bins: Sequence[Row]) -> Figure:
     top.set(ylabel="accuracy", xlim=(0, 1), ylim=(-0.02, 1.02))
     bottom.set(xlabel="confidence", ylabel="pictures", yscale="log", ylim=(0.7, None))
     bottom.yaxis.set_major_formatter("{x:g}")
+    bottom.yaxis.set_minor_formatter(LogFormatter())  # numbers, as mathtext is off, and few of them
     for axes in (top, bottom):
         axes.set_axisbelow(True)
         axes.grid(alpha=0.3)

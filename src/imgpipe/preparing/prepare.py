@@ -123,6 +123,11 @@ def prepare(
                 f"class '{label}' has no picture to train on once near duplicates are dropped; "
                 "see params.yaml: prepare.near_duplicates"
             )
+        if "val" not in splits.values():
+            raise InputError(
+                "the val split has no picture once near duplicates are dropped; see params.yaml: "
+                "prepare.near_duplicates"
+            )
     return _named(found, labels, splits), table
 
 

@@ -37,8 +37,11 @@ def assign(
     val_fraction, test_fraction: of the pictures that start in train.
     seed: of the cut. The order of the pictures counts too.
 
-    Raises InputError where there is a single class, or no picture of a class to train on, or too few to cut.
+    Raises InputError where there is a single class, or no picture of a class to train on, or too few to cut; where
+    pictures without a group are to be split by groups.
     """
+    if way is grouped and not all(picture.group for picture in pictures):
+        raise InputError("params.yaml: prepare.split is 'grouped', which needs prepare.pattern to name a group")
     splits = [picture.given or "train" for picture in pictures]
     labels = {picture.label for picture in pictures}
     if len(labels) < 2:
@@ -51,7 +54,8 @@ def assign(
         if start[label] <= len(missing):
             least = len(missing) + 1
             raise InputError(
-                f"class '{label}' has {start[label]} pictures to train on and split; it needs {least} at least"
+                f"class '{label}' has {start[label]} pictures to train on and split; it needs {least} at least: "
+                "add some, or merge it into another class (params.yaml: prepare.class_map)"
             )
     if missing:
         for i, split in way([pictures[i] for i in pool], missing, seed).items():
@@ -105,7 +109,10 @@ def stratified(pictures: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int
             has = {(pictures[i].label, moved.get(i, "train")) for i in pool}
             small = {label: side for label in counts for side in ("train", name) if (label, side) not in has}
         for label, side in sorted(small.items()):
-            raise InputError(f"{where}, and class '{label}' is too small to have one in {side}; change the fraction")
+            raise InputError(
+                f"{where}, and class '{label}' is too small to have one in {side}; add pictures of it, merge it into "
+                "another class (prepare.class_map), or change the fraction"
+            )
     return moved
 
 
@@ -115,12 +122,10 @@ def grouped(pictures: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int, s
     The groups are dealt into folds of about one size (scikit-learn's StratifiedGroupKFold), 20 at most; a split is as
     many folds as come nearest to its fraction.
 
-    Raises InputError for a picture without a group, and where too few groups have a class.
+    Raises InputError where too few groups have a class.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    if not all(picture.group for picture in pictures):
-        raise InputError("params.yaml: prepare.split is 'grouped', which needs prepare.pattern to name a group")
     groups_of: dict[str, set[str]] = {}
     for picture in pictures:
         groups_of.setdefault(picture.label, set()).add(picture.group)

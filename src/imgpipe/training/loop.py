@@ -64,8 +64,8 @@ def fit(
     size, crop_fraction: of the squares that the classifier sees, in pixels, and how much of a picture they show.
     batch_size: pictures of an update, over all processes. micro_batches: the equal parts of a batch; each process
     takes its share of them, one after the other. keep_last: see ``cut``.
-    class_weights: of each class in the loss, (classes,). clip_grad_norm: the most that the norm of the whole gradient
-    may be. early_stop_epochs: see ``stopped_improving``.
+    class_weights: of each class in the loss, (classes,), see ``mixed_loss``. clip_grad_norm: the most that the norm of
+    the whole gradient may be. early_stop_epochs: see ``stopped_improving``.
     ordered: one of ORDERS. mixup_alpha, cutmix_alpha: see ``draw_mix``.
     freeze: called with the network and the epoch, from 0, once it is in training mode, to still parts of it.
     stop_signal: the signal that asks this process to stop, or 0. save: called after each step and each epoch, with
@@ -117,7 +117,7 @@ def fit(
                 ]
                 with clock("data"):
                     parts = [next(loader) for _ in range(share)]
-                with clock("step"), naming_lack_of_memory(part_size):
+                with clock("step"), naming_what_parts_lack(part_size):
                     sums = train_step(
                         tree,
                         state.updater,
@@ -153,7 +153,7 @@ def fit(
                 advance(f"loss {rows[-1, :, 0].sum() / seen(plan[step : step + 1]):.4f}" if shown else None)
 
         train_loss, train_accuracy = (state.sums[:, :, :2].sum((0, 1)) / seen(plan)).tolist()
-        with clock("validation"):
+        with clock("validation"), naming_what_parts_lack(part_size):
             val_loss, val_accuracy = validate(
                 predict_split(
                     state.used,
@@ -161,7 +161,7 @@ def fit(
                     classes=classes,
                     size=size,
                     crop_fraction=crop_fraction,
-                    batch_size=batch_size,
+                    batch_size=part_size,  # what fits in training fits here
                     precision=precision,
                     flips=False,
                     threads=threads,
@@ -254,10 +254,18 @@ def diverged(what: str) -> InputError:
 
 
 @contextmanager
-def naming_lack_of_memory(pictures: int) -> Iterator[None]:
-    """Raises InputError where memory did not suffice for parts of so many pictures."""
+def naming_what_parts_lack(pictures: int) -> Iterator[None]:
+    """Raises InputError where memory did not suffice for parts of so many pictures, or a part has too few."""
     try:
         yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            "BatchNorm needs more than one value of each channel, and a micro-batch of one picture has but one where "
+            "the network has made it 1 x 1; take fewer train.micro_batches, a larger "
+            "model.image_size, or last_batch drop"
+        ) from None
     except (MemoryError, RuntimeError) as error:
         lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         if not lacking:
@@ -273,7 +281,9 @@ def mixed_loss(
 ) -> Tensor:
     """Mean cross-entropy: to its own label by the share of the picture that stayed, to the other's by the rest.
 
-    class_weights: by which a picture's loss is multiplied; the mean is over pictures, not over weights.
+    class_weights: of each class's term of the loss, as in torch: a picture's loss is multiplied by its class's weight
+    and, with label smoothing, each class's share of the smoothing by that class's. The mean is over pictures, not over
+    weights.
     """
 
     def mean_loss(labels: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ Statistics = tuple[list[float], list[float]]
 
 
 def training(mean: list[float], std: list[float]) -> Statistics:
-    """Those of the training split."""
-    return mean, std
+    """Those of the training split. A channel that never changes becomes 0, not 0 / 0."""
+    return mean, [deviation or 1.0 for deviation in std]
 
 
 def imagenet(mean: list[float], std: list[float]) -> Statistics:

@@ -50,7 +50,10 @@ def is_a_name(weights: str) -> bool:
 
 def is_a_file(weights: str) -> bool:
     """Whether these are in a file, by its path or address."""
-    known = not urlsplit(weights).scheme or _is_an_address(weights)
+    try:
+        known = not urlsplit(weights).scheme or _is_an_address(weights)
+    except ValueError:  # an address such as http://[
+        return False
     return known and _ending(weights) in ENDINGS
 
 
