@@ -201,7 +201,7 @@ def _data(test: Outcome, folder: Path) -> None:
     pair = {"kind": "equal", "source": "a.png", "split": "train", "label": "a", "differing_bits": 0, "dropped": True}
     pair |= {"twin": "b.png", "twin_split": "test", "twin_label": "a"}
     names = ["kind", "source", "split", "label", "twin", "twin_split", "twin_label", "differing_bits", "dropped"]
-    write_table(folder / "data/duplicates.csv", names, [pair])
+    write_table(folder / "data/duplicates.csv", names, [pair, pair | {"source": "c.png", "split": ""}])
 
 
 def _packed(test: Outcome, folder: Path) -> None:

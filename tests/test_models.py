@@ -142,6 +142,14 @@ def test_without_timm_its_models_are_refused_with_what_to_install(monkeypatch: p
     )
 
 
+def test_timm_s_models_of_two_heads_are_refused() -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(
+        InputError, match=r"^params.yaml: model.name is 'timm/deit_tiny_distilled_patch16_224', which has"
+    ):
+        build_model("timm/deit_tiny_distilled_patch16_224", channels=3, classes=5, size=224, dropout=0.0)
+
+
 def test_names_read_from_timm_s_source_are_those_it_registers() -> None:
     timm = pytest.importorskip("timm")
     assert set(timm.list_models()) <= set(_timm_names())

@@ -14,6 +14,7 @@ from imgpipe.packing.prepared import picture_reader
 from imgpipe.preparing.prepare import FORMATS, Duplicate, Picture, contents, prepare, summary
 from imgpipe.preparing.reading import Found, Rejected, check_rejected, read_archive
 from imgpipe.preparing.splits import WAYS
+from stages.prepare import _report
 
 
 def pets(count: int = 10) -> dict[str, bytes]:
@@ -175,6 +176,19 @@ def test_near_duplicates_across_splits_are_reported_and_go_only_where_asked(tmp_
     assert "train/cat/a.png" not in splits
     assert "test/cat/b.png" in splits
     assert all(pair.dropped for pair in duplicates)
+
+
+def test_a_class_that_a_given_split_lacks_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = {f"train/{kind}/{i}.png": encoded(noise(i)) for i, kind in enumerate(("cat", "dog", "ant"))}
+    files |= {f"{split}/{kind}/{split}.png": encoded(noise(len(split) + ord(kind[0]))) for split, kind in
+              (("val", "cat"), ("val", "ant"), ("test", "cat"), ("test", "dog"))}  # fmt: skip
+    found, rejected = read(zip_of(tmp_path / "pets.zip", files))
+    pictures, duplicates = sort_in(found)
+    _report(summary([picture for picture, _ in pictures], rejected, duplicates), duplicates)
+    assert caplog.messages == [
+        "1 classes have no picture in val, such as 'dog'",
+        "1 classes have no picture in test, such as 'ant'",
+    ]
 
 
 def test_dropped_near_duplicates_that_were_all_of_val_are_refused(tmp_path: Path) -> None:

@@ -135,7 +135,12 @@ def test_a_class_with_too_few_pictures_to_split(project: Project) -> None:
         if number >= 2:
             digit.unlink()
     project.succeed("python", "-m", "stages.download")
-    refused(project, "prepare", "class '3' has 2 pictures to train on and split; it needs 3 at least")
+    refused(
+        project,
+        "prepare",
+        "class '3' has 2 pictures to train on and split; it needs 3 at least: "
+        "add some, or merge it into another class (params.yaml: prepare.class_map)",
+    )
     assert not (project.folder / "data" / "prepared").exists()
     assert not (project.folder / "data" / "images.csv").exists()
 

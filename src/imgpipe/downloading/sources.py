@@ -39,21 +39,20 @@ def tree(folder: Path, source: Path) -> None:
     """The pictures below a local folder, in one tar. Other files are counted, hidden ones passed over."""
     if not source.is_dir():
         raise InputError(f"{LOCATION} '{source}', which is no folder; name the folder that holds the pictures")
-    files = sorted(files_below(source))
+    pictures: list[Path] = []
+    others: list[Path] = []
     try:
-        names = [file.relative_to(source) for file in files if is_picture_file(file)]
-        if not names:
+        for file in sorted(files_below(source)):
+            (pictures if is_picture_file(file) else others).append(file)
+        if not pictures:
             raise InputError(f"{LOCATION} '{source}', {NO_PICTURES}")
-        if len(names) < len(files):
-            other = next(file for file in files if file.relative_to(source) not in set(names))
+        if others:
             logging.warning(
-                "%d files are pictures neither by name nor by content and left out, such as %s",
-                len(files) - len(names),
-                other,
+                "%d files are pictures neither by name nor by content and left out, such as %s", len(others), others[0]
             )
         write_tar(
             folder / _not_hidden(f"{source.resolve().name}.tar"),
-            ((n.as_posix(), (source / n).read_bytes()) for n in names),
+            ((file.relative_to(source).as_posix(), file.read_bytes()) for file in pictures),
         )
     except PermissionError as error:
         raise InputError(f"{LOCATION} '{source}', of which a picture may not be read: {error}; change that") from None
@@ -72,7 +71,7 @@ def url(folder: Path, address: str, partial: Path, sha256: str | None) -> None:
     """A zip or tar from an address, as it is. ``partial``: where what has come is kept until it is whole."""
     from imgpipe.downloading import fetching  # not above: every stage's check of params.yaml would wait for it
 
-    name = PurePosixPath(unquote(urlsplit(address).path)).name or "archive"
+    name = PurePosixPath(unquote(urlsplit(address).path)).name
     fetching.fetch(
         address,
         folder / _not_hidden(name),
@@ -97,7 +96,7 @@ SOURCES = ("digits", "folder", "archive", "url", "torchvision")
 
 def _not_hidden(name: str) -> str:
     """A hidden file in data/raw would be none of the pipeline's."""
-    return name.lstrip(".")
+    return name.lstrip(".") or "archive"
 
 
 def _png(levels: Any) -> bytes:

@@ -145,6 +145,8 @@ def build_model(name: str, *, channels: int, classes: int, size: int, dropout: f
         network = _network(name, channels, classes, size, dropout)
         with torch.no_grad():
             network.eval()(torch.zeros(1, channels, size, size))
+    except InputError:
+        raise
     except (RuntimeError, ValueError, ArithmeticError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(

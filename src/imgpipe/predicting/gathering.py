@@ -70,8 +70,6 @@ def _pictures(name: str) -> Sequence[str]:
         pictures = [str(file) for file in sorted(files_below(path)) if _may_be_picture(file)]
     except OSError as error:
         raise InputError(f"the folder can't be read: {error.strerror}") from None
-    except RuntimeError as error:  # pathlib's for a link to itself
-        raise InputError(f"the folder can't be read: {error}; remove that link") from None
     if not pictures:
         raise InputError(
             f"the folder holds no pictures; their names end in {', '.join(PICTURES)}, or their first bytes tell"
