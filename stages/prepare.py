@@ -44,7 +44,7 @@ class Prepare:
                 f"val_fraction is {self.val_fraction} and test_fraction {self.test_fraction}, which leave nothing to "
                 "train on; together they must be below 1"
             )
-        if self.split == "grouped" and (self.pattern == "auto" or "group" not in re.compile(self.pattern).groupindex):
+        if self.split == "grouped" and "group" not in re.compile(self.pattern).groupindex:
             raise InputError(
                 f"split is grouped, and pattern is '{self.pattern}', which names no group; write it with (?P<group>...)"
             )

@@ -17,18 +17,18 @@ def columns(record: type) -> list[str]:
 
 def table_text(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """The rows under the names of their columns; a float with as many digits as give the same float again."""
-    text = io.StringIO()
-
-    class UnixLines:
-        """Takes lines that end in "\\r\\n": only with this terminator does csv quote a "\\r" within a cell."""
-
-        def write(self, line: str) -> None:
-            text.write(line.removesuffix("\r\n") + "\n")
-
-    writer = csv.DictWriter(UnixLines(), fieldnames=names, lineterminator="\r\n")
+    text = _UnixLines()
+    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\r\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+class _UnixLines(io.StringIO):
+    """Lines come with "\\r\\n" at their ends and are kept with "\\n": only so does csv quote a "\\r" in a cell."""
+
+    def write(self, line: str) -> int:
+        return super().write(line.removesuffix("\r\n") + "\n")
 
 
 def write_table(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -263,8 +263,8 @@ def naming_what_parts_lack(pictures: int) -> Iterator[None]:
             raise
         raise InputError(
             "BatchNorm needs more than one value of each channel, and a micro-batch of one picture has but one where "
-            "the network has made it 1 x 1; take fewer train.micro_batches, a larger "
-            "model.image_size, or last_batch drop"
+            "the network has made it 1 x 1; take fewer train.micro_batches, a larger model.image_size, or "
+            "last_batch drop"
         ) from None
     except (MemoryError, RuntimeError) as error:
         lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
