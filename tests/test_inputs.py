@@ -12,31 +12,30 @@ from imgpipe.resuming.inputs import digests_of_inputs
 
 
 @pytest.fixture
-def prepared(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    project.here("download", "prepare", "pack")
-    monkeypatch.chdir(project.folder)
-    return project
+def inside(pipeline: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.chdir(pipeline.folder)
+    return pipeline
 
 
-def test_a_change_of_code_shows_and_compiled_python_does_not(prepared: Project) -> None:
+def test_a_change_of_code_shows_and_compiled_python_does_not(inside: Project) -> None:
     before = digests_of_inputs("train")
-    compiled = prepared.folder / "src/imgpipe/training/__pycache__"
+    compiled = inside.folder / "src/imgpipe/training/__pycache__"
     compiled.mkdir(exist_ok=True)
     (compiled / "loop.cpython-311.pyc").write_bytes(b"compiled")
     assert digests_of_inputs("train") == before
-    prepared.edit("src/imgpipe/training/loop.py", "def train_step", "# one update\ndef train_step")
+    inside.edit("src/imgpipe/training/loop.py", "def train_step", "# one update\ndef train_step")
     after = digests_of_inputs("train")
     assert [path for path in before if before[path] != after[path]] == ["src/imgpipe/training"]
 
 
-def test_what_editors_and_systems_leave_and_the_order_of_parameters_do_not_show(prepared: Project) -> None:
-    prepared.set(train__class_weights={"name": "given", "weights": {0: 2.0, "zero": 1.0}})
+def test_what_editors_and_systems_leave_and_the_order_of_parameters_do_not_show(inside: Project) -> None:
+    inside.set(train__class_weights={"name": "given", "weights": {0: 2.0, "zero": 1.0}})
     before = digests_of_inputs("train")
-    code = prepared.folder / "src/imgpipe/training"
+    code = inside.folder / "src/imgpipe/training"
     (code / ".loop.py.swp").write_bytes(b"an open editor")
     (code / ".idea").mkdir()
     (code / ".idea/workspace.xml").write_text("<project/>")
-    params = prepared.folder / "params.yaml"
+    params = inside.folder / "params.yaml"
     sections = OmegaConf.to_container(OmegaConf.load(params))
     OmegaConf.save(reversed_in_order(sections), params)
     after = digests_of_inputs("train")

@@ -158,15 +158,12 @@ def test_the_threshold_for_a_precision_is_the_lowest_that_reaches_it(
     assert threshold_for(0.1, CONFIDENCE, np.zeros(5, dtype=bool)) is None
 
 
+def test_the_threshold_is_rounded_down_so_that_it_is_reached() -> None:
+    one = np.array([[0.9876547, 0.0123453]])
+    assert metrics_of_test(one, one, np.array([0]), temperature=1.0, target_precision=1.0)["threshold"] == 0.987654
+
+
 def test_what_can_t_be_said_of_a_test_is_null_and_the_keys_stay_the_same() -> None:
-    rounded = metrics_of_test(
-        np.array([[0.9876547, 0.0123453]]),
-        np.array([[0.9876547, 0.0123453]]),
-        np.array([0]),
-        temperature=1.0,
-        target_precision=1.0,
-    )
-    assert rounded["threshold"] == 0.987654  # of 0.9876547: it is reached
     usual = metrics_of_test(PROBABILITIES, PROBABILITIES, LABELS, temperature=1.0, target_precision=0.9)
     alone = metrics_of_test(PROBABILITIES[3:4], PROBABILITIES[3:4], LABELS[3:4], temperature=1.0, target_precision=0.9)
     assert list(alone) == list(usual)

@@ -310,12 +310,15 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_its_step() -> None:
 def test_memory_that_does_not_suffice_is_said_with_the_size_of_the_micro_batches() -> None:
     with pytest.raises(InputError, match="micro-batches of 16 pictures"), naming_what_parts_lack(16):
         torch.empty(2**60)
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"), naming_what_parts_lack(16):
+        torch.ones(2) @ torch.ones(3)
+
+
+def test_a_part_too_small_for_batchnorm_is_said() -> None:
     with pytest.raises(InputError, match="BatchNorm needs more than one value"), naming_what_parts_lack(1):
         nn.BatchNorm1d(2)(torch.ones(1, 2))
     with pytest.raises(ValueError, match="different"), naming_what_parts_lack(1):
         raise ValueError("something different")
-    with pytest.raises(RuntimeError, match="inconsistent tensor size"), naming_what_parts_lack(16):
-        torch.ones(2) @ torch.ones(3)
 
 
 def test_freezing_is_asked_for_in_each_epoch_and_the_tree_follows() -> None:
