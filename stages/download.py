@@ -1,24 +1,26 @@
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal
 
 from imgpipe.common import command, params
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import replacing_folder
-from imgpipe.common.rules import OneOf, Sha256
+from imgpipe.common.rules import SHA256, Rule, one_of_table
 from imgpipe.downloading import sources
 from imgpipe.downloading.datasets import DATASETS
+
+NOT_EMPTY = Rule("text that is not empty", bool)
 
 
 @dataclass(frozen=True)
 class Download:
     """params.yaml: download."""
 
-    source: Annotated[str, OneOf(sources.SOURCES)]
-    location: str
-    url: Optional[str]
-    name: Annotated[Optional[str], OneOf((*DATASETS, None))]
-    sha256: Annotated[Optional[str], Sha256()]
+    source: Literal["digits", "folder", "archive", "url", "torchvision"]
+    location: Annotated[str, NOT_EMPTY]
+    url: Annotated[str, NOT_EMPTY] | None
+    name: Annotated[str, one_of_table(DATASETS)] | None
+    sha256: Annotated[str, SHA256] | None
 
     def __post_init__(self) -> None:
         needed = {"url": "the address of an archive", "torchvision": "the name of a dataset"}

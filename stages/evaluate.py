@@ -3,13 +3,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
 from imgpipe.common import command, params
 from imgpipe.common.files import replacing, write_text
-from imgpipe.common.rules import Interval, OneOf
+from imgpipe.common.rules import Interval
 from imgpipe.hardware.runtime import Runtime
 from imgpipe.packed import read_split, read_statistics
 from imgpipe.tables import write_table
@@ -24,7 +24,7 @@ METRICS = Path("metrics/test")
 class Evaluate:
     """params.yaml: evaluate."""
 
-    weights: Annotated[str, OneOf(("best", "last"))]
+    weights: Literal["best", "last"]
     batch_size: Annotated[int, Interval(low=1)]
     flips: bool
     temperature_scaling: bool

@@ -2,12 +2,12 @@ import json
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from imgpipe.common import command, params
 from imgpipe.common.files import replacing_folder, write_text
-from imgpipe.common.rules import Interval, OneOf
-from imgpipe.packed import ENCODINGS, Statistics, read_split
+from imgpipe.common.rules import Interval
+from imgpipe.packed import Statistics, read_split
 from imgpipe.packing.pack import mean_and_std
 from imgpipe.packing.pack import pack as pack_pictures
 from imgpipe.packing.prepared import picture_reader
@@ -21,8 +21,8 @@ class Pack:
 
     image_size: Annotated[int, Interval(low=8, high=4096)]
     enlarge: bool
-    channels: Annotated[int, OneOf((1, 3))]
-    encoding: Annotated[str, OneOf(ENCODINGS)]
+    channels: Literal[1, 3]
+    encoding: Literal["raw", "jpeg"]
     jpeg_quality: Annotated[int, Interval(1, 100)]
 
 

@@ -3,12 +3,12 @@ import logging
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from imgpipe.common import command, params
 from imgpipe.common.files import replacing_folder, write_text
 from imgpipe.common.progress import counting
-from imgpipe.common.rules import Interval, OneOf
+from imgpipe.common.rules import Interval
 from imgpipe.packed import read_split, read_statistics
 from imgpipe.tables import read_table
 
@@ -20,7 +20,7 @@ CURVES = ("precision_recall", "reliability", "roc", "thresholds")
 class Plot:
     """params.yaml: plot."""
 
-    format: Annotated[str, OneOf(("svg", "png"))]
+    format: Literal["svg", "png"]
     dpi: Annotated[int, Interval(low=30, high=1200)]
     examples: Annotated[int, Interval(low=1, high=1000)]
     mistakes: Annotated[int, Interval(low=1, high=1000)]

@@ -4,15 +4,15 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from imgpipe.common import command, params
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import replacing_folder, write_text
-from imgpipe.common.rules import Interval, LabelLists, LabelNames, OneOf, PathPattern
+from imgpipe.common.rules import Interval, Rule, one_of_table
 from imgpipe.parallel import cores
 from imgpipe.preparing.layouts import GROUPS, REST
-from imgpipe.preparing.prepare import EQUAL_POLICIES, FORMATS, NEAR_POLICIES, Duplicate, Picture, contents, summary
+from imgpipe.preparing.prepare import FORMATS, Duplicate, Picture, contents, summary
 from imgpipe.preparing.prepare import prepare as prepare_pictures
 from imgpipe.preparing.reading import Rejected, check_rejected, read_archive
 from imgpipe.preparing.splits import WAYS
@@ -21,22 +21,47 @@ from imgpipe.tables import columns, write_table
 Fraction = Annotated[float, Interval(0, 1, open_low=True, open_high=True)]
 
 
+Label = str | int | float
+"""A label or a class, as YAML reads what looks like a number."""
+
+
+def _names_a_label(pattern: str) -> bool:
+    if pattern == "auto":
+        return True
+    try:
+        named = set(re.compile(pattern).groupindex)
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return GROUPS[0] in named and named <= set(GROUPS)
+
+
+PATTERN = Rule(
+    "auto or a regular expression with a group (?P<label>...) and, at will, (?P<split>...) and (?P<group>...)",
+    _names_a_label,
+)
+NAMES = Rule("names by label such as {0: cat, 1: dog}", bool)
+LISTS = Rule(
+    f"lists of labels by class such as {{pet: [cat, dog], other: {REST}}}",
+    lambda lists: all(lists.values()) and bool(lists) and [*lists.values()].count(REST) <= 1,
+)
+
+
 @dataclass(frozen=True)
 class Prepare:
     """params.yaml: prepare."""
 
-    pattern: Annotated[str, PathPattern(GROUPS)]
-    class_names: Annotated[Any, LabelNames()]
-    class_map: Annotated[Any, LabelLists(REST)]
-    split: Annotated[str, OneOf(WAYS)]
+    pattern: Annotated[str, PATTERN]
+    class_names: Annotated[dict[Label, str], NAMES] | None
+    class_map: Annotated[dict[Label, list[Label] | Literal["rest"]], LISTS] | None
+    split: Annotated[str, one_of_table(WAYS)]
     val_fraction: Fraction
     test_fraction: Fraction
     seed: Annotated[int, Interval(0, 2**32 - 1)]
-    duplicates: Annotated[str, OneOf(EQUAL_POLICIES)]
-    near_duplicates: Annotated[str, OneOf(NEAR_POLICIES)]
+    duplicates: Literal["drop", "fail", "keep"]
+    near_duplicates: Literal["report", "drop"]
     near_distance: Annotated[int, Interval(0, 8)]
     max_rejected: Annotated[float, Interval(0, 1)]
-    format: Annotated[str, OneOf(FORMATS)]
+    format: Annotated[str, one_of_table(FORMATS)]
 
     def __post_init__(self) -> None:
         if self.val_fraction + self.test_fraction >= 1:

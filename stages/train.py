@@ -5,13 +5,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from imgpipe.augmentation.transforms import POLICIES, augmentation
 from imgpipe.common import command, params
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_text
-from imgpipe.common.rules import Choice, Interval, OneOf, PowerOfTwo, Sha256, one_of
+from imgpipe.common.rules import SHA256, Choice, Interval, Rule, one_of, one_of_table
 from imgpipe.hardware.processes import (
     PROCESSES,
     check_process_count,
@@ -23,18 +23,18 @@ from imgpipe.hardware.processes import (
 )
 from imgpipe.hardware.runtime import Runtime
 from imgpipe.loading.crops import CROPS
-from imgpipe.networks.models import ModelName, head_of, model_names, timm_problem, torchvision_name
+from imgpipe.networks.models import MODEL_NAME, head_of, timm_problem, torchvision_name
 from imgpipe.packed import Statistics, read_split, read_statistics
 from imgpipe.parallel import cores
 from imgpipe.resuming.parents import die_with_parent
 from imgpipe.tables import write_table
 from imgpipe.training.class_weights import CLASS_WEIGHTS
-from imgpipe.training.freezing import FREEZES, apply_freezing, frozen_in
+from imgpipe.training.freezing import apply_freezing, frozen_in
 from imgpipe.training.normalisation import NORMALISATIONS
 from imgpipe.training.optim import OPTIMIZERS
 from imgpipe.training.orders import ORDERS
 from imgpipe.training.schedules import SCHEDULES
-from imgpipe.training.weights import InitialWeights, is_a_file, is_a_name, load_initial_weights
+from imgpipe.training.weights import INITIAL_WEIGHTS, is_a_file, is_a_name, load_initial_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,6 +48,7 @@ CHECKPOINTS = Path(os.environ.get("DVC_ROOT", ".")) / ".dvc" / "tmp" / "imgpipe"
 RUNS = Path("runs")
 """Times, rates and traces, which neither Git nor DVC tracks: they differ between equal runs."""
 
+POWER_OF_TWO = Rule("a power of two (1, 2, 4, 8, ...)", lambda number: number > 0 and number & (number - 1) == 0)
 Probability = Annotated[float, Interval(0, 1)]
 
 
@@ -55,15 +56,15 @@ Probability = Annotated[float, Interval(0, 1)]
 class Model:
     """params.yaml: model."""
 
-    name: Annotated[str, ModelName(model_names)]
+    name: Annotated[str, MODEL_NAME]
     image_size: Annotated[int, Interval(low=8, high=4096)]
     crop_fraction: Annotated[float, Interval(0, 1, open_low=True)]
     dropout: Annotated[float, Interval(0, 1, open_high=True)]
-    weights: Annotated[str, InitialWeights()]
-    weights_sha256: Annotated[Optional[str], Sha256()]
-    freeze: Annotated[str, OneOf(FREEZES)]
-    unfreeze_epoch: Annotated[Optional[int], Interval(low=2)]
-    normalise: Annotated[str, OneOf(NORMALISATIONS)]
+    weights: Annotated[str, INITIAL_WEIGHTS]
+    weights_sha256: Annotated[str, SHA256] | None
+    freeze: Literal["none", "batchnorm", "backbone"]
+    unfreeze_epoch: Annotated[int, Interval(low=2)] | None
+    normalise: Annotated[str, one_of_table(NORMALISATIONS)]
 
     def __post_init__(self) -> None:
         if problem := timm_problem(self.name):
@@ -105,8 +106,8 @@ class Train:
     seed: Annotated[int, Interval(0, 2**32 - 1)]
     epochs: Annotated[int, Interval(low=1)]
     batch_size: Annotated[int, Interval(low=1)]
-    micro_batches: Annotated[int, PowerOfTwo()]
-    precision: Annotated[str, OneOf(("fp32", "bf16", "fp16"))]
+    micro_batches: Annotated[int, POWER_OF_TWO]
+    precision: Literal["fp32", "bf16", "fp16"]
     cpu_threads: Annotated[int, Interval(low=1)]
     channels_last: bool
     compile: bool
@@ -116,12 +117,12 @@ class Train:
     backbone_lr_factor: Annotated[float, Interval(low=0)]
     decay_norms_and_biases: bool
     schedule: Annotated[Callable[..., float], Choice(SCHEDULES)]
-    last_batch: Annotated[str, OneOf(("drop", "keep"))]
+    last_batch: Literal["drop", "keep"]
     class_weights: Annotated[Callable[..., Any], Choice(CLASS_WEIGHTS)]
-    clip_grad_norm: Annotated[float | None, Interval(low=0, open_low=True)]
-    ema_decay: Annotated[float | None, Interval(0, 1, open_high=True)]
-    early_stop_epochs: Annotated[int | None, Interval(low=1)]
-    order: Annotated[str, OneOf(ORDERS)]
+    clip_grad_norm: Annotated[float, Interval(low=0, open_low=True)] | None
+    ema_decay: Annotated[float, Interval(0, 1, open_high=True)] | None
+    early_stop_epochs: Annotated[int, Interval(low=1)] | None
+    order: Annotated[str, one_of_table(ORDERS)]
     augment: Augment
     mixup_alpha: Annotated[float, Interval(low=0)]
     cutmix_alpha: Annotated[float, Interval(low=0)]
@@ -130,7 +131,7 @@ class Train:
         if self.batch_size % self.micro_batches:
             raise InputError(
                 f"micro_batches is {self.micro_batches}, which does not divide the batch_size of {self.batch_size}; "
-                f"it must be {one_of(n for n in divisors(self.batch_size) if PowerOfTwo().allows(n))}"
+                f"it must be {one_of(n for n in divisors(self.batch_size) if POWER_OF_TWO.allows(n))}"
             )
 
 

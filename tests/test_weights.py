@@ -21,7 +21,7 @@ from imgpipe.common.errors import InputError
 from imgpipe.networks.classifier import new_classifier, save_classifier
 from imgpipe.networks.layers import Head
 from imgpipe.networks.models import build_model
-from imgpipe.training.weights import InitialWeights, load_initial_weights
+from imgpipe.training.weights import INITIAL_WEIGHTS, load_initial_weights
 
 SMALL = "shufflenet_v2_x0_5"
 State = dict[str, Tensor]
@@ -339,14 +339,14 @@ def test_every_file_of_torchvision_is_named_for_its_hash() -> None:
     ["none", "DEFAULT", "IMAGENET1K_SWAG_E2E_V1", "w.pt", "../a b/w.pth", "https://host/w.safetensors?x=1", "/w.pth"],
 )
 def test_allowed(weights: str) -> None:
-    assert InitialWeights().allows(weights)
+    assert INITIAL_WEIGHTS.allows(weights)
 
 
 @pytest.mark.parametrize(
     "weights", ["", "null", "resnet18", "w.bin", "ftp://host/w.pth", "https://host/w", "s3://w.pth"]
 )
 def test_not_allowed(weights: str) -> None:
-    assert not InitialWeights().allows(weights)
+    assert not INITIAL_WEIGHTS.allows(weights)
 
 
 def test_the_train_stage_starts_from_weights_and_freezes_and_normalises(pipeline: Project) -> None:

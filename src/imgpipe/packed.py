@@ -14,7 +14,6 @@ from imgpipe.tables import read_table
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 
-ENCODINGS = ("raw", "jpeg")
 DECODED = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR_RGB}
 
 

@@ -1,160 +1,191 @@
 """params.yaml: read into typed values; what does not fit is refused in one line.
 
-A section of the file is described by a class with annotated fields and no defaults: every default is in params.yaml.
-hydra-zen derives the schema from that signature and builds the object from the section. What a type cannot say stands
-beside it: ``Annotated[int, Interval(low=1)]``.
+A section of the file is described by a dataclass with annotated fields and no defaults: every default is in
+params.yaml. ``typed`` compares each value with its annotation. What a type cannot say stands beside it, as in
+``Annotated[int, Interval(low=1)]``. A section within that is a choice names a function of a table: hydra-zen binds the
+section's other values to it, so that a new choice is a function and a line.
 """
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from hydra_zen import builds, instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from imgpipe.common.errors import InputError
-from imgpipe.common.rules import Choice, OneOf, one_of
+from imgpipe.common.errors import InputError, did_you_mean, one_line
+from imgpipe.common.rules import Choice, Rule, one_of
 
 T = TypeVar("T")
 Section = dict[str, Any]
 
 PARAMS = Path("params.yaml")
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 
 
-def read(name: str, kind: Callable[..., T], path: Path = PARAMS) -> T:
-    """One section of the file, built. Raises InputError at the first thing in it that does not fit."""
+def read(name: str, kind: type[T], path: Path = PARAMS) -> T:
+    """Read one section of the file.
+
+    name: the section's key in the file.
+    kind: the dataclass that describes it.
+
+    Raises InputError at the first thing in it that does not fit.
+    """
     config = load(path)
     if name not in config:
         raise InputError(f"{path}: {name} is missing")
-    built: T = _build(kind, config[name], f"{path}: {name}")
-    return built
+    section: T = typed(config[name], kind, f"{path}: {name}")
+    return section
 
 
-def check(sections: Mapping[str, Callable[..., Any]], path: Path = PARAMS) -> dict[str, Any]:
-    """Every section of the file, built. Raises InputError at the first thing that does not fit.
+def check(kinds: Mapping[str, type], path: Path = PARAMS) -> dict[str, Any]:
+    """Read every section of the file, by name.
 
-    sections: for each name, what it is built into; the file must hold exactly these.
+    kinds: the dataclass of each section; the file must hold exactly these.
+
+    Raises InputError at the first thing that does not fit.
     """
     config = load(path)
-    _same_keys(config, sections, str(path), "sections", ": ")
-    return {name: _build(kind, config[name], f"{path}: {name}") for name, kind in sections.items()}
+    _check_keys(config, kinds, str(path), "sections", ": ")
+    return {name: typed(config[name], kind, f"{path}: {name}") for name, kind in kinds.items()}
 
 
 def load(path: Path) -> Section:
-    """The file as it is, a mapping. Raises InputError for one that is missing or no YAML."""
+    """Read a YAML file as it is, a mapping. Raises InputError for one that is missing or no YAML."""
     try:
         config = OmegaConf.to_container(OmegaConf.load(path))
     except FileNotFoundError:
         raise InputError(f"{path} is not in {Path.cwd()}; run this from the project's top folder") from None
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError, OSError) as error:
+        raise InputError(f"{path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(config, dict):
         raise InputError(f"{path} holds no sections; it must be keys and values like 'train: {{epochs: 20, ...}}'")
     return {str(key): value for key, value in config.items()}
 
 
-def _build(kind: Callable[..., Any], section: Any, where: str) -> Any:
-    """What ``kind`` makes of a section: a class, its object; a function, the function with its keywords bound."""
+def typed(value: Any, hint: Any, where: str) -> Any:
+    """Return the value as its annotation describes it: a dataclass for a section, a bound function for a choice.
+
+    where: names the value in an error: the file and the keys that lead to it.
+
+    Raises InputError where the value does not fit.
+    """
+    rules = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    for choice in (rule for rule in rules if isinstance(rule, Choice)):
+        return _chosen(choice.table, value, where)
+    if is_dataclass(hint):
+        values = _values(value, get_type_hints(hint, include_extras=True), where)
+        try:
+            return hint(**values)  # type: ignore[operator]
+        except InputError as error:  # of the section as a whole, which does not know its place in the file
+            raise InputError(f"{where}.{error}") from None
+    for text in _texts(value):
+        if "${" in text or text == "???":
+            raise InputError(f"{where} is {_shown(text)}, which DVC does not follow; write the value itself")
+    if not _fits(value, hint):
+        meant = "".join(did_you_mean(value, names) for names in _known(hint))
+        raise InputError(f"{where} is {_shown(value)}; it must be {_says(hint)}{meant}")
+    return float(value) if type(value) is int and _takes_floats(hint) else value
+
+
+def _values(section: Any, hints: Mapping[str, Any], where: str) -> Section:
+    """Return the section's values as the annotations of its keys describe them."""
     if not isinstance(section, dict):
         raise InputError(f"{where} is {_shown(section)}; it must be a section of keys and values")
-    hints, given_by_code = _arguments(kind)
-    _same_keys(section, hints, where, "keys", ".")
-
-    chosen, plain = {}, {}
-    for key, value in section.items():
-        if isinstance(value, str) and ("${" in value or value == "???"):
-            raise InputError(f"{where}.{key} is {value!r}, which DVC does not follow; write the value itself")
-        choice = next((rule for rule in _rules(hints[key]) if isinstance(rule, Choice)), None)
-        if choice:
-            chosen[key] = _choose(choice, value, f"{where}.{key}")
-        elif is_dataclass(hints[key]):
-            chosen[key] = _build(hints[key], value, f"{where}.{key}")
-        else:
-            plain[key] = value
-
-    schema = builds(kind, populate_full_signature=True, zen_exclude=[*chosen, *given_by_code])
-    try:
-        typed = OmegaConf.merge(OmegaConf.structured(schema), plain)
-    except OmegaConfBaseException as error:
-        key = str(error.full_key).partition(".")[0].partition("[")[0]
-        raise InputError(_refusal(f"{where}.{key}", plain[key], hints[key])) from None
-    for key in plain:
-        if not all(rule.allows(typed[key]) for rule in _rules(hints[key])):
-            raise InputError(_refusal(f"{where}.{key}", plain[key], hints[key]))
-
-    bound = instantiate(typed, _partial_=True, _convert_="all")
-    if not inspect.isclass(kind):
-        return bound if plain or chosen else kind
-    try:
-        return bound(**chosen)
-    except InputError as error:
-        raise InputError(f"{where}.{error}") from None
+    _check_keys(section, hints, where, "keys", ".")
+    return {key: typed(value, hints[key], f"{where}.{key}") for key, value in section.items()}
 
 
-def _choose(choice: Choice, section: Any, where: str) -> Any:
-    """The function of the table that the section names, with the section's other values bound."""
+def _chosen(table: Mapping[str, Callable[..., Any]], section: Any, where: str) -> Callable[..., Any]:
+    """Return the function that the section names, with the section's other values bound to its keyword arguments."""
     if not isinstance(section, dict) or "name" not in section:
-        raise InputError(f"{where}.name is missing; it must be {one_of(choice.table)}")
-    arguments = dict(section)
-    name = arguments.pop("name")
-    if not isinstance(name, str) or name not in choice.table:
-        raise InputError(
-            f"{where}.name is {_shown(name)}; it must be {one_of(choice.table)}{_nearest(name, choice.table)}"
-        )
-    return _build(choice.table[name], arguments, where)
+        raise InputError(f"{where}.name is missing; it must be {one_of(table)}")
+    name = section["name"]
+    if not isinstance(name, str) or name not in table:
+        meant = did_you_mean(name, table)
+        raise InputError(f"{where}.name is {_shown(name)}; it must be {one_of(table)}{meant}")
+    function = table[name]
+    hints = get_type_hints(function, include_extras=True)
+    by_file = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    given = {key: value for key, value in section.items() if key != "name"}
+    values = _values(given, {key: hints[key] for key in by_file}, where)
+    if not values:
+        return function
+    # not recursive: what is in a value is data, also where it looks like a configuration of hydra's
+    config = builds(function, **values, zen_partial=True, hydra_recursive=False, hydra_convert="all")
+    bound: Callable[..., Any] = instantiate(config)
+    return bound
 
 
-def _same_keys(section: Section, allowed: Iterable[str], where: str, what: str, dot: str) -> None:
+def _check_keys(section: Section, allowed: Iterable[str], where: str, what: str, dot: str) -> None:
     allowed = list(allowed)
-    there_are = f"its {what} are {', '.join(allowed)}"
+    there_are = f"its {what} are {', '.join(allowed)}" if allowed else f"it has no {what} here"
     for key in section:
         if key not in allowed:
-            raise InputError(f"{where}{dot}{key} is unknown; {there_are}{_nearest(key, allowed)}")
+            raise InputError(f"{where}{dot}{key} is unknown; {there_are}{did_you_mean(key, allowed)}")
     for key in allowed:
         if key not in section:
             raise InputError(f"{where}{dot}{key} is missing; {there_are}, and none has a default")
 
 
-def _arguments(kind: Callable[..., Any]) -> tuple[dict[str, Any], list[str]]:
-    """The types of the arguments that the file gives, and the names of those that code gives.
-
-    A class takes all of its fields from the file, a function its keyword-only arguments.
-    """
-    parameters = inspect.signature(kind).parameters.values()
-    by_code = [] if inspect.isclass(kind) else [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
-    hints = get_type_hints(kind, include_extras=True)
-    return {p.name: hints[p.name] for p in parameters if p.name not in by_code}, by_code
-
-
-def _rules(hint: Any) -> list[Any]:
-    return list(get_args(hint)[1:]) if get_origin(hint) is Annotated else []
-
-
-def _refusal(where: str, value: Any, hint: Any) -> str:
-    rules = _rules(hint)
-    nearest = "".join(_nearest(value, rule.list()) for rule in rules if isinstance(rule, OneOf))
-    return f"{where} is {_shown(value)}; it must be {_expected(hint, rules)}{nearest}"
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether the value is of the annotated type and its rules allow it. No type stands for another."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _fits(value, args[0]) and all(rule.allows(value) for rule in args[1:])
+    if origin in (Union, UnionType):
+        return any(_fits(value, arg) for arg in args)
+    if origin is Literal:
+        return any(type(value) is type(arg) and value == arg for arg in args)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, args[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(k, args[0]) and _fits(v, args[1]) for k, v in value.items())
+    if hint is float:
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max  # which NaN is not
+    return type(value) is hint and not (hint is int and abs(value) >= 2**63)
 
 
-def _expected(hint: Any, rules: list[Any]) -> str:
-    kind = get_args(hint)[0] if rules else hint
-    optional = type(None) in get_args(kind)
-    kind = get_args(kind)[0] if optional else kind
-    name = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(kind, str(kind))
-    phrase = " and ".join(str(rule) for rule in rules).replace("a number", name) or name
-    return f"{phrase} or null" if optional else phrase
+def _says(hint: Any) -> str:
+    """Return what the annotation asks for, to stand after "it must be"."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return " and ".join(rule.says(KINDS.get(args[0], "")) for rule in args[1:])
+    if origin in (Union, UnionType):
+        return " or ".join(_says(arg) for arg in args)
+    return one_of(args) if origin is Literal else KINDS[hint]
+
+
+def _known(hint: Any) -> Iterator[Iterable[Any]]:
+    """Yield the names among which a misspelt value may have been meant."""
+    if get_origin(hint) is Literal:
+        yield get_args(hint)
+    elif isinstance(hint, Rule):
+        yield hint.known()
+    else:
+        for arg in get_args(hint):
+            yield from _known(arg)
+
+
+def _takes_floats(hint: Any) -> bool:
+    return hint is float or any(_takes_floats(arg) for arg in get_args(hint))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in the value, keys of mappings among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in [*value, *(value.values() if isinstance(value, dict) else ())]:
+            yield from _texts(item)
 
 
 def _shown(value: Any) -> str:
     names = {None: "null", True: "true", False: "false"}
     return names[value] if value is None or isinstance(value, bool) else repr(value)
-
-
-def _nearest(value: Any, names: Iterable[Any]) -> str:
-    near = difflib.get_close_matches(str(value), [str(name) for name in names if name is not None], n=1)
-    return f"; did you mean {near[0]}?" if near else ""

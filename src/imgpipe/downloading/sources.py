@@ -1,6 +1,6 @@
 """Where pictures come from. Each source leaves one archive in a folder: DVC handles one file fast, thousands slowly.
 
-To add a source: a function here, its name in SOURCES, and its case in the download stage.
+To add a source: a function here, its name in the download section, and its case in the download stage.
 """
 
 import io
@@ -89,9 +89,6 @@ def torchvision(folder: Path, name: str, partial: Path) -> None:
     """One of torchvision's datasets, in one tar. ``partial``: where torchvision's own files lie until that is whole."""
     write_tar(folder / f"{name}.tar", counting(name, torchvision_pictures(name, partial / name)))
     shutil.rmtree(partial / name)
-
-
-SOURCES = ("digits", "folder", "archive", "url", "torchvision")
 
 
 def _not_hidden(name: str) -> str:

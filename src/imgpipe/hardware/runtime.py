@@ -2,9 +2,9 @@
 
 import os
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
-from imgpipe.common.rules import AutoOrCount, Interval, OneOf
+from imgpipe.common.rules import Interval
 from imgpipe.parallel import cores
 
 
@@ -12,12 +12,12 @@ from imgpipe.parallel import cores
 class Runtime:
     """params.yaml: runtime."""
 
-    processes: Annotated[Any, AutoOrCount(1)]
-    threads: Annotated[Any, AutoOrCount(1)]
-    device: Annotated[str, OneOf(("auto", "cpu", "cuda"))]
+    processes: Literal["auto"] | Annotated[int, Interval(low=1)]
+    threads: Literal["auto"] | Annotated[int, Interval(low=1)]
+    device: Literal["auto", "cpu", "cuda"]
     log_every: Annotated[int, Interval(low=1)]
     checkpoint_every: Annotated[float, Interval(low=0)]
-    checkpoint_every_steps: Annotated[int | None, Interval(low=1)]
+    checkpoint_every_steps: Annotated[int, Interval(low=1)] | None
     tensorboard: bool
     profile_steps: Annotated[int, Interval(low=0)]
 

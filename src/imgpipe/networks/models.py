@@ -3,18 +3,16 @@
 torch is imported inside the functions: the names are also needed where params.yaml is checked, which takes no torch.
 """
 
-import difflib
 import functools
 import importlib.util
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from imgpipe.common.errors import InputError
-from imgpipe.common.rules import OneOf
+from imgpipe.common.errors import InputError, did_you_mean, one_line
+from imgpipe.common.rules import Rule, one_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -95,20 +93,17 @@ BACKBONES = {"vgg_funnel": "vgg16"}
 TIMM = "timm/"
 
 
-@dataclass(frozen=True)
-class ModelName(OneOf):
-    """One of some names, or one of timm's after ``timm/``, which ``timm_problem`` looks up."""
-
-    def allows(self, value: Any) -> bool:
-        return value.startswith(TIMM) or super().allows(value)
-
-    def __str__(self) -> str:
-        return f"{super().__str__()} or {TIMM}<name>"
-
-
 def model_names() -> list[str]:
     """Our own models and every classifier of torchvision."""
     return [*MODELS, *_torchvision_classifiers()]
+
+
+MODEL_NAME = Rule(
+    lambda: f"{one_of(model_names())} or {TIMM}<name>",
+    lambda name: name.startswith(TIMM) or name in model_names(),
+    model_names,
+)
+"""Allows our names, torchvision's, and any after ``timm/``, which ``timm_problem`` looks up."""
 
 
 def torchvision_name(name: str) -> str | None:
@@ -125,8 +120,8 @@ def timm_problem(name: str) -> str | None:
         return "a model of the package timm, which is not installed here: pip install timm"
     if name.removeprefix(TIMM) in names:
         return None
-    near = difflib.get_close_matches(name.removeprefix(TIMM), names, n=1)
-    return f"which is none of timm's {len(names)} models{f'; did you mean {TIMM}{near[0]}?' if near else ''}"
+    meant = did_you_mean(name, [f"{TIMM}{known}" for known in names])
+    return f"which is none of timm's {len(names)} models{meant}"
 
 
 def build_model(name: str, *, channels: int, classes: int, size: int, dropout: float) -> "nn.Module":
@@ -148,10 +143,9 @@ def build_model(name: str, *, channels: int, classes: int, size: int, dropout: f
     except InputError:
         raise
     except (RuntimeError, ValueError, ArithmeticError, AssertionError) as error:
-        reason = " ".join(str(error).split())
         raise InputError(
             f"params.yaml: model.name is '{name}', which does not take {channels} channels of {size} x {size} pixels "
-            f"({reason}); change model.image_size or pack.channels"
+            f"({one_line(error)}); change model.image_size or pack.channels"
         ) from None
     return network
 

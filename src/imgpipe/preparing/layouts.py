@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import PurePosixPath
+from typing import Any
 
 from imgpipe.common.errors import InputError
 
@@ -61,7 +62,7 @@ def _by_folders(name: str) -> Place:
 
 
 def classes_of(
-    labels: Iterable[str], names: Mapping[object, object] | None, merged: Mapping[object, object] | None
+    labels: Iterable[str], names: Mapping[Any, Any] | None, merged: Mapping[object, object] | None
 ) -> dict[str, str]:
     """The class of each label that occurs: its name (or itself), which may be one of those merged into a class.
 
@@ -88,7 +89,7 @@ def classes_of(
     return classes
 
 
-def _merged(name: str, merged: Mapping[object, object], occurring: Sequence[str]) -> str:
+def _merged(name: str, merged: Mapping[Any, Any], occurring: Sequence[str]) -> str:
     into: dict[str, str] = {}
     for target, listed in merged.items():
         for label in listed if isinstance(listed, list) else ():

@@ -15,9 +15,6 @@ from imgpipe.preparing.layouts import classes_of
 from imgpipe.preparing.reading import Found, Rejected
 from imgpipe.preparing.splits import SPLITS, Candidate, Way, assign
 
-EQUAL_POLICIES = ("drop", "fail", "keep")
-NEAR_POLICIES = ("report", "drop")
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -57,8 +54,8 @@ class Duplicate:
 def prepare(
     found: Sequence[Found],
     *,
-    class_names: Mapping[object, object] | None,
-    class_map: Mapping[object, object] | None,
+    class_names: Mapping[Any, Any] | None,
+    class_map: Mapping[Any, Any] | None,
     way: Way,
     val_fraction: float,
     test_fraction: float,
@@ -69,8 +66,8 @@ def prepare(
 ) -> tuple[list[tuple[Picture, Found]], list[Duplicate]]:
     """The pictures that stay, each with its split, class and file name, by file name; and the duplicates.
 
-    class_names, class_map: see ``layouts.classes_of``. duplicates, near_duplicates: one of EQUAL_POLICIES,
-    NEAR_POLICIES. Of equal pictures that of the test split stays, else that of val, else the first.
+    class_names, class_map: see ``layouts.classes_of``. duplicates: drop, fail or keep. near_duplicates:
+    report or drop. Of equal pictures that of the test split stays, else that of val, else the first.
 
     Raises InputError for what the policies refuse, and where too little is left to split.
     """

@@ -13,11 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from imgpipe.common.errors import InputError
-from imgpipe.common.rules import NumbersByName, one_of
+from imgpipe.common.rules import Interval, Rule, one_of
 from imgpipe.packed import Integers
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+Name = str | int | float
+"""A class's name, as YAML reads what looks like a number."""
+Weight = Annotated[float, Interval(low=0, open_low=True)]
+WEIGHTS = Rule("numbers above 0 by name such as {cat: 2.0}", bool)
 
 
 def unweighted(labels: Integers, classes: Sequence[str]) -> Any:
@@ -32,12 +38,12 @@ def balanced(labels: Integers, classes: Sequence[str]) -> Any:
     return _normalised(1 / counts, labels)
 
 
-def given(labels: Integers, classes: Sequence[str], *, weights: Annotated[Any, NumbersByName()]) -> Any:
+def given(labels: Integers, classes: Sequence[str], *, weights: Annotated[dict[Name, Weight], WEIGHTS]) -> Any:
     """As told by class name; a class that is not named weighs 1 beside the others.
 
     Raises InputError for a name that is no class.
     """
-    by_name = {str(name): weight for name, weight in dict(weights).items()}
+    by_name = {str(name): weight for name, weight in weights.items()}
     for name in by_name:
         if name not in classes:
             raise InputError(

@@ -1,6 +1,6 @@
 """Which of a network's weights stay as they are while the others are trained.
 
-torch is imported inside: FREEZES is also needed where params.yaml is checked, which takes no torch.
+torch is imported inside: the stage that imports this is also where params.yaml is checked, which takes no torch.
 """
 
 from typing import TYPE_CHECKING
@@ -10,8 +10,6 @@ from imgpipe.networks.models import head_of
 
 if TYPE_CHECKING:
     from torch import nn
-
-FREEZES = ("none", "batchnorm", "backbone")
 
 
 def frozen_in(epoch: int, *, freeze: str, unfreeze_epoch: int | None) -> str:
@@ -26,7 +24,7 @@ def frozen_in(epoch: int, *, freeze: str, unfreeze_epoch: int | None) -> str:
 def apply_freezing(network: "nn.Module", frozen: str) -> None:
     """Sets which parameters are trained, whatever was before. To be called after each ``network.train()``.
 
-    frozen: one of FREEZES. ``batchnorm``: the parameters and running statistics of every BatchNorm, which is put in
+    frozen: ``none``; or ``batchnorm``: the parameters and running statistics of every BatchNorm, which is put in
     evaluation mode: otherwise its statistics would move on, and it would not use them. ``backbone``: those, and all
     other parameters but the head's (``head_of``); dropout goes on.
 

@@ -8,13 +8,19 @@ To add one: a function ``(epoch, epochs, val_losses, *, ...)`` with typed keywor
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Annotated
 
-from imgpipe.common.rules import Interval, Rising
+from imgpipe.common.rules import Interval, Rule
 
 Epochs = Annotated[float, Interval(low=0)]
 Share = Annotated[float, Interval(0, 1, open_low=True, open_high=True)]
 Gamma = Annotated[float, Interval(0, 1, open_low=True)]
+
+RISING = Rule(
+    "a list of whole numbers of at least 1, each above the one before it",
+    lambda numbers: bool(numbers) and numbers[0] >= 1 and all(a < b for a, b in pairwise(numbers)),
+)
 
 
 def constant(epoch: float, epochs: int, val_losses: Sequence[float], *, warmup_epochs: Epochs) -> float:
@@ -105,7 +111,7 @@ def multi_step(
     val_losses: Sequence[float],
     *,
     warmup_epochs: Epochs,
-    milestones: Annotated[list[int], Rising(low=1)],
+    milestones: Annotated[list[int], RISING],
     gamma: Gamma,
 ) -> float:
     """Multiplied by ``gamma`` after each of the epochs ``milestones``, with a linear warm-up.

@@ -7,14 +7,13 @@ import fcntl
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import sha256_of
-from imgpipe.common.rules import one_of
+from imgpipe.common.rules import Rule, one_of
 from imgpipe.networks.models import head_of, torchvision_name
 
 if TYPE_CHECKING:
@@ -27,20 +26,6 @@ AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 """Heads of GoogLeNet and Inception v3 that torchvision's weights have, and no network here."""
 NAMED = 3
 """How many layers that do not fit are named."""
-
-
-@dataclass(frozen=True)
-class InitialWeights:
-    """``none``, the name of some of torchvision's weights, or the path or address of a file of weights."""
-
-    def allows(self, value: str) -> bool:
-        return value == "none" or is_a_name(value) or is_a_file(value)
-
-    def __str__(self) -> str:
-        return (
-            "none, the name of torchvision's weights such as DEFAULT, "
-            f"or a path or an address (http, https) that ends in {one_of(ENDINGS)}"
-        )
 
 
 def is_a_name(weights: str) -> bool:
@@ -57,10 +42,17 @@ def is_a_file(weights: str) -> bool:
     return known and _ending(weights) in ENDINGS
 
 
+INITIAL_WEIGHTS = Rule(
+    "none, the name of torchvision's weights such as DEFAULT, "
+    f"or a path or an address (http, https) that ends in {one_of(ENDINGS)}",
+    lambda weights: weights == "none" or is_a_name(weights) or is_a_file(weights),
+)
+
+
 def load_initial_weights(network: "nn.Module", weights: str, *, model: str, sha256: str | None, cache: Path) -> None:
     """Puts weights into the network, in place. Where its head has another shape, it keeps its own, and the log says so.
 
-    weights: as InitialWeights allows. A file holds tensors by their names in the network, as ``state_dict`` gives
+    weights: as INITIAL_WEIGHTS allows. A file holds tensors by their names in the network, as ``state_dict`` gives
         them, or has them under ``model`` or ``state_dict``; or it is one of imgpipe's. Only tensors are unpickled.
     model: the network's name, as build_model takes it.
     sha256: of the file. Where it is None and one is needed, the error raised says what it would be.
