@@ -42,7 +42,7 @@ test: setup ## run the tests
 	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 soak: setup ## kill and take up trainings a hundred times
-	SOAK=25 $(BIN)/pytest --numprocesses auto tests/test_resume.py
+	SOAK=25 $(BIN)/pytest --numprocesses auto tests/train/test_soak.py
 
 check: setup ## formatting, lint and types
 	$(BIN)/ruff format --check
@@ -51,7 +51,7 @@ check: setup ## formatting, lint and types
 
 verify: setup ## run the whole pipeline again and compare it with what is committed
 	$(BIN)/dvc repro --force
-	@$(BIN)/python -m stages.verify
+	@$(BIN)/python -m imgpipe.commands.verify
 
 bench-noop: setup ## time a rerun of nothing against six empty DVC stages
 	$(BIN)/python benchmarks/noop_repro.py

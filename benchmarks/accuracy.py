@@ -44,7 +44,7 @@ def main(data: Path, size: int = 64, epochs: int = 10, seeds: int = 3) -> None:
 
 def trained(way: Way, folder: Path, size: int, epochs: int, seed: int) -> float:
     """Accuracy of a small network after so many epochs of plain SGD with a cosine schedule."""
-    from imgpipe.networks.models import build_model
+    from imgpipe.model.networks import build_model
 
     torch.manual_seed(seed)
     classes = len(list((folder / "train").iterdir()))
@@ -84,13 +84,13 @@ def reference(folder: Path, size: int, seed: int) -> tuple[Callable[[int], Batch
 
 def ours(folder: Path, size: int, seed: int) -> tuple[Callable[[int], Batches], Batches]:
     """This project's loader and its crops for training and evaluation."""
-    from imgpipe.augmentation.transforms import DRAWS, augmentation, no_policy
-    from imgpipe.loading.batches import batches
-    from imgpipe.loading.crops import centre, resized
-    from imgpipe.networks.classifier import normalised
-    from imgpipe.packed import Integers, Pixels, Split, read_split
-    from imgpipe.randomness import random_rows
-    from imgpipe.training.orders import shuffled
+    from imgpipe.data.packed import Integers, Pixels, Split, read_split
+    from imgpipe.model.batches import batches
+    from imgpipe.model.classifier import normalised
+    from imgpipe.model.crops import centre, resized
+    from imgpipe.model.randomness import random_rows
+    from imgpipe.train.augment import DRAWS, augmentation, no_policy
+    from imgpipe.train.orders import shuffled
 
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     train, val, test = (

@@ -23,14 +23,14 @@ BATCH, THREADS = 256, 1
 
 def main(rounds: int = 5) -> None:
     """Print the seconds of each, and the medians of the paired ratios."""
-    from imgpipe.evaluation import scoring
-    from imgpipe.evaluation.metrics import metrics_of_test
-    from imgpipe.evaluation.thresholds import at_thresholds
-    from imgpipe.hardware import devices
-    from imgpipe.hardware.devices import World
-    from imgpipe.networks.classifier import load_classifier
-    from imgpipe.networks.prediction import predict_batch, predict_split
-    from imgpipe.packed import read_split
+    from imgpipe.data.packed import read_split
+    from imgpipe.evaluate import scoring
+    from imgpipe.evaluate.metrics import metrics_of_test
+    from imgpipe.evaluate.thresholds import at_thresholds
+    from imgpipe.model import devices
+    from imgpipe.model.classifier import load_classifier
+    from imgpipe.model.devices import World
+    from imgpipe.model.predict import predict_batch, predict_split
 
     classifier, description = load_classifier(Path("models/classifier.safetensors"))
     devices.keep_freed_memory()

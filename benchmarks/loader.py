@@ -55,12 +55,12 @@ def compare(
 
 def prepare(data: Path, folder: Path, packed_size: int) -> None:
     """The pictures of an archive as ImageFolder trees, <split>/<class>, and packed at this size: packed/<split>."""
-    from imgpipe.packing.pack import pack
-    from imgpipe.parallel import cores
-    from imgpipe.preparing.prepare import contents, write_tree
-    from imgpipe.preparing.prepare import prepare as sort_in
-    from imgpipe.preparing.reading import read_archive
-    from imgpipe.preparing.splits import SPLITS, WAYS
+    from imgpipe.data.parallel import cores
+    from imgpipe.pack.pack import pack
+    from imgpipe.prepare.prepare import contents, write_tree
+    from imgpipe.prepare.prepare import prepare as sort_in
+    from imgpipe.prepare.reading import read_archive
+    from imgpipe.prepare.splits import SPLITS, WAYS
 
     spool = folder / "spool"
     found, _ = read_archive(data, spool, pattern="auto", processes=cores())
@@ -129,13 +129,13 @@ def ours(folder: Path, size: int, crop: str, batch: int, *, convert: bool) -> It
 
     import torch
 
-    from imgpipe.augmentation.transforms import DRAWS, augmentation, no_policy
-    from imgpipe.loading.batches import batches
-    from imgpipe.loading.crops import padded, resized
-    from imgpipe.networks.classifier import normalised
-    from imgpipe.packed import Integers, Pixels, read_split
-    from imgpipe.randomness import random_rows
-    from imgpipe.training.orders import shuffled
+    from imgpipe.data.packed import Integers, Pixels, read_split
+    from imgpipe.model.batches import batches
+    from imgpipe.model.classifier import normalised
+    from imgpipe.model.crops import padded, resized
+    from imgpipe.model.randomness import random_rows
+    from imgpipe.train.augment import DRAWS, augmentation, no_policy
+    from imgpipe.train.orders import shuffled
 
     torch.set_num_threads(1)
     split = read_split(folder, channels=3, encoding="raw")

@@ -200,7 +200,7 @@ def ours(size: int, batch: int, seconds: float, *, from_memory: bool, plain: boo
 
     from stages.train import train
 
-    training: Any = importlib.import_module("imgpipe.training.loop")
+    training: Any = importlib.import_module("imgpipe.train.loop")
     watch = Watch(seconds)
     train_step, predict_split = training.train_step, training.predict_split
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -259,7 +259,7 @@ def reference(model: str, size: int, crop: str, batch: int, seconds: float, *, b
     from torch import nn
     from torchvision import datasets, transforms
 
-    from imgpipe.networks.models import build_model
+    from imgpipe.model.networks import build_model
 
     cut = transforms.RandomResizedCrop(size) if crop == "resized" else transforms.RandomCrop(size, padding=size // 8)
     steps = [cut, transforms.RandomHorizontalFlip(), transforms.PILToTensor()]

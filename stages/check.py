@@ -4,8 +4,8 @@ import sys
 
 from imgpipe.common import params
 from imgpipe.common.errors import InputError
-from imgpipe.hardware.processes import PROCESSES, check_process_count, machine_count
-from imgpipe.hardware.runtime import Runtime
+from imgpipe.model.runtime import Runtime
+from imgpipe.train.processes import PROCESSES, check_process_count, machine_count
 from stages.download import Download
 from stages.evaluate import Evaluate
 from stages.pack import Pack

@@ -2,12 +2,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from imgpipe.common import command, params
+from imgpipe.common import params
+from imgpipe.common import stage as command
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import replacing_folder
 from imgpipe.common.rules import SHA256, Rule, one_of_table
-from imgpipe.downloading import sources
-from imgpipe.downloading.datasets import DATASETS
+from imgpipe.download import sources
+from imgpipe.download.datasets import DATASETS
 
 NOT_EMPTY = Rule("text that is not empty", bool)
 

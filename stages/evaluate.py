@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from imgpipe.common import command, params
+from imgpipe.common import params
+from imgpipe.common import stage as command
 from imgpipe.common.files import replacing, write_text
 from imgpipe.common.rules import Interval
-from imgpipe.hardware.runtime import Runtime
-from imgpipe.packed import read_split, read_statistics
-from imgpipe.tables import write_table
+from imgpipe.common.tables import write_table
+from imgpipe.data.packed import read_split, read_statistics
+from imgpipe.model.runtime import Runtime
 
 if TYPE_CHECKING:
-    from imgpipe.evaluation.scoring import Array
+    from imgpipe.evaluate.scoring import Array
 
 METRICS = Path("metrics/test")
 
@@ -40,13 +41,13 @@ def evaluate() -> None:
     """
     section, runtime = params.read("evaluate", Evaluate), params.read("runtime", Runtime)
 
-    from imgpipe.evaluation import scoring
-    from imgpipe.evaluation.calibration import fit_temperature
-    from imgpipe.evaluation.metrics import metrics_of_test
-    from imgpipe.evaluation.thresholds import at_thresholds
-    from imgpipe.hardware import devices
-    from imgpipe.networks.classifier import load_classifier, save_classifier
-    from imgpipe.networks.prediction import predict_split
+    from imgpipe.evaluate import scoring
+    from imgpipe.evaluate.calibration import fit_temperature
+    from imgpipe.evaluate.metrics import metrics_of_test
+    from imgpipe.evaluate.thresholds import at_thresholds
+    from imgpipe.model import devices
+    from imgpipe.model.classifier import load_classifier, save_classifier
+    from imgpipe.model.predict import predict_split
 
     device_type = devices.device_type(runtime.device)
     classifier, description = load_classifier(Path(f"models/{section.weights}.safetensors"))

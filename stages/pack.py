@@ -4,15 +4,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from imgpipe.common import command, params
+from imgpipe.common import params
+from imgpipe.common import stage as command
 from imgpipe.common.files import replacing_folder, write_text
 from imgpipe.common.rules import Interval
-from imgpipe.packed import Statistics, read_split
-from imgpipe.packing.pack import mean_and_std
-from imgpipe.packing.pack import pack as pack_pictures
-from imgpipe.packing.prepared import picture_reader
-from imgpipe.parallel import cores
-from imgpipe.tables import read_table
+from imgpipe.common.tables import read_table
+from imgpipe.data.packed import Statistics, read_split
+from imgpipe.data.parallel import cores
+from imgpipe.pack.pack import mean_and_std
+from imgpipe.pack.pack import pack as pack_pictures
+from imgpipe.pack.prepared import picture_reader
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from imgpipe.common import command, params
+from imgpipe.common import params
+from imgpipe.common import stage as command
 from imgpipe.common.files import replacing_folder, write_text
 from imgpipe.common.progress import counting
 from imgpipe.common.rules import Interval
-from imgpipe.packed import read_split, read_statistics
-from imgpipe.tables import read_table
+from imgpipe.common.tables import read_table
+from imgpipe.data.packed import read_split, read_statistics
 
 TEST = Path("metrics/test")
 CURVES = ("precision_recall", "reliability", "roc", "thresholds")
@@ -34,7 +35,7 @@ def plot() -> None:
     """
     section = params.read("plot", Plot)
 
-    from imgpipe.plotting import class_figures, drawing, figures, galleries, report
+    from imgpipe.plot import class_figures, drawing, figures, galleries, report
 
     test = {name: read_table(TEST / f"{name}.csv") for name in ("classes", "predictions")}
     curves = {name: read_table(TEST / "curves" / f"{name}.csv") for name in CURVES}

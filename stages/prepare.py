@@ -6,17 +6,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from imgpipe.common import command, params
+from imgpipe.common import params
+from imgpipe.common import stage as command
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import replacing_folder, write_text
 from imgpipe.common.rules import Interval, Rule, one_of_table
-from imgpipe.parallel import cores
-from imgpipe.preparing.layouts import GROUPS, REST
-from imgpipe.preparing.prepare import FORMATS, Duplicate, Picture, contents, summary
-from imgpipe.preparing.prepare import prepare as prepare_pictures
-from imgpipe.preparing.reading import Rejected, check_rejected, read_archive
-from imgpipe.preparing.splits import WAYS
-from imgpipe.tables import columns, write_table
+from imgpipe.common.tables import columns, write_table
+from imgpipe.data.parallel import cores
+from imgpipe.prepare.layouts import GROUPS, REST
+from imgpipe.prepare.prepare import FORMATS, Duplicate, Picture, contents, summary
+from imgpipe.prepare.prepare import prepare as prepare_pictures
+from imgpipe.prepare.reading import Rejected, check_rejected, read_archive
+from imgpipe.prepare.splits import WAYS
 
 Fraction = Annotated[float, Interval(0, 1, open_low=True, open_high=True)]
 

@@ -7,12 +7,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from imgpipe.augmentation.transforms import POLICIES, augmentation
-from imgpipe.common import command, params
+from imgpipe.common import params
+from imgpipe.common import stage as command
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_text
 from imgpipe.common.rules import SHA256, Choice, Interval, Rule, one_of, one_of_table
-from imgpipe.hardware.processes import (
+from imgpipe.common.tables import write_table
+from imgpipe.data.packed import Statistics, read_split, read_statistics
+from imgpipe.data.parallel import cores
+from imgpipe.model.crops import CROPS
+from imgpipe.model.networks import MODEL_NAME, head_of, timm_problem, torchvision_name
+from imgpipe.model.runtime import Runtime
+from imgpipe.train.augment import POLICIES, augmentation
+from imgpipe.train.class_weights import CLASS_WEIGHTS
+from imgpipe.train.freezing import apply_freezing, frozen_in
+from imgpipe.train.normalisation import NORMALISATIONS
+from imgpipe.train.optim import OPTIMIZERS
+from imgpipe.train.orders import ORDERS
+from imgpipe.train.parents import die_with_parent
+from imgpipe.train.processes import (
     PROCESSES,
     check_process_count,
     divisors,
@@ -21,26 +34,14 @@ from imgpipe.hardware.processes import (
     restart_under_torchrun,
     started_by_torchrun,
 )
-from imgpipe.hardware.runtime import Runtime
-from imgpipe.loading.crops import CROPS
-from imgpipe.networks.models import MODEL_NAME, head_of, timm_problem, torchvision_name
-from imgpipe.packed import Statistics, read_split, read_statistics
-from imgpipe.parallel import cores
-from imgpipe.resuming.parents import die_with_parent
-from imgpipe.tables import write_table
-from imgpipe.training.class_weights import CLASS_WEIGHTS
-from imgpipe.training.freezing import apply_freezing, frozen_in
-from imgpipe.training.normalisation import NORMALISATIONS
-from imgpipe.training.optim import OPTIMIZERS
-from imgpipe.training.orders import ORDERS
-from imgpipe.training.schedules import SCHEDULES
-from imgpipe.training.weights import INITIAL_WEIGHTS, is_a_file, is_a_name, load_initial_weights
+from imgpipe.train.schedules import SCHEDULES
+from imgpipe.train.weights import INITIAL_WEIGHTS, is_a_file, is_a_name, load_initial_weights
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from imgpipe.networks.classifier import Classifier, Description
-    from imgpipe.training.state import TrainingState
+    from imgpipe.model.classifier import Classifier, Description
+    from imgpipe.train.state import TrainingState
 
 CHECKPOINTS = Path(os.environ.get("DVC_ROOT", ".")) / ".dvc" / "tmp" / "imgpipe"
 """Outside of the workspace, so that queued and temporary experiments find them too: DVC_ROOT is the project's."""
@@ -166,16 +167,16 @@ def train() -> None:
 
     import torch
 
-    from imgpipe.hardware.devices import device_type, joined_world
-    from imgpipe.resuming.agreement import same_everywhere
-    from imgpipe.resuming.inputs import digests_of_inputs, key_of
-    from imgpipe.resuming.interruption import deferred_signals
-    from imgpipe.resuming.resume import resumed
-    from imgpipe.training.groups import parameter_groups
-    from imgpipe.training.loop import fit
-    from imgpipe.training.recomputing import recompute_in_backward
-    from imgpipe.training.state import new_state
-    from imgpipe.training.watching import Clock, check_tensorboard, new_run_folder, profiled, scalars, write_account
+    from imgpipe.model.devices import device_type, joined_world
+    from imgpipe.train.agreement import same_everywhere
+    from imgpipe.train.groups import parameter_groups
+    from imgpipe.train.inputs import digests_of_inputs, key_of
+    from imgpipe.train.interruption import deferred_signals
+    from imgpipe.train.loop import fit
+    from imgpipe.train.recomputing import recompute_in_backward
+    from imgpipe.train.resume import resumed
+    from imgpipe.train.state import new_state
+    from imgpipe.train.watching import Clock, check_tensorboard, new_run_folder, profiled, scalars, write_account
 
     device = device_type(runtime.device)
     classifier, description = _untrained(model, settings, statistics, device=device)
@@ -268,8 +269,8 @@ def _untrained(
     """The classifier before the first step, and what describes it. Raises InputError where it can't be made."""
     import torch
 
-    from imgpipe.hardware.devices import be_deterministic, keep_freed_memory
-    from imgpipe.networks.classifier import Description, new_classifier
+    from imgpipe.model.classifier import Description, new_classifier
+    from imgpipe.model.devices import be_deterministic, keep_freed_memory
 
     description = Description(
         model=model.name,
@@ -321,7 +322,7 @@ def _start_processes(processes: int | str, micro_batches: int, *, gpus: int | No
         logging.info("%s of %d GPUs are used (runtime.processes, train.micro_batches)", processes, gpus)
     if processes != 1 or machines != 1:
         restart_under_torchrun(
-            "stages.launch", "stages.train", int(processes), machines=machines, cpu_threads=cpu_threads
+            "imgpipe.train.launch", "stages.train", int(processes), machines=machines, cpu_threads=cpu_threads
         )
 
 
@@ -330,7 +331,7 @@ def _write_history(state: "TrainingState") -> None:
 
 
 def _write_results(state: "TrainingState", description: "Description") -> None:
-    from imgpipe.networks.classifier import save_classifier
+    from imgpipe.model.classifier import save_classifier
 
     assert state.best, "there is at least one epoch"
     _write_history(state)

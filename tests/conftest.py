@@ -99,7 +99,7 @@ class Project:
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env={**os.environ, "PATH": path, "COLUMNS": "300", **environment},
+            env={**os.environ, "PATH": path, "PYTHONPATH": "src", "COLUMNS": "300", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

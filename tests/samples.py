@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from imgpipe.networks.classifier import Description
+    from imgpipe.model.classifier import Description
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -55,7 +55,7 @@ def tar_of(path: Path, files: Mapping[str, bytes], compression: str = "") -> Pat
 
 def described(**changes: object) -> "Description":
     """A small network for grey pictures of 8 pixels in two classes, in fp32 on a CPU, but for the changes."""
-    from imgpipe.networks.classifier import Description
+    from imgpipe.model.classifier import Description
 
     small = Description(
         model="simple_cnn", dropout=0.0, classes=["a", "b"], packed_size=8, enlarge=True, channels=1, encoding="raw",

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgpipe.commands.revisions import WORKSPACE, Revision, files_at
 from imgpipe.common.errors import InputError
-from imgpipe.comparing.revisions import WORKSPACE, Revision, files_at
 
 if TYPE_CHECKING:
-    from imgpipe.comparing.comparison import Comparison
+    from imgpipe.commands.comparison import Comparison
 
 FAILED = 3
 """Exit status where B is worse: 1 is an error, 2 wrong usage."""
@@ -67,9 +67,9 @@ def report_on(a: str, b: str) -> Report:
     """The comparison of two revisions by their names."""
     import numpy as np
 
-    from imgpipe.comparing.comparison import Answers
-    from imgpipe.comparing.comparison import compare as compare_answers
-    from imgpipe.comparing.pairing import FILES, places_in, read_test
+    from imgpipe.commands.comparison import Answers
+    from imgpipe.commands.comparison import compare as compare_answers
+    from imgpipe.commands.pairing import FILES, places_in, read_test
 
     with files_at(a, FILES) as revision_a, files_at(b, FILES) as revision_b:
         test_a, test_b = (read_test(revision.name, revision.folder) for revision in (revision_a, revision_b))

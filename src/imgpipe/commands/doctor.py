@@ -2,7 +2,7 @@ from pathlib import Path
 
 import typer
 
-from imgpipe.doctor.diagnosis import examine
+from imgpipe.commands.diagnosis import examine
 
 
 def doctor() -> None:

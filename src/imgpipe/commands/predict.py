@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgpipe.commands.answers import Ranked, as_csv, as_json, as_table, printable, readable
+from imgpipe.commands.gathering import Skipped, gather_pictures
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_text
-from imgpipe.predicting.gathering import Skipped, gather_pictures
-from imgpipe.predicting.listing import Ranked, as_csv, as_json, as_table, printable, readable
 
 if TYPE_CHECKING:
     import torch
 
-    from imgpipe.networks.classifier import Description
-    from imgpipe.predicting.classifying import Answer
+    from imgpipe.commands.classifying import Answer
+    from imgpipe.model.classifier import Description
 
 GRIDS = (".png", ".svg")
 GRID_DPI = 150
@@ -64,10 +64,10 @@ def predict(
     if not paths:
         raise InputError("no picture is left to predict")
 
+    from imgpipe.commands.classifying import classify, open_classifier
+    from imgpipe.commands.sheets import MOST
     from imgpipe.common.progress import counting_where_long
-    from imgpipe.parallel import cores
-    from imgpipe.predicting.classifying import classify, open_classifier
-    from imgpipe.predicting.sheets import MOST
+    from imgpipe.data.parallel import cores
 
     classifier, description = open_classifier(model)
     if top > len(description.classes):
@@ -140,7 +140,7 @@ def _prepared_device(asked: Device, description: "Description") -> "torch.device
     """Where to compute, set up as the model was tested."""
     import torch
 
-    from imgpipe.hardware import devices
+    from imgpipe.model import devices
 
     if asked == Device.CUDA and not torch.cuda.is_available():
         raise InputError("--device is cuda, but torch sees no CUDA device here; imgpipe doctor may know why")
@@ -151,8 +151,8 @@ def _prepared_device(asked: Device, description: "Description") -> "torch.device
 
 def _draw(grid: Path, shown: "Sequence[Answer]", listed: Sequence[Ranked]) -> None:
     """The first pictures with their likeliest class and its confidence."""
-    from imgpipe.plotting import drawing
-    from imgpipe.predicting.sheets import contact_sheet
+    from imgpipe.commands.sheets import contact_sheet
+    from imgpipe.plot import drawing
 
     answers = [(printable(name), sure) for name, sure in (one.classes[0] for one in listed[: len(shown)])]
     names = [printable(readable(Path(answer.path).name)) for answer in shown]

@@ -1,1 +1,0 @@
-"""What changes a picture in training, as a function of its row of random numbers."""

@@ -1,0 +1,121 @@
+"""A finished model at work: picture files to probabilities, prepared to the bit as the test's pictures were."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from imgpipe.commands.gathering import Skipped
+from imgpipe.common.errors import InputError
+from imgpipe.data.archives import LARGEST
+from imgpipe.data.packed import Pixels, unpacked
+from imgpipe.data.parallel import by_threads
+from imgpipe.evaluate.scoring import softmax
+from imgpipe.model.classifier import Classifier, Description, load_classifier
+from imgpipe.model.crops import centre_crop
+from imgpipe.model.predict import predict_batch
+from imgpipe.pack.pack import pack_picture
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says of a picture.
+
+    probabilities: float64 (classes,). square: what the network saw, uint8 (size, size, channels).
+    """
+
+    path: str
+    probabilities: np.ndarray[Any, np.dtype[np.float64]]
+    square: Pixels
+
+
+def open_classifier(path: Path) -> tuple[Classifier, Description]:
+    """``load_classifier`` of a file that a user names. Raises InputError if it is none."""
+    if not path.is_file():
+        raise InputError(
+            f"there is no model file '{path}'; dvc repro makes one, dvc pull brings one, --model names one"
+        )
+    try:
+        return load_classifier(path)
+    except InputError:
+        raise
+    except Exception as error:  # whatever is in the file decides what fails
+        reason = " ".join(f"{type(error).__name__} {error}".split())
+        raise InputError(
+            f"'{path}' is no classifier that this imgpipe can read ({reason}); take what dvc repro leaves in models/"
+        ) from None
+
+
+def classify(
+    paths: Sequence[str],
+    classifier: Classifier,
+    description: Description,
+    *,
+    batch_size: int,
+    device: torch.device,
+    threads: int,
+) -> Iterator[Answer | Skipped]:
+    """An answer for each path, in their order, or the reason why it can't be read.
+
+    classifier: on the device, ready for evaluation. threads: read and prepare pictures; they change nothing.
+    """
+    cv2.setNumThreads(1)  # the threads are ours
+
+    def load(path: str) -> Pixels | Skipped:
+        try:
+            return square(_content(path), description)
+        except InputError as error:
+            return Skipped(path, str(error))
+
+    loaded = zip(paths, by_threads(load, paths, threads=threads), strict=True)
+    while batch := list(islice(loaded, batch_size)):
+        squares = [picture for _, picture in batch if not isinstance(picture, Skipped)]
+        answers = iter(_probabilities(squares, classifier, description, device) if squares else [])
+        for path, picture in batch:
+            yield picture if isinstance(picture, Skipped) else Answer(path, next(answers), picture)
+
+
+def square(content: bytes, description: Description) -> Pixels:
+    """What the network sees of a picture file, uint8 (size, size, channels): packed, unpacked and cropped as the test's
+    pictures were. Raises InputError with the reason if it can't be read, without a name."""
+    height, width, packed = pack_picture(
+        content,
+        image_size=description.packed_size,
+        enlarge=description.enlarge,
+        channels=description.channels,
+        encoding=description.encoding,
+        jpeg_quality=description.jpeg_quality,
+    )
+    picture = unpacked(
+        np.frombuffer(packed, np.uint8), height, width, channels=description.channels, encoding=description.encoding
+    )
+    middle = np.empty((description.size, description.size, description.channels), np.uint8)
+    centre_crop(picture, middle, fraction=description.crop_fraction)
+    return middle
+
+
+def _content(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise InputError(f"it can't be read: {error.strerror}") from None
+    if len(content) > LARGEST:
+        raise InputError(f"its bytes are more than the {LARGEST:,} that are read")
+    return content
+
+
+def _probabilities(
+    squares: Sequence[Pixels], classifier: Classifier, description: Description, device: torch.device
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """float64 (pictures, classes)."""
+    pictures = torch.from_numpy(np.stack(squares))
+    logits = predict_batch(
+        classifier, pictures, device=device, precision=description.precision, flips=description.flips
+    )
+    return softmax(logits.cpu().numpy() / description.temperature)

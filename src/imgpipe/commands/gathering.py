@@ -1,0 +1,85 @@
+"""Gathering the pictures that a user names."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgpipe.common.errors import InputError
+from imgpipe.data.archives import PICTURES, is_picture_file
+from imgpipe.data.folders import files_below
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A path that gives no picture, and why."""
+
+    path: str
+    reason: str
+
+
+def gather_pictures(names: Iterable[str], listed: Iterable[str]) -> tuple[list[str], list[Skipped]]:
+    """Paths of pictures, each once and where it was named first, and the names that give none.
+
+    names: files, taken whatever their endings; folders, read to their depths for files that are pictures by their
+        endings or else their first bytes, except hidden ones; patterns with ``*``, ``?``, ``[...]`` and ``**``, in
+        place of which stand the files and folders that they match; and ``-`` for those in ``listed``. A folder and a
+        pattern give paths in alphabetical order.
+    listed: files and folders, no patterns.
+    """
+    found: dict[str, str] = {}
+    skipped = []
+    for name, is_pattern in _with_listed(names, listed):
+        matches = _matches(name) if is_pattern else [name]
+        if not matches:
+            skipped.append(Skipped(name, "nothing matches this pattern"))
+        for match in matches:
+            try:
+                for path in _pictures(match):
+                    found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 (a Path would drop the ./ of a name)
+            except InputError as error:
+                skipped.append(Skipped(match, str(error)))
+    return list(found.values()), skipped
+
+
+def _with_listed(names: Iterable[str], listed: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Each name, and whether it is a pattern: a file may have a name that looks like one."""
+    for name in names:
+        if name == "-":
+            yield from ((line, False) for line in listed)
+        else:
+            yield name, glob.has_magic(name) and not os.path.exists(name)  # noqa: PTH110 (a Path raises for long names)
+
+
+def _matches(pattern: str) -> list[str]:
+    return sorted(glob.glob(pattern, recursive=True), key=Path)  # noqa: PTH207 (keeps the paths as they are named)
+
+
+def _pictures(name: str) -> Sequence[str]:
+    """The name itself, or the pictures in the folder of that name."""
+    path = Path(name)
+    try:
+        if not name or not path.exists():
+            raise InputError("there is no such file or folder")
+        if not path.is_dir():
+            return [name]
+    except OSError as error:
+        raise InputError(f"it can't be read: {error.strerror}") from None
+    try:
+        pictures = [str(file) for file in sorted(files_below(path)) if _may_be_picture(file)]
+    except OSError as error:
+        raise InputError(f"the folder can't be read: {error.strerror}") from None
+    if not pictures:
+        raise InputError(
+            f"the folder holds no pictures; their names end in {', '.join(PICTURES)}, or their first bytes tell"
+        )
+    return pictures
+
+
+def _may_be_picture(file: Path) -> bool:
+    """Whether it is a picture by its name or content, or can't be read, which is then said of it."""
+    try:
+        return is_picture_file(file)
+    except OSError:
+        return True

@@ -1,0 +1,69 @@
+"""What every stage's command has in common: params.yaml is checked first, and a user's error is one line."""
+
+import functools
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from imgpipe.common.errors import InputError
+from imgpipe.common.files import digest_of, digest_of_text, write_text
+
+CHECKED = Path(".dvc/tmp/params-checked")
+
+
+def run(stage: Callable[[], None]) -> None:
+    """The command line of a stage. Exit status 1 for what a user can put right, 2 for wrong usage.
+
+    The whole of params.yaml is checked by a process of its own, before any work. That check knows every stage's
+    parameters, and can only refuse: its code is no dependency of a stage, so a new plot setting does not retrain.
+    """
+
+    @functools.wraps(stage)
+    def command() -> None:
+        first = os.environ.get("LOCAL_RANK", "0") == "0"
+        logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")
+        try:
+            _check_code()
+            if first:
+                _check_params()
+            stage()
+        except InputError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(command)
+    app()
+
+
+def _check_code() -> None:
+    """Raises InputError where this is another folder's code: DVC would take its results for this one's."""
+    here = Path("src", *Path(__file__).parts[-3:])
+    if not (here.is_file() and here.samefile(__file__)):
+        raise InputError(
+            f"Python found imgpipe in {Path(__file__).parents[2]}, which is not {Path('src').resolve()}; run stages "
+            "in the project's top folder, as dvc.yaml does: env PYTHONPATH=src python -m stages.NAME"
+        )
+
+
+def _check_params() -> None:
+    """Ends this process with exit status 1 where params.yaml does not fit.
+
+    A stage that finds the file, all code and torchrun's settings as the last stage did need not start that process
+    again.
+    """
+    inputs = {name: digest_of(Path(name)) for name in ("params.yaml", "stages", "src") if os.access(name, os.R_OK)}
+    inputs |= {name: value for name, value in os.environ.items() if name.startswith("PET_")}
+    digest = digest_of_text(json.dumps(inputs, sort_keys=True))
+    if CHECKED.is_file() and CHECKED.read_text(encoding="utf-8") == digest:
+        return
+    if subprocess.run([sys.executable, "-m", "stages.check"], check=False).returncode:
+        raise typer.Exit(1)
+    if Path(".dvc").is_dir():
+        write_text(CHECKED, digest)

@@ -1,1 +1,0 @@
-"""What ``imgpipe compare`` consists of."""

@@ -1,1 +1,0 @@
-"""How the machine is, thing by thing, and what to do where it is wrong."""

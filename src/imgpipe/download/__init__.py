@@ -1,0 +1,1 @@
+"""The download stage: images from their source to one archive."""

@@ -1,0 +1,127 @@
+"""torchvision's classification datasets, by name, as picture files."""
+
+import inspect
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from imgpipe.common.errors import InputError
+from imgpipe.common.files import replacing_folder
+from imgpipe.prepare.layouts import FOLDERS
+
+FLAG = {"train": {"train": True}, "test": {"train": False}}
+TWO = {"train": {"split": "train"}, "test": {"split": "test"}}
+THREE = {**TWO, "val": {"split": "val"}}
+WHOLE: dict[str, dict[str, Any]] = {"": {}}
+
+# Our splits of each dataset, and the keyword arguments that ask torchvision for them.
+DATASETS: dict[str, dict[str, dict[str, Any]]] = {
+    "Caltech101": WHOLE,
+    "Caltech256": WHOLE,
+    "CIFAR10": FLAG,
+    "CIFAR100": FLAG,
+    "CLEVRClassification": {"train": {"split": "train"}, "val": {"split": "val"}},  # its test pictures have no labels
+    "Country211": {"train": {"split": "train"}, "val": {"split": "valid"}, "test": {"split": "test"}},
+    "DTD": THREE,
+    "EMNIST": {split: {"split": "balanced", **flag} for split, flag in FLAG.items()},
+    "EuroSAT": WHOLE,
+    "FashionMNIST": FLAG,
+    "FGVCAircraft": THREE,
+    "Flowers102": THREE,
+    "Food101": TWO,
+    "GTSRB": TWO,
+    "Imagenette": {"train": {"split": "train"}, "val": {"split": "val"}},
+    "KMNIST": FLAG,
+    "MNIST": FLAG,
+    "OxfordIIITPet": {"train": {"split": "trainval"}, "test": {"split": "test"}},
+    "PCAM": THREE,
+    "QMNIST": {"train": {"what": "train"}, "test": {"what": "test"}},
+    "RenderedSST2": THREE,
+    "SEMEION": WHOLE,
+    "StanfordCars": {split: {"download": False, **ask} for split, ask in TWO.items()},  # its address is no more
+    "STL10": TWO,
+    "SUN397": WHOLE,
+    "SVHN": TWO,
+    "USPS": FLAG,
+}
+
+
+def torchvision_pictures(name: str, root: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each picture of one of DATASETS; torchvision downloads what is not in ``root`` yet.
+
+    Names are ``<split>/<class>/<file>``, or ``<class>/<file>`` where the dataset has no splits. A file keeps its name
+    and its bytes where torchvision tells where it is; else the picture is a PNG, which loses nothing, and its number
+    in the split is its name.
+
+    Classes have the dataset's names, or else their numbers, ``007``. A "/" in them becomes "_"; and a class that has
+    the name of a split, such as the trains of CIFAR100, gets a "_" behind it.
+
+    root: folder of this dataset alone. It appears once all of the dataset is there.
+
+    Raises InputError where the download fails, a file is damaged, or a package is missing.
+    """
+    splits = DATASETS[name]
+    if not root.exists():  # whole or not at all: torchvision takes half of an unpacked archive for all of it
+        with replacing_folder(root) as draft:
+            for keywords in splits.values():
+                with _explained(name, root):
+                    _dataset(name, draft, keywords)
+    for split, keywords in splits.items():
+        with _explained(name, root):
+            dataset = _dataset(name, root, keywords)
+            order = _order(dataset)
+        for number in order:
+            with _explained(name, root):
+                label, file, content = _picture(dataset, number)
+            yield PurePosixPath(split, label, file).as_posix(), content
+
+
+def _dataset(name: str, root: Path, keywords: dict[str, Any]) -> Any:
+    """The dataset; one that takes a loader gives the path of each picture file in place of the picture."""
+    from torchvision import datasets
+
+    kind = getattr(datasets, name)
+    loader = {"loader": Path} if "loader" in inspect.signature(kind).parameters else {}
+    return kind(root=str(root), **{"download": True, **loader, **keywords})
+
+
+def _order(dataset: Any) -> list[int]:
+    """The numbers of the pictures, files by name: SUN397 has them in the order of the disk, which is any."""
+    numbers = list(range(len(dataset)))
+    return sorted(numbers, key=lambda number: dataset[number][0]) if hasattr(dataset, "loader") else numbers
+
+
+def _picture(dataset: Any, number: int) -> tuple[str, str, bytes]:
+    """Class, file name and bytes of a picture."""
+    picture, label = dataset[number]
+    file = picture if isinstance(picture, Path) else getattr(picture, "filename", None)
+    if file:
+        return _class(dataset, label), Path(file).name, Path(file).read_bytes()
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    digits = len(str(len(dataset) - 1))
+    return _class(dataset, label), f"{number:0{digits}}.png", buffer.getvalue()
+
+
+def _class(dataset: Any, label: int) -> str:
+    names = getattr(dataset, "classes", None) or getattr(dataset, "categories", None)
+    if names is None:
+        return f"{label:03}"
+    name: str = names[label] if isinstance(names[label], str) else names[label][0]  # Imagenette's have several names
+    return f"{name}_" if name.lower() in FOLDERS else name.replace("/", "_")
+
+
+@contextmanager
+def _explained(name: str, root: Path) -> Iterator[None]:
+    """Makes an InputError of what goes wrong in torchvision, which on a damaged file may be anything."""
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(f"torchvision's {name} needs a package that is missing: {error}; install it") from None
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"torchvision can't give {name} in {root}: {reason}; try again, or delete that folder if a file is damaged"
+        ) from None

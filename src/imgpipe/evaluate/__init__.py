@@ -1,0 +1,1 @@
+"""The evaluate stage: from logits to metrics, their intervals, and curves."""

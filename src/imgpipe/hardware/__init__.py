@@ -1,1 +1,0 @@
-"""Devices, processes, and how a run uses them."""

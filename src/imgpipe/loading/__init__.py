@@ -1,1 +1,0 @@
-"""From packed pictures to batches: crops, and threads that work ahead."""

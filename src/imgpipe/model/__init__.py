@@ -1,0 +1,1 @@
+"""What training, evaluation and prediction share: networks, what they see of an image, devices, random numbers."""

@@ -1,0 +1,98 @@
+"""The hardware and how it computes: device, process group, precision, determinism."""
+
+import ctypes
+import logging
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+from imgpipe.common.errors import InputError
+from imgpipe.train.processes import started_by_torchrun
+
+T = TypeVar("T")
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def device_type(asked: str) -> str:
+    """``cpu`` or ``cuda``; for ``auto``, cuda where there is one. Raises InputError for a cuda that is not there."""
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise InputError("params.yaml: runtime.device is 'cuda', but torch sees no CUDA device here; use cpu or auto")
+    return asked if asked != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def be_deterministic(*, cpu_threads: int) -> None:
+    """Deterministic kernels, and a fixed number of threads: a CPU splits sums among them, which shows in the result."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # use_deterministic_algorithms does the same, but imports the compiler first, which takes seconds
+    torch.set_deterministic_debug_mode("error")
+    # it would also fill all new memory, to make the same of what reads it too early; nothing here does
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.set_num_threads(cpu_threads)
+
+
+def keep_freed_memory() -> None:
+    """Makes glibc keep memory that is freed for what is allocated next; with another C library it does nothing.
+
+    By default large arrays go back to the system and are asked for again in the next step, which then gives and clears
+    them page by page: for a small network on a CPU up to two fifths of the time of a step.
+    Source: mallopt(3). Large arrays are not mapped on their own, and the heap does not shrink.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    most_mapped, trim_threshold = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
+    libc = ctypes.CDLL(None)
+    for parameter, value in ((most_mapped, 0), (trim_threshold, 2**31 - 1)):
+        accepted = libc.mallopt(parameter, value)
+        assert accepted, "both are as old as glibc"
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that train together."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+
+@contextmanager
+def joined_world(kind: str) -> Iterator[World]:
+    """The processes that torchrun started, joined by NCCL on GPUs and Gloo on CPUs; without torchrun, one process."""
+    if not started_by_torchrun():
+        yield World(0, 1, torch.device(kind))
+        return
+    device = torch.device(kind)
+    if kind == "cuda":
+        rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if rank >= gpus:
+            raise InputError(f"torchrun started process {rank} on this machine, which has {gpus} GPUs; each needs one")
+        device = torch.device(kind, rank)
+        torch.cuda.set_device(device)
+    backend = "nccl" if kind == "cuda" else "gloo"
+    dist.init_process_group(backend)
+    logging.info("%d processes (%s)", dist.get_world_size(), backend)
+    try:
+        yield World(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        dist.destroy_process_group()
+
+
+def of_first_process(value: T, world: World) -> T:
+    """The value that the first process has, in every one."""
+    if world.size == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which a forward pass runs; for fp32 it changes nothing."""
+    return torch.autocast(device.type, dtype=PRECISIONS[precision], enabled=precision != "fp32")

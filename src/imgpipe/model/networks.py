@@ -1,0 +1,229 @@
+"""Networks by name. To add one: a function ``(channels, classes, size)`` that returns a module, and a line in MODELS.
+
+torch is imported inside the functions: the names are also needed where params.yaml is checked, which takes no torch.
+"""
+
+import functools
+import importlib.util
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imgpipe.common.errors import InputError, did_you_mean, one_line
+from imgpipe.common.rules import Rule, one_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def simple_cnn(channels: int, classes: int, size: int) -> "nn.Module":
+    """Two convolutions (32 and 64 features, 3 x 3), each with ReLU and 2 x 2 max-pooling, and two linear layers."""
+    from torch import nn
+
+    return nn.Sequential(
+        nn.Conv2d(channels, 32, 3, padding=1),
+        nn.MaxPool2d(2),  # before ReLU, which gives the same numbers from a quarter of the work
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64 * (size // 4) ** 2, 128),
+        nn.ReLU(),
+        nn.Linear(128, classes),
+    )
+
+
+def resnet9(channels: int, classes: int, size: int, *, width: int = 64, pool_first: bool = False) -> "nn.Module":
+    """The residual network of nine layers that led DAWNBench's CIFAR-10 table in 2018, made for 32 pixels.
+
+    width: features of the first layer; the last has eight times as many. pool_first: before BatchNorm and ReLU, which
+    then have a quarter of the numbers to go through.
+    Source: Page 2018, How to Train Your ResNet, part 4, and its code, cifar10-fast: ``net()`` with BatchNorm.
+    """
+    from torch import nn
+
+    from imgpipe.model.layers import Residual, Scaled
+
+    def convolution(inputs: int, outputs: int, *pool: nn.Module) -> nn.Sequential:
+        kernels, rest = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), (nn.BatchNorm2d(outputs), nn.ReLU())
+        return nn.Sequential(kernels, *pool, *rest) if pool_first else nn.Sequential(kernels, *rest, *pool)
+
+    def residual(features: int) -> Residual:
+        return Residual(convolution(features, features), convolution(features, features))
+
+    return nn.Sequential(
+        OrderedDict(
+            prep=convolution(channels, width),
+            layer1=nn.Sequential(convolution(width, 2 * width, nn.MaxPool2d(2)), residual(2 * width)),
+            layer2=convolution(2 * width, 4 * width, nn.MaxPool2d(2)),
+            layer3=nn.Sequential(convolution(4 * width, 8 * width, nn.MaxPool2d(2)), residual(8 * width)),
+            pool=nn.MaxPool2d(size // 8),  # all that is left; the adaptive one's backward pass is random on a GPU
+            flatten=nn.Flatten(),
+            linear=nn.Linear(8 * width, classes, bias=False),
+            scale=Scaled(0.125),
+        )
+    )
+
+
+def vgg_funnel(channels: int, classes: int, size: int) -> "nn.Module":
+    """torchvision's VGG-16 with its last layer replaced by 4096-512, ReLU, dropout 0.6 and 512-classes."""
+    from torch import nn
+
+    from imgpipe.model.layers import Head
+
+    network = _torchvision("vgg16", channels, classes, size)
+    funnel = Head(nn.Linear(4096, 512), nn.ReLU(), nn.Dropout(0.6), nn.Linear(512, classes))
+    network.set_submodule("classifier.6", funnel)
+    return network
+
+
+MODELS: "dict[str, Callable[[int, int, int], nn.Module]]" = {
+    "simple_cnn": simple_cnn,
+    "resnet9": resnet9,
+    "resnet9_narrow": functools.partial(resnet9, width=24, pool_first=True),
+    "vgg_funnel": vgg_funnel,
+}
+
+BACKBONES = {"vgg_funnel": "vgg16"}
+"""Our models that are one of torchvision's but for the head, and so can start from its weights."""
+
+TIMM = "timm/"
+
+
+def model_names() -> list[str]:
+    """Our own models and every classifier of torchvision."""
+    return [*MODELS, *_torchvision_classifiers()]
+
+
+MODEL_NAME = Rule(
+    lambda: f"{one_of(model_names())} or {TIMM}<name>",
+    lambda name: name.startswith(TIMM) or name in model_names(),
+    model_names,
+)
+"""Allows our names, torchvision's, and any after ``timm/``, which ``timm_problem`` looks up."""
+
+
+def torchvision_name(name: str) -> str | None:
+    """The model of torchvision that a network is, perhaps but for its head."""
+    return BACKBONES.get(name) or (None if name in MODELS or name.startswith(TIMM) else name)
+
+
+def timm_problem(name: str) -> str | None:
+    """Why there is no model of that name in timm, to stand after the name and a comma; None for other models' names."""
+    if not name.startswith(TIMM):
+        return None
+    names = _timm_names()
+    if not names:
+        return "a model of the package timm, which is not installed here: pip install timm"
+    if name.removeprefix(TIMM) in names:
+        return None
+    meant = did_you_mean(name, [f"{TIMM}{known}" for known in names])
+    return f"which is none of timm's {len(names)} models{meant}"
+
+
+def build_model(name: str, *, channels: int, classes: int, size: int, dropout: float) -> "nn.Module":
+    """A network with random weights, from torch's global generator.
+
+    It takes float (n, channels, size, size), normalised, and gives logits, float (n, classes).
+    dropout: probability of dropping each input of the head, on top of the network's own dropout.
+
+    Raises InputError where the network does not take such pictures, or is timm's and that is not installed.
+    """
+    import torch
+
+    if problem := timm_problem(name):
+        raise InputError(f"params.yaml: model.name is '{name}', {problem}")
+    try:
+        network = _network(name, channels, classes, size, dropout)
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, channels, size, size))
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, ArithmeticError, AssertionError) as error:
+        raise InputError(
+            f"params.yaml: model.name is '{name}', which does not take {channels} channels of {size} x {size} pixels "
+            f"({one_line(error)}); change model.image_size or pack.channels"
+        ) from None
+    return network
+
+
+def head_of(network: "nn.Module") -> str:
+    """Where the head is, a path as in ``get_submodule``: what makes logits of features.
+
+    That is the last linear layer or convolution, or what stands in its place as a ``Head``.
+    """
+    from torch import nn
+
+    from imgpipe.model.layers import Head
+
+    layers = list(network.named_modules())
+    heads = [path for path, layer in layers if isinstance(layer, Head)]
+    last: str = [path for path, layer in layers if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
+    return heads[0] if heads else last
+
+
+def _network(name: str, channels: int, classes: int, size: int, dropout: float) -> "nn.Module":
+    from torch import nn
+
+    from imgpipe.model.layers import Head
+
+    if name.startswith(TIMM):
+        network = _timm(name.removeprefix(TIMM), channels, classes, size)
+    else:
+        network = (MODELS.get(name) or functools.partial(_torchvision, name))(channels, classes, size)
+    if dropout:
+        path = head_of(network)
+        network.set_submodule(path, Head(nn.Dropout(dropout), network.get_submodule(path)))
+    return network
+
+
+def _torchvision_classifiers() -> list[str]:
+    """Names that torchvision registers in its classification modules, read from the source: importing takes seconds."""
+    package = importlib.util.find_spec("torchvision")
+    assert package and package.origin, "torchvision is a dependency"
+    modules = sorted((Path(package.origin).parent / "models").glob("*.py"))
+    found = (re.findall(r"@register_model\(\)\n(?:@.*\n)*def (\w+)\(", m.read_text(encoding="utf-8")) for m in modules)
+    return sorted(name for names in found for name in names)
+
+
+def _torchvision(name: str, channels: int, classes: int, size: int) -> "nn.Module":
+    from torch import nn
+    from torchvision.models import get_model
+
+    from imgpipe.model.pooling import MeanPool
+
+    options: dict[str, int | bool] = {"num_classes": classes}
+    if name.startswith("vit_"):
+        options["image_size"] = size
+    if name in ("googlenet", "inception_v3"):
+        options |= {"aux_logits": False, "init_weights": True}
+    network: nn.Module = get_model(name, weights=None, **options)
+    for path, layer in list(network.named_modules()):
+        if isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size in ((6, 6), (7, 7)):  # of AlexNet and VGG
+            network.set_submodule(path, MeanPool(7 if layer.output_size == (7, 7) else 6))
+    return network
+
+
+def _timm_names() -> list[str]:
+    """Names that timm registers, read from the source as those of torchvision; none where it is not installed."""
+    package = importlib.util.find_spec("timm")
+    if not package or not package.origin:
+        return []
+    modules = sorted((Path(package.origin).parent / "models").glob("*.py"))
+    found = (re.findall(r"^@register_model\ndef (\w+)\(", m.read_text(encoding="utf-8"), re.MULTILINE) for m in modules)
+    return sorted(name for names in found for name in names)
+
+
+def _timm(name: str, channels: int, classes: int, size: int) -> "nn.Module":
+    timm = importlib.import_module("timm")  # an extra, of which the type checker need not know
+    fixed = timm.models.get_pretrained_cfg(name).fixed_input_size
+    options = {"img_size": size} if fixed else {}
+    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes, in_chans=channels, **options)
+    if isinstance(network.get_classifier(), tuple):  # type: ignore[operator]
+        raise InputError(
+            f"params.yaml: model.name is '{TIMM}{name}', which has two heads; only one can be trained here"
+        )
+    return network

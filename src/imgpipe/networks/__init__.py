@@ -1,1 +1,0 @@
-"""Networks, the classifier around one, and what it predicts."""

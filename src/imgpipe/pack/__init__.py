@@ -1,0 +1,1 @@
+"""The pack stage: image files to packed splits."""

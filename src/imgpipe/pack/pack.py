@@ -1,0 +1,137 @@
+"""Picture files to a packed split: decoded and resized once, for good."""
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from imgpipe.common.errors import InputError
+from imgpipe.common.progress import counting
+from imgpipe.common.tables import write_table
+from imgpipe.data.images import MOST_PIXELS, decode, packed_size, pixels
+from imgpipe.data.packed import Pixels, Split
+from imgpipe.data.parallel import by_processes, by_threads
+
+RUN = 256
+"""Pictures that one thread counts at a time."""
+LONGEST_JPEG = 65_500
+"""Pixels of a side, the most that libjpeg writes."""
+INDEX = ("file", "label", "offset", "bytes", "height", "width")
+
+
+def pack(
+    rows: Sequence[Mapping[str, str]],
+    read: Callable[[str], bytes],
+    folder: Path,
+    *,
+    classes: Sequence[str],
+    image_size: int,
+    enlarge: bool,
+    channels: int,
+    encoding: str,
+    jpeg_quality: int,
+    processes: int,
+) -> None:
+    """Writes ``folder/images.npy`` and ``folder/index.csv``, a picture for each row of the table.
+
+    rows: with the file and the label of each picture.
+    read: gives the bytes of a file.
+    image_size: short side of a packed picture, in pixels; the long side keeps the proportions.
+    enlarge: pictures whose short side is shorter, too.
+    jpeg_quality: 1-100, where the encoding is jpeg.
+    processes: change nothing in the result.
+    """
+    one = partial(
+        _packed, image_size=image_size, enlarge=enlarge, channels=channels, encoding=encoding, jpeg_quality=jpeg_quality
+    )
+    files = ((row["file"], read(row["file"])) for row in rows)
+    index: list[dict[str, str | int]] = []
+
+    def stored() -> Iterator[bytes]:
+        offset = 0
+        results = counting("packing", by_processes(one, files, processes=processes), len(rows))
+        for row, (height, width, content) in zip(rows, results, strict=True):
+            place = {"offset": offset, "bytes": len(content), "height": height, "width": width}
+            index.append({"file": row["file"], "label": classes.index(row["label"]), **place})
+            offset += len(content)
+            yield content
+
+    write_bytes(folder / "images.npy", stored())
+    write_table(folder / "index.csv", INDEX, index)
+
+
+def _packed(file: tuple[str, bytes], **form: Any) -> tuple[int, int, bytes]:
+    """``pack_picture`` of a prepared file, given its name and its bytes."""
+    name, content = file
+    try:
+        return pack_picture(content, **form)
+    except InputError as error:
+        raise InputError(
+            f"prepared picture {name}: {error}; take it out of the source, or, if it was damaged here, "
+            "dvc repro --force prepare makes it anew"
+        ) from None
+
+
+def pack_picture(
+    content: bytes, *, image_size: int, enlarge: bool, channels: int, encoding: str, jpeg_quality: int
+) -> tuple[int, int, bytes]:
+    """Height, width and packed bytes (see ``packed.unpacked``) of a picture, given the bytes of its file.
+
+    The rest as in ``pack``. Raises InputError with the reason if it can't be read or packed, without a name.
+    """
+    image = decode(content)
+    size = packed_size(image.size, image_size, enlarge=enlarge)
+    if size[0] * size[1] > MOST_PIXELS or (encoding == "jpeg" and max(size) > LONGEST_JPEG):
+        raise InputError(f"it is so long that it would be packed as {size[0]} x {size[1]} pixels")
+    picture = pixels(image, size=size, channels=channels)
+    return *picture.shape[:2], picture.tobytes() if encoding == "raw" else _jpeg(picture, jpeg_quality)
+
+
+def write_bytes(path: Path, pieces: Iterator[bytes]) -> None:
+    """The pieces one after the other as uint8 of one dimension, in a .npy file whose length is not known before."""
+    with path.open("wb") as file:
+        _write_header(file, 2**62)  # as long as any: the real one takes its place, padded to the same length
+        start = file.tell()
+        total = 0
+        for piece in pieces:
+            file.write(piece)
+            total += len(piece)
+        file.seek(0)
+        _write_header(file, total)
+        assert file.tell() == start
+
+
+def _write_header(file: BinaryIO, length: int) -> None:
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (length,)})
+
+
+def _jpeg(picture: Pixels, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture.squeeze(2) if picture.shape[2] == 1 else picture).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def mean_and_std(split: Split, *, threads: int) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel over all pixels of a split, on the scale 0-1, in float64.
+
+    Exact but for the last rounding, as they come from counts of the 256 levels: no order of sums can change them.
+    """
+
+    def levels_of(chosen: range) -> np.ndarray[Any, np.dtype[np.int64]]:
+        counted = np.zeros((split.channels, 256), dtype=np.int64)
+        for i in chosen:
+            picture = split.picture(i).reshape(-1, split.channels)
+            counted += [np.bincount(picture[:, channel], minlength=256) for channel in range(split.channels)]
+        return counted
+
+    runs = (range(start, min(start + RUN, len(split))) for start in range(0, len(split), RUN))
+    counts = sum(by_threads(levels_of, runs, threads=threads), np.zeros((split.channels, 256), dtype=np.int64))
+    share = counts / counts.sum(axis=1, keepdims=True)
+    levels = np.arange(256) / 255
+    mean = share @ levels
+    std = np.sqrt((share * (levels - mean[:, None]) ** 2).sum(axis=1))
+    return mean.tolist(), std.tolist()

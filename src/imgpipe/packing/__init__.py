@@ -1,1 +1,0 @@
-"""From splits to memory-mapped arrays, and these read."""

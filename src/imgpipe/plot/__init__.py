@@ -1,0 +1,1 @@
+"""The plot stage: figures and the report."""

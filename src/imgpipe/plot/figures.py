@@ -1,0 +1,169 @@
+"""Tables to figures: training, curves, calibration."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, MaxNLocator, PercentFormatter
+
+from imgpipe.plot.drawing import BLACK, BLUE, COLOURS, DASHES, GREEN, ORANGE, RED, WIDTH, Row, in_line, legend_above
+
+Points = dict[str, tuple[np.ndarray[Any, np.dtype[np.float64]], ...]]
+
+MOST_NAMED = 10  # curves in one figure that an eye can follow; of more classes, the worst are named
+WORST_NAMED = 5
+
+
+def training_curves(history: Sequence[Row]) -> Figure:
+    """Loss and accuracy of the training and validation splits, and the learning rate; the best epoch is marked.
+
+    history: rows of metrics/train/history.csv.
+    """
+    epochs = [int(row["epoch"]) for row in history]
+    best = max(history, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
+    marker = "." if len(epochs) < 30 else ""
+    figure = Figure(figsize=(WIDTH, 6), layout="constrained")
+    panels = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (2, 2, 1), "hspace": 0.1})
+    for axes, name in zip(panels, ("loss", "accuracy"), strict=False):
+        for split, label, colour, dash in (("train", "training", BLUE, "--"), ("val", "validation", ORANGE, "-")):
+            values = [float(row[f"{split}_{name}"]) for row in history]
+            axes.plot(epochs, values, dash, color=colour, label=label, marker=marker)
+        axes.set_ylabel(name)
+    panels[1].yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    panels[2].plot(epochs, [float(row["lr"]) for row in history], color=BLACK, marker=marker)
+    panels[2].set(ylabel="learning rate", xlabel="epoch", ylim=(0, None))
+    panels[2].xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in panels:
+        axes.axvline(int(best["epoch"]), color="0.7", linewidth=3, zorder=0, label=f"best epoch: {best['epoch']}")
+        axes.grid(alpha=0.3)
+    figure.align_ylabels(panels)
+    legend_above(figure, columns=3)
+    return figure
+
+
+def roc(curves: Sequence[Row]) -> Figure:
+    """True against false positive rate of each class against the rest, and the area under each curve.
+
+    curves: rows of metrics/test/curves/roc.csv.
+    """
+    points = _by_class(curves, "false_positive_rate", "true_positive_rate")
+    areas = {name: float(np.trapezoid(y, x)) for name, (x, y) in points.items()}
+    figure, axes = _curves(points, areas, area="area under the curve", step="default")
+    axes.plot([0, 1], [0, 1], color="0.5", linewidth=1, zorder=0)
+    axes.set(xlabel="false positive rate", ylabel="true positive rate")
+    return figure
+
+
+def precision_recall(curves: Sequence[Row]) -> Figure:
+    """Precision against recall of each class, and its average precision, the area under the steps.
+
+    curves: rows of metrics/test/curves/precision_recall.csv, those of a class by rising recall.
+    """
+    points = _by_class(curves, "recall", "precision")
+    areas = {name: float((np.diff(x) * y[1:]).sum()) for name, (x, y) in points.items()}
+    figure, axes = _curves(points, areas, area="average precision", step="steps-pre")
+    axes.set(xlabel="recall", ylabel="precision")
+    return figure
+
+
+def _by_class(rows: Iterable[Row], *keys: str) -> Points:
+    """The columns of each class, in the order of the rows."""
+    points: dict[str, list[tuple[float, ...]]] = {}
+    for row in rows:
+        points.setdefault(row["class"], []).append(tuple(float(row[key]) for key in keys))
+    return {name: tuple(np.array(curve).T) for name, curve in points.items()}
+
+
+def _curves(points: Points, areas: Mapping[str, float], *, area: str, step: str) -> tuple[Figure, Axes]:
+    """Square axes with a curve for each class, the worst first in the legend below; of many, the others are grey."""
+    worst_first = sorted(points, key=lambda name: areas[name])
+    named = worst_first[: MOST_NAMED if len(points) <= MOST_NAMED else WORST_NAMED]
+    figure = Figure(figsize=(WIDTH, 5.2 + 0.2 * (len(named) // 2)), layout="constrained")
+    axes = figure.subplots()
+    others = worst_first[len(named) :]
+    for name in others:
+        label = f"{len(others)} others, at least {areas[others[0]]:.3f}" if name == others[0] else None
+        axes.plot(*points[name], color="0.75", linewidth=0.6, label=label, drawstyle=step)
+    styles = [(colour, dash) for dash, colour in product(DASHES, COLOURS)]
+    for name, (colour, dash) in reversed(list(zip(named, styles, strict=False))):
+        axes.plot(*points[name], dash, color=colour, label=f"{areas[name]:.3f}  {in_line(name, 24)}", drawstyle=step)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles[::-1], labels[::-1], title=f"{area}, class", loc="outside lower center", ncols=2, borderaxespad=1
+    )
+    return figure, axes
+
+
+def reliability(bins: Sequence[Row]) -> Figure:
+    """Accuracy against confidence, before and after temperature scaling, and how many pictures are in each bin.
+
+    bins: rows of metrics/test/curves/reliability.csv. Source of the diagram: Guo et al. 2017, On Calibration of Modern
+    Neural Networks, section 2.
+    """
+    figure = Figure(figsize=(WIDTH, 6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1), "hspace": 0.1})
+    top.plot([0, 1], [0, 1], color="0.5", linewidth=1, label="perfect", zorder=0)
+    scalings = [name for name in ("before", "after") if any(row["scaling"] == name for row in bins)]
+    looks = {"before": (ORANGE, "--", "s"), "after": (BLUE, "-", "o")}
+    for i, scaling in enumerate(scalings):
+        rows = [row for row in bins if row["scaling"] == scaling and int(row["pictures"])]
+        colour, dash, marker = looks[scaling]
+        label = f"{scaling} scaling" if len(scalings) > 1 else "the model"
+        top.plot(
+            [float(row["confidence"]) for row in rows],
+            [float(row["accuracy"]) for row in rows],
+            dash,
+            color=colour,
+            marker=marker,
+            label=label,
+            clip_on=False,
+        )
+        lows, highs = (np.array([float(row[end]) for row in rows]) for end in ("low", "high"))
+        width = (highs - lows) * 0.8 / len(scalings)
+        bottom.bar(
+            lows + (highs - lows) * 0.1 + i * width,
+            [int(row["pictures"]) for row in rows],
+            width,
+            align="edge",
+            color=colour,
+            hatch="///" if scaling == "before" else None,
+            edgecolor="white",
+            linewidth=0,
+        )
+    top.set(ylabel="accuracy", xlim=(0, 1), ylim=(-0.02, 1.02))
+    bottom.set(xlabel="confidence", ylabel="pictures", yscale="log", ylim=(0.7, None))
+    bottom.yaxis.set_major_formatter("{x:g}")
+    bottom.yaxis.set_minor_formatter(LogFormatter())  # numbers, as mathtext is off, and few of them
+    for axes in (top, bottom):
+        axes.set_axisbelow(True)
+        axes.grid(alpha=0.3)
+    figure.align_ylabels([top, bottom])
+    legend_above(figure, columns=3)
+    return figure
+
+
+def threshold_curves(rows: Sequence[Row], *, threshold: float | None, target: float | None) -> Figure:
+    """What is gained and lost by answering only where the confidence is at least a threshold.
+
+    rows: of metrics/test/curves/thresholds.csv. threshold: the one that reaches the wanted precision, ``target``;
+    marked unless it is None.
+    """
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    axes = figure.subplots()
+    x = [float(row["threshold"]) for row in rows]
+    looks = {"coverage": (BLACK, ":"), "precision": (BLUE, "-"), "recall": (RED, "--"), "f1": (GREEN, "-.")}
+    for name, (colour, dash) in looks.items():
+        y = [float(row[name]) if row[name] else np.nan for row in rows]
+        axes.plot(x, y, dash, color=colour, label="F1" if name == "f1" else name)
+    if threshold is not None:
+        label = f"threshold {threshold:.3g}: precision at least {target:g}"
+        axes.axvline(threshold, color="0.7", linewidth=3, zorder=0, label=label)
+    axes.set(xlabel="threshold on the confidence", ylabel="share", ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+    legend_above(figure, columns=2)
+    return figure

@@ -1,0 +1,145 @@
+"""Pictures of the test split with what was said about them."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from imgpipe.data.packed import Pixels, Split
+from imgpipe.plot.drawing import BLUE, RED, Row, in_line
+
+T = TypeVar("T")
+
+COLUMNS = 6
+CELL, SIDE, TEXT = 1.15, 1.0, 0.4  # inches: width of a cell, of the picture in it; height of two lines below
+NAME = 17  # letters of a class's name under a picture
+THUMBNAIL = 128  # pixels of the longest side of a picture in the report
+LOSSLESS = 64  # pixels of the longest side up to which it is a PNG there, and a JPEG above
+
+
+@dataclass(frozen=True)
+class Example:
+    """A test picture, un-normalised: uint8 (height, width, channels), as it was packed."""
+
+    file: str
+    pixels: Pixels
+    actual: str
+    predicted: str
+    confidence: float
+
+    @property
+    def right(self) -> bool:
+        return self.actual == self.predicted
+
+
+def choose_examples(predictions: Sequence[Row], classes: Sequence[str], most: int) -> list[Row]:
+    """At most so many predictions, as many of each class, spread evenly over its pictures in the order of the table.
+
+    Of more classes than that, the first picture of as many classes, spread evenly. Nothing is drawn by lot.
+    """
+    by_class: dict[str, list[Row]] = {name: [] for name in classes}
+    for row in predictions:
+        by_class[row["actual"]].append(row)
+    tested = [rows for rows in by_class.values() if rows]
+    each = max(1, most // len(tested))
+    return [row for rows in _spread(tested, most) for row in _spread(rows, each)]
+
+
+def confident_mistakes(predictions: Sequence[Row]) -> list[Row]:
+    """Every wrong prediction, the most confident first."""
+    wrong = [row for row in predictions if row["actual"] != row["predicted"]]
+    return sorted(wrong, key=lambda row: (-float(row["confidence"]), row["file"]))
+
+
+def _spread(items: Sequence[T], most: int) -> list[T]:
+    count = min(most, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def with_pixels(rows: Sequence[Row], test: Split) -> list[Example]:
+    """The predictions with their pictures. rows: of metrics/test/predictions.csv. test: the packed split."""
+    numbers: Mapping[str, int] = {file: i for i, file in enumerate(test.files)}
+    return [
+        Example(
+            file=row["file"],
+            pixels=np.array(test.picture(numbers[row["file"]])),
+            actual=row["actual"],
+            predicted=row["predicted"],
+            confidence=float(row["confidence"]),
+        )
+        for row in rows
+    ]
+
+
+def picture_grid(examples: Sequence[Example], nothing: str) -> Figure:
+    """The pictures, each with the guess, and the truth where that is another. A tick and a thin frame mark
+    what is right, a cross and a thick, dashed one what is wrong.
+
+    nothing: what the figure says where there are no pictures.
+    """
+    if not examples:
+        figure = Figure(figsize=(COLUMNS * CELL, 1))
+        figure.text(0.5, 0.5, nothing, ha="center", va="center", fontsize=11)
+        return figure
+    tall = SIDE * min(1, max(example.pixels.shape[0] / example.pixels.shape[1] for example in examples))
+    row = tall + TEXT + 0.15
+    width, height = COLUMNS * CELL, -(-len(examples) // COLUMNS) * row
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1))  # one for all, in inches: many would take seconds
+    axes.set_axis_off()
+    for i, example in enumerate(examples):
+        line, column = divmod(i, COLUMNS)
+        middle, bottom = (column + 0.5) * CELL, height - line * row - tall - 0.08
+        _show(axes, example, middle=middle, bottom=bottom, tall=tall)
+        said = f"{'✓' if example.right else '✗'} {in_line(example.predicted, NAME - 6)} {example.confidence:.0%}"
+        text = said if example.right else f"{said}\nis {in_line(example.actual, NAME - 1)}"
+        axes.text(middle, bottom - 0.07, text, ha="center", va="top", fontsize=7.5, linespacing=1.3)
+    axes.set(xlim=(0, width), ylim=(0, height))
+    return figure
+
+
+def _show(axes: Axes, example: Example, *, middle: float, bottom: float, tall: float) -> None:
+    """The picture and its frame, as large as they fit above ``bottom``; all in inches."""
+    pixels = example.pixels
+    scale = min(SIDE / pixels.shape[1], tall / pixels.shape[0])
+    wide, high = pixels.shape[1] * scale, pixels.shape[0] * scale
+    left = middle - wide / 2
+    axes.imshow(
+        pixels[:, :, 0] if pixels.shape[2] == 1 else pixels,
+        extent=(left, left + wide, bottom, bottom + high),
+        aspect="auto",
+        cmap="gray",
+        vmin=0,
+        vmax=255,
+        interpolation="nearest" if max(pixels.shape) <= LOSSLESS else "antialiased",
+    )
+    frame = Rectangle(
+        (left, bottom),
+        wide,
+        high,
+        fill=False,
+        edgecolor=BLUE if example.right else RED,
+        linewidth=1 if example.right else 2.5,
+        linestyle="-" if example.right else (0, (2, 1)),
+    )
+    axes.add_patch(frame)
+
+
+def data_uri(pixels: Pixels) -> str:
+    """The picture for an HTML page, made smaller where it is large: PNG, or JPEG where it is no drawing of few pixels.
+
+    pixels: uint8 (height, width, channels), RGB or grey.
+    """
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    kind = "png" if max(image.size) <= LOSSLESS else "jpeg"
+    file = io.BytesIO()
+    image.save(file, format=kind, **({"quality": 85} if kind == "jpeg" else {"optimize": True}))
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,1 +1,0 @@
-"""What ``imgpipe predict`` consists of."""

@@ -1,0 +1,1 @@
+"""The prepare stage: from an archive of any layout to checked splits."""

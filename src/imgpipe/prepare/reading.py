@@ -1,0 +1,110 @@
+"""An archive, read picture by picture: what can be read, with all that is to be known of it; what can't, and why."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+from imgpipe.common.errors import InputError
+from imgpipe.common.progress import counting
+from imgpipe.data.archives import Member, is_picture, members, names_a_picture
+from imgpipe.data.images import decode
+from imgpipe.data.parallel import by_processes
+from imgpipe.prepare.duplicates import perceptual_hash, pixel_hash
+from imgpipe.prepare.layouts import Place, place
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture of the archive.
+
+    source: its path there. width, height: in pixels, upright. sha256: of the file's bytes. pixels: hash of the pixels,
+    equal for equal pictures in whatever format. look: perceptual hash. offset, bytes: where the spool has the file.
+    """
+
+    source: str
+    place: Place
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+    pixels: str
+    look: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file of the archive that was left out, and why; ``picture``: by its name or content it was to be one."""
+
+    source: str
+    reason: str
+    picture: bool
+
+
+def read_archive(archive: Path, spool: Path, *, pattern: str, processes: int) -> tuple[list[Found], list[Rejected]]:
+    """Every file of the archive, found or rejected, both sorted by source; the pictures' bytes are put into ``spool``.
+
+    pattern: see ``layouts.place``. processes: change nothing in the result.
+    """
+    found: list[Found] = []
+    rejected: list[Rejected] = []
+
+    with spool.open("wb") as file:
+
+        def spooled() -> Iterator[tuple[Member, int]]:
+            for member in members(archive):
+                yield member, file.tell()
+                file.write(member.content or b"")
+
+        examine = partial(_examine, pattern=pattern)
+        for result in counting("reading", by_processes(examine, spooled(), processes=processes)):
+            if isinstance(result, Found):
+                found.append(result)
+            else:
+                rejected.append(result)
+    found.sort(key=lambda picture: picture.source)
+    rejected.sort(key=lambda file: file.source)
+    for one, next_one in pairwise(found):
+        if one.source == next_one.source:
+            raise InputError(f"{archive} holds two files of the name '{one.source}'; make the archive anew")
+    return found, rejected
+
+
+def _examine(spooled: tuple[Member, int], *, pattern: str) -> Found | Rejected:
+    member, offset = spooled
+    name = member.name.encode("utf-8", "backslashreplace").decode()
+    if member.content is None:
+        return Rejected(name, member.problem, picture=names_a_picture(name))
+    if not is_picture(name, member.content):
+        return Rejected(name, "it is no picture, neither by its name nor by its content", picture=False)
+    try:
+        image = decode(member.content)
+        where = place(name, pattern)
+    except InputError as error:
+        return Rejected(name, str(error), picture=True)
+    return Found(
+        source=name,
+        place=where,
+        width=image.width,
+        height=image.height,
+        bytes=len(member.content),
+        sha256=hashlib.sha256(member.content).hexdigest(),
+        pixels=pixel_hash(image),
+        look=perceptual_hash(image),
+        offset=offset,
+    )
+
+
+def check_rejected(found: int, rejected: list[Rejected], *, most: float, listed: str) -> None:
+    """Refuses too large a share of rejected pictures. ``listed``: where all of them can be read."""
+    bad = [file for file in rejected if file.picture]
+    if not found and not bad:
+        raise InputError("the archive holds no pictures; point params.yaml: download at some")
+    if len(bad) > most * (found + len(bad)):
+        raise InputError(
+            f"{len(bad)} of {found + len(bad)} pictures are rejected, more than params.yaml: prepare.max_rejected of "
+            f"{most} allows; {listed} names all, such as '{bad[0].source}': {bad[0].reason}"
+        )

@@ -1,1 +1,0 @@
-"""From an archive of any layout to checked splits."""

@@ -1,1 +1,0 @@
-"""Checkpoints, and taking a training up where it was left."""

@@ -1,0 +1,155 @@
+"""To watch a training: where its time goes, a profiler's trace, curves in TensorBoard. All of it into a run's folder.
+
+Nothing of it is an output of the pipeline: times and hosts differ between equal runs.
+"""
+
+import importlib.util
+import json
+import os
+import platform
+import resource
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from imgpipe.common.errors import InputError
+from imgpipe.common.files import write_text
+from imgpipe.data.parallel import cores
+
+Advance = Callable[[], None]
+WriteScalar = Callable[[str, float, int], None]
+"""Name of the curve, value, and the step or epoch that it belongs to."""
+
+LIBRARIES = ("numpy", "opencv-python-headless", "torchvision")
+
+
+def new_run_folder(home: Path) -> Path:
+    """A new folder in ``home``, named for the time (UTC), the host and the process."""
+    started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    folder = home / f"{started}-{socket.gethostname()}-{os.getpid()}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+class Clock:
+    """Seconds spent in each of several parts of the work: ``with clock("data"): ...``, one at a time.
+
+    pictures: trained on so far, by all processes together.
+
+    A GPU computes on while Python goes on: its time is that of the part that waits for it.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.pictures = 0
+        self._began = perf_counter()
+        self._running = False
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        assert not self._running, f"{part} within another part would be counted twice"
+        self._running, start = True, perf_counter()
+        try:
+            yield
+        finally:
+            self._running = False
+            self.seconds[part] = self.seconds.get(part, 0.0) + perf_counter() - start
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in self.seconds.items())
+        return f"{parts}; {self.rate:.0f} pictures per second"
+
+    @property
+    def rate(self) -> float:
+        """Pictures per second of the parts ``data`` and ``step``."""
+        trained = self.seconds.get("data", 0.0) + self.seconds.get("step", 0.0)
+        return self.pictures / trained if trained else 0.0
+
+    @property
+    def total(self) -> float:
+        """Seconds since the clock was made, what is in none of the parts among them."""
+        return perf_counter() - self._began
+
+
+def write_account(folder: Path, clock: Clock, *, processes: int, device: torch.device) -> None:
+    """training.json in the folder: seconds, rate and memory of this process's part in a training, and where it ran."""
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    account = {
+        "host": socket.gethostname(),
+        "processes": processes,
+        "hardware": hardware(device),
+        "versions": versions | {name: version(name) for name in LIBRARIES},
+        "seconds": {part: round(seconds, 3) for part, seconds in {**clock.seconds, "total": clock.total}.items()},
+        "pictures": clock.pictures,
+        "pictures_per_second": round(clock.rate, 1),
+        "peak_memory_bytes": peak_memory(device),
+    }
+    write_text(folder / "training.json", json.dumps(account, indent=2) + "\n")
+
+
+def hardware(device: torch.device) -> dict[str, str | int]:
+    """Processor and cores, and the GPU where that is the device."""
+    found: dict[str, str | int] = {"processor": _processor(), "cores": cores()}
+    return found | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
+
+
+def _processor() -> str:
+    """Linux's name of the processor's model (man proc_cpuinfo), or Python's of its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Bytes that this process had at most: of main memory (man getrusage), and of the GPU's for tensors."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    found = {"main": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    return found | ({"gpu": torch.cuda.max_memory_allocated(device)} if device.type == "cuda" else {})
+
+
+@contextmanager
+def profiled(folder: Path, *, steps: int) -> Iterator[Advance]:
+    """Records so many steps with torch's profiler and writes trace.json, for ui.perfetto.dev or chrome://tracing.
+
+    steps: 0 for no profile. The two steps before those recorded are not like the others. What is yielded is to be
+    called after each step.
+    """
+    if steps == 0:
+        yield lambda: None
+        return
+    with torch.profiler.profile(
+        schedule=torch.profiler.schedule(wait=1, warmup=1, active=steps, repeat=1),
+        on_trace_ready=lambda profile: profile.export_chrome_trace(str(folder / "trace.json")),
+    ) as profile:
+        yield profile.step
+
+
+def check_tensorboard() -> None:
+    """Raises InputError where TensorBoard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise InputError(
+            "params.yaml: runtime.tensorboard is true, but the package is not installed; pip install tensorboard"
+        )
+
+
+@contextmanager
+def scalars(folder: Path, *, wanted: bool) -> Iterator[WriteScalar]:
+    """What writes a curve's next value for TensorBoard (``tensorboard --logdir runs``); unless wanted, nothing."""
+    if not wanted:
+        yield lambda name, value, step: None
+        return
+    check_tensorboard()
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        yield writer.add_scalar

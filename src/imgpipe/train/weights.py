@@ -1,0 +1,212 @@
+"""The weights that training starts from, of torchvision or of a file, put into a network that may have other classes.
+
+torch is imported inside: the rule is also needed where params.yaml is checked, which takes no torch.
+"""
+
+import fcntl
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from imgpipe.common.errors import InputError
+from imgpipe.common.files import sha256_of
+from imgpipe.common.rules import Rule, one_of
+from imgpipe.model.networks import head_of, torchvision_name
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+WEIGHTS = "params.yaml: model.weights is"
+SHA256 = "params.yaml: model.weights_sha256 is"
+ENDINGS = (".safetensors", ".pt", ".pth")
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+"""Heads of GoogLeNet and Inception v3 that torchvision's weights have, and no network here."""
+NAMED = 3
+"""How many layers that do not fit are named."""
+
+
+def is_a_name(weights: str) -> bool:
+    """Whether these are torchvision's weights, by their name."""
+    return re.fullmatch("[A-Z][A-Z0-9_]*", weights) is not None
+
+
+def is_a_file(weights: str) -> bool:
+    """Whether these are in a file, by its path or address."""
+    try:
+        known = not urlsplit(weights).scheme or _is_an_address(weights)
+    except ValueError:  # an address such as http://[
+        return False
+    return known and _ending(weights) in ENDINGS
+
+
+INITIAL_WEIGHTS = Rule(
+    "none, the name of torchvision's weights such as DEFAULT, "
+    f"or a path or an address (http, https) that ends in {one_of(ENDINGS)}",
+    lambda weights: weights == "none" or is_a_name(weights) or is_a_file(weights),
+)
+
+
+def load_initial_weights(network: "nn.Module", weights: str, *, model: str, sha256: str | None, cache: Path) -> None:
+    """Puts weights into the network, in place. Where its head has another shape, it keeps its own, and the log says so.
+
+    weights: as INITIAL_WEIGHTS allows. A file holds tensors by their names in the network, as ``state_dict`` gives
+        them, or has them under ``model`` or ``state_dict``; or it is one of imgpipe's. Only tensors are unpickled.
+    model: the network's name, as build_model takes it.
+    sha256: of the file. Where it is None and one is needed, the error raised says what it would be.
+    cache: folder where what is fetched is kept.
+
+    Raises InputError where they can't be had, have another hash, or do not fit.
+    """
+    if weights == "none":
+        return
+    said = f"{WEIGHTS} '{weights}'"
+    if is_a_name(weights):
+        path = _torchvision_file(weights, model, cache)
+    elif _is_an_address(weights):
+        path = _fetched(weights, cache / f"{sha256}{_ending(weights)}", sha256, WEIGHTS, SHA256)
+    else:
+        path = _verified(Path(weights), sha256)
+    _fit(network, _read(path, said), f"{said}, which does not fit {model}")
+
+
+def _is_an_address(weights: str) -> bool:
+    return urlsplit(weights).scheme in ("http", "https")
+
+
+def _ending(weights: str) -> str:
+    return PurePosixPath(urlsplit(weights).path).suffix
+
+
+def _torchvision_file(weights: str, model: str, cache: Path) -> Path:
+    """The file of the weights of this name, whose own name ends in the first digits of its SHA-256."""
+    from torchvision.models import get_model_weights
+
+    name = torchvision_name(model)
+    assert name, "params.yaml is checked for that"
+    known = get_model_weights(name).__members__
+    if weights not in known:
+        raise InputError(f"{WEIGHTS} '{weights}', which {model} does not have; it must be {one_of(['none', *known])}")
+    address = known[weights].url
+    file = PurePosixPath(urlsplit(address).path).name
+    digits = re.search(r"-([0-9a-f]{8,})\.", file)
+    assert digits, "torchvision's files are named so"
+    return _fetched(address, cache / file, digits[1], f"{WEIGHTS} '{weights}', at", "torchvision's hash of it is")
+
+
+def _fetched(address: str, path: Path, sha256: str | None, url_is: str, sha256_is: str) -> Path:
+    """The file of an address: what is at the path if its hash is or starts like that one, else fetched."""
+    from imgpipe.data import fetching
+
+    if _has_hash(path, sha256):
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_name("imgpipe.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # each process of a run, and each run, may want the same file
+            if not _has_hash(path, sha256):
+                fetching.fetch(
+                    address,
+                    path,
+                    partial=path.parent / "partial",
+                    sha256=sha256,
+                    url_is=url_is,
+                    sha256_is=sha256_is,
+                    tries=fetching.TRIES,
+                    timeout=fetching.TIMEOUT,
+                    pause=fetching.PAUSE,
+                )
+    except OSError as error:
+        raise InputError(f"{path.parent} can't be written: {error}; TORCH_HOME names another place for it") from None
+    return path
+
+
+def _has_hash(path: Path, sha256: str | None) -> bool:
+    return sha256 is not None and path.is_file() and sha256_of(path).startswith(sha256.lower())
+
+
+def _verified(path: Path, sha256: str | None) -> Path:
+    if not path.is_file():
+        raise InputError(f"{WEIGHTS} '{path}', and there is no such file; a path is read from the project's top folder")
+    got = sha256_of(path)
+    if sha256 is None:
+        raise InputError(f"{SHA256} null, which a file needs; {path} has sha256: {got}; paste it if you trust it")
+    if got != sha256.lower():
+        raise InputError(f"{SHA256} '{sha256}', but {path} has {got}; take that if the file is meant")
+    return path
+
+
+def _read(path: Path, said: str) -> "dict[str, Tensor]":
+    """The tensors of a file by name, without what imgpipe puts around those of the network."""
+    import torch
+    from safetensors.torch import load_file
+    from torch import Tensor
+
+    found: Any
+    try:
+        if path.suffix == ".safetensors":
+            found = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a broken file raises depends on where it is broken
+        raise InputError(
+            f"{said}, which can't be read as weights: {str(error).strip().partition(chr(10))[0]}"
+        ) from None
+    for key in ("model", "state_dict"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise InputError(
+            f"{said}, which holds no tensors by name, as state_dict gives them, nor has them under model or state_dict"
+        )
+    ours = {name.removeprefix("network."): value for name, value in found.items() if name.startswith("network.")}
+    return ours if set(found) - {f"network.{name}" for name in ours} == {"mean", "std"} else found
+
+
+def _fit(network: "nn.Module", weights: "dict[str, Tensor]", misfit: str) -> None:
+    """Loads the weights, those of the head only if all of them fit. misfit: what an error says first."""
+    head = f"{head_of(network)}."
+    state = network.state_dict()
+    places = _plain_names(state, head)
+    given = {plain: weights[name] for plain, name in _plain_names(weights, head).items()}
+    problems = {name: problem for name in {**places, **given} if (problem := _problem(name, given, state, places))}
+    of_head = [f"{name} {problem}" for name, problem in problems.items() if name.startswith(head)]
+    others = [f"{name} {problem}" for name, problem in problems.items() if not name.startswith(head)]
+    if others:
+        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+        raise InputError(
+            f"{misfit}: {', '.join(others[:NAMED])}{more}; check model.name, model.image_size and pack.channels"
+        )
+    if of_head:
+        logging.info("model.weights: the head is new, for there %s", ", ".join(of_head))
+    fitting = [name for name in places if name in given and not (of_head and name.startswith(head))]
+    state.update({places[name]: given[name] for name in fitting})
+    network.load_state_dict(state)
+
+
+def _problem(
+    name: str, given: "dict[str, Tensor]", state: "Mapping[str, Tensor]", places: dict[str, str]
+) -> str | None:
+    """What is wrong with the weights of this name, to stand after it."""
+    if name not in given:  # older files lack the count
+        return None if name.endswith("num_batches_tracked") else "is missing"
+    if name not in places:
+        return None if name.startswith(AUXILIARY) else "is not in the network"
+    theirs, ours = tuple(given[name].shape), tuple(state[places[name]].shape)
+    if theirs != ours:
+        return f"has shape {theirs}, not {ours}"
+    return None if given[name].isfinite().all() else "is not finite"
+
+
+def _plain_names(names: Iterable[str], head: str) -> dict[str, str]:
+    """The names by what they would be without dropout before the head, and as torchvision gives them today.
+
+    Dropout puts the head one level deeper (fc.1.weight for fc.weight); DenseNet's layers were once called norm.1.
+    """
+    names = list(names)
+    deeper = any(name.startswith(f"{head}1.") for name in names) and not any(n.startswith(f"{head}0.") for n in names)
+    plain = [name.replace(f"{head}1.", head, 1) if deeper and name.startswith(head) else name for name in names]
+    plain = [re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name) for name in plain]
+    return dict(zip(plain, names, strict=True))

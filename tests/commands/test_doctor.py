@@ -1,0 +1,235 @@
+"""What the doctor says of a machine, with real damage where it can be done."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from closure import ROOT
+from conftest import Project
+
+from imgpipe.commands import diagnosis, machine
+from imgpipe.commands.locked import packages
+from imgpipe.commands.probes import Facts
+from imgpipe.commands.probing import ProbeError, ask
+
+CUDA: Facts = {"version": "2.15.0", "cuda": "13.2", "gpus": [], "problem": None, "gloo": True, "nccl": "2.30.7"}
+
+
+def broken(name: str, program: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package of that name in front of the real one, for processes started from now on."""
+    (folder / name).mkdir()
+    (folder / name / "__init__.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+def distribution(folder: Path, name: str, version: str, *needs: str) -> None:
+    """An installed package, as far as its metadata say."""
+    info = folder / f"{name}-{version}.dist-info"
+    info.mkdir()
+    lines = [
+        "Metadata-Version: 2.1",
+        f"Name: {name}",
+        f"Version: {version}",
+        *(f"Requires-Dist: {need}" for need in needs),
+    ]
+    (info / "METADATA").write_text("\n".join(lines) + "\n")
+
+
+def project_of(folder: Path, needs: str, lock: Mapping[str, str]) -> Path:
+    (folder / "pyproject.toml").write_text(f"[project]\ndependencies = {needs}\n")
+    lines = (f"{name}=={version} \\\n    --hash=sha256:00\n    # via toy\n" for name, version in lock.items())
+    (folder / "requirements.lock").write_text("".join(lines))
+    return folder
+
+
+def test_doctor_has_one_wrong_line_where_one_thing_is_wrong(project: Project) -> None:
+    project.edit("requirements.lock", "typer==", "typer==0.0.")
+    run = project.run(sys.executable, "-m", "imgpipe.commands", "doctor", PYTHONPATH=str(ROOT / "src"))
+    assert run.status == 1
+    (wrong,) = (line for line in run.out.splitlines() if not line.startswith("ok "))
+    assert wrong.startswith("WRONG  packages     other than in requirements.lock: typer is ")
+    assert wrong.endswith("; make setup installs what is locked")
+    subjects = [line[7:].split()[0] for line in run.out.splitlines()]
+    assert subjects == ["Python", "locale", "packages", "torch", "GPUs", "Gloo", "NCCL", "torchvision", "processes",
+                        "DVC", "disk", "memory"]  # fmt: skip
+    assert "two sum 1 and 2 by " in run.out
+
+
+def test_packages_that_differ_or_are_missing_are_named_and_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    distribution(
+        site, "toy_torch", "2.0+cpu", "toy-cuda; platform_system == 'Nowhere'", "toy-plain", "toy-docs; extra == 'docs'"
+    )
+    distribution(site, "toy_plain", "1.0")
+    distribution(site, "toy_old", "1.0", "toy-gone; extra == 'fast'")
+    monkeypatch.syspath_prepend(site)
+    lock = {
+        "toy-torch": "2.0",
+        "toy-cuda": "9",
+        "toy-plain": "1.0",
+        "toy-docs": "1",
+        "toy-old": "1.1",
+        "toy-gone": "3",
+        "toy-other": "1 ; sys_platform == 'nowhere'",
+    }
+    assert packages(project_of(tmp_path, "['toy_torch']", lock)).remedy is None
+    finding = packages(project_of(tmp_path, "['toy_torch', 'toy-old[fast]']", lock))
+    assert finding.text == "other than in requirements.lock: toy-gone is missing (3), toy-old is 1.0 (1.1)"
+    assert finding.remedy == "make setup installs what is locked"
+    del lock["toy-plain"]
+    finding = packages(project_of(tmp_path, "['toy_torch']", lock))
+    assert finding.text == "other than in requirements.lock: toy-plain is not locked"
+    assert finding.remedy == "make lock writes requirements.lock anew"
+
+
+def test_a_lock_that_a_merge_left_in_pieces_is_a_finding(tmp_path: Path) -> None:
+    (project_of(tmp_path, "['toy']", {}) / "requirements.lock").write_text("<<<<<<< HEAD\ntoy==1\n")
+    finding = packages(tmp_path)
+    assert finding.text.startswith("pyproject.toml or requirements.lock can't be read: ")
+    assert "\n" not in finding.text
+    assert finding.remedy
+
+
+def test_outside_a_project_the_doctor_says_where_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert packages(tmp_path).remedy == "run this in the project's top folder"
+    monkeypatch.chdir(tmp_path)
+    finding = diagnosis.dvc()
+    assert "not inside of a DVC repository" in finding.text
+    assert finding.remedy
+
+
+def test_a_torchvision_for_another_torch_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken("torchvision", "raise RuntimeError('operator torchvision::nms does not exist')", tmp_path, monkeypatch)
+    finding = diagnosis.torchvision()
+    assert finding.text == "does not work with this torch: RuntimeError: operator torchvision::nms does not exist"
+    assert finding.remedy == "make setup installs what is locked"
+
+
+def test_a_torch_that_crashes_is_a_finding_and_the_doctor_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken("torch", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", tmp_path, monkeypatch)
+    (finding,) = diagnosis.torch_and_gpus()
+    assert finding.text == "can't be imported: it was ended by SIGSEGV"
+    assert finding.remedy
+
+
+def test_a_probe_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import subprocess, time; subprocess.Popen(['sleep', '54.321'], stdout=-3, stderr=-3); time.sleep(60)"
+    broken("torch", program, tmp_path, monkeypatch)
+    with pytest.raises(ProbeError, match="no answer within 2 seconds"):
+        ask("torch_build", seconds=2)
+    deadline = time.monotonic() + 20  # the kernel takes a moment to end what it was told to
+    while b"sleep\x0054.321\0" in command_lines():
+        assert time.monotonic() < deadline, "what the probe started still runs"
+        time.sleep(0.1)
+
+
+def command_lines() -> list[bytes]:
+    """Of all running processes; empty for one that has ended and waits for its parent."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes())
+    return found
+
+
+def test_processes_that_cannot_meet_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nowhere0")
+    monkeypatch.setenv("NCCL_SOCKET_IFNAME", "nowhere0")
+    finding = diagnosis.processes(seconds=120)
+    assert finding.text.startswith("two can't sum a number: ")
+    assert "nowhere0" in finding.text
+    assert "\n" not in finding.text
+    assert finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"LC_ALL": "C.UTF-8"}, "UTF-8 (LC_ALL=C.UTF-8)"),
+        ({"LANG": "C"}, "UTF-8 (LC_CTYPE=C.UTF-8)"),  # Python's own doing, PEP 538
+        (
+            {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+            "file names are in ascii and text are in ANSI_X3.4-1968, not UTF-8 (LC_ALL=C)",
+        ),
+    ],
+)
+def test_a_locale_without_utf_8_is_found(environment: dict[str, str], expected: str) -> None:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
+    program = (
+        "from imgpipe.commands.machine import encoding; f = encoding(); print(f.text, bool(f.remedy), sep='|', end='')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**plain, **environment, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{expected}|{'not UTF-8' in expected}"
+
+
+def test_dvc_s_cache_and_links_are_those_configured_also_before_the_first_run(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.folder)
+    assert not (project.folder / ".dvc/cache").exists()
+    project.succeed("dvc", "config", "cache.type", "symlink")
+    finding = diagnosis.dvc()
+    assert finding.text.endswith(f"cache {project.folder}/.dvc/cache/files/md5, linked by symlink")
+    assert finding.remedy is None
+    assert not (project.folder / ".dvc/cache").exists()
+    project.succeed("dvc", "cache", "dir", str(project.folder / "README.md" / "cache"))
+    finding = diagnosis.dvc()
+    assert finding.text.startswith("can't be used here: ")
+    assert finding.remedy
+
+
+def test_gpus_are_named_with_their_memory_and_one_that_torch_cannot_use_is_found() -> None:
+    card = {"name": "Toy 9000", "free": 3 << 30, "total": 4 << 30}
+    assert diagnosis.gpus({**CUDA, "gpus": [card, card]}, driver=True).text == (
+        "0: Toy 9000, 3.0 GiB of 4.0 GiB free; 1: Toy 9000, 3.0 GiB of 4.0 GiB free"
+    )
+    assert diagnosis.gpus(CUDA, driver=False).remedy is None
+    too_old = diagnosis.gpus({**CUDA, "problem": "driver too old"}, driver=True)
+    assert too_old.text == "there is an NVIDIA driver, but torch can't use it: driver too old"
+    assert too_old.remedy
+    cpu_build = diagnosis.gpus({**CUDA, "cuda": None}, driver=True)
+    assert cpu_build.text == "there is an NVIDIA driver, but torch is for CPUs only"
+    assert cpu_build.remedy
+
+
+def test_little_disk_and_little_memory_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine.disk(tmp_path).remedy is None
+    monkeypatch.setattr(machine, "LITTLE", 1 << 60)
+    assert machine.disk(tmp_path).remedy == "make room"
+    assert machine.memory().remedy
+
+
+def test_a_container_s_limit_counts(tmp_path: Path) -> None:
+    assert machine._free_of_container(tmp_path) == float("inf")
+    (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.stat").write_text("inactive_anon 7\ninactive_file 0\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine._free_of_container(tmp_path) == float("inf")
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert machine._free_of_container(tmp_path) == 4000
+
+
+def test_files_that_a_container_s_cache_can_drop_are_free_memory(tmp_path: Path) -> None:
+    for name, text in {
+        "max": "8000",
+        "current": "7900",
+        "stat": "file 7000\ninactive_file 6000\nactive_file 900",
+    }.items():
+        (tmp_path / f"memory.{name}").write_text(f"{text}\n")
+    assert machine._free_of_container(tmp_path) == 6100

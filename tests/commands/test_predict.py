@@ -1,0 +1,404 @@
+"""``imgpipe predict``: the test's answers for the same pictures, whatever users name, and one line for what fails."""
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Project, copy_of, kernels_and_threads_as_they_were
+from PIL import Image
+from samples import encoded, noise, photo
+from terminal import on_terminal
+from typer.testing import CliRunner
+
+from imgpipe.commands import app, sheets
+from imgpipe.commands.answers import Ranked, as_csv, as_table
+from imgpipe.commands.classifying import square
+from imgpipe.commands.gathering import gather_pictures
+from imgpipe.common import progress
+from imgpipe.common.tables import read_table
+from imgpipe.data.packed import read_split
+from imgpipe.model.classifier import Description
+from imgpipe.model.crops import centre_crop
+from imgpipe.pack.pack import pack
+
+MODEL = "models/classifier.safetensors"
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a run of the command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def table(self) -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(self.out)))
+
+
+@pytest.fixture(autouse=True)
+def torch_as_it_was() -> Iterator[None]:
+    with kernels_and_threads_as_they_were():
+        yield
+
+
+def predict(*arguments: object, given: bytes = b"") -> Said:
+    done = CliRunner().invoke(app, ["predict", *map(str, arguments)], input=given, catch_exceptions=False)
+    return Said(done.exit_code, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def elaborate(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The finished project with other pictures packed, another crop, mirror images, and a temperature."""
+    project = copy_of(finished, tmp_path_factory.mktemp("elaborate") / "project")
+    shutil.rmtree(project.folder / "data/packed")
+    project.set(
+        pack__image_size=13,
+        pack__channels=3,
+        pack__encoding="jpeg",
+        pack__jpeg_quality=70,
+        model__image_size=9,
+        model__crop_fraction=0.8,
+        evaluate__flips=True,
+        evaluate__temperature_scaling=True,
+    )
+    project.here("pack", "train", "evaluate")
+    return project
+
+
+def unpacked_test(project: Project, folder: Path) -> None:
+    """The test pictures as files, ``test/<class>/<file>`` as in predictions.csv."""
+    with tarfile.open(project.folder / "data/prepared/test.tar") as tar:
+        tar.extractall(folder / "test", filter="data")
+
+
+@pytest.fixture
+def place(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own to work in, with the model and the test pictures and nothing else of the project."""
+    (tmp_path / "models").mkdir()
+    shutil.copy(finished.folder / MODEL, tmp_path / MODEL)
+    unpacked_test(finished, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("which", ["finished", "elaborate"])
+def test_every_test_picture_gets_the_class_and_the_confidence_that_the_test_found(
+    which: str, request: pytest.FixtureRequest, place: Path
+) -> None:
+    """To the last of six decimals: the same pixels, network, mirror images and temperature."""
+    project: Project = request.getfixturevalue(which)
+    results = project.folder / "metrics/test"
+    tested = read_table(results / "predictions.csv")
+    listed = "".join(f"{row['file']}\n" for row in tested).encode()
+    said = predict("-", "--format", "csv", "--model", project.folder / MODEL, given=listed)
+    assert said.status == 0, said.err
+    assert said.table == [{key: row[key] for key in ("file", "predicted", "confidence")} for row in tested]
+    assert len(said.table) == 36
+
+    every = predict("test", "--format", "json", "--top", 4, "--model", project.folder / MODEL, "--batch-size", 5)
+    probabilities = np.load(results / "probabilities.npy")
+    numbers = {row["file"]: i for i, row in enumerate(tested)}
+    classes = [row["class"] for row in read_table(results / "classes.csv")]
+    for one in json.loads(every.out):
+        of_class = {answer["class"]: answer["confidence"] for answer in one["top"]}
+        assert [of_class[name] for name in classes] == pytest.approx(probabilities[numbers.pop(one["file"])], abs=2e-6)
+        assert list(of_class.values()) == sorted(of_class.values(), reverse=True)
+    assert not numbers
+
+
+def description(**changes: Any) -> Description:
+    values: dict[str, Any] = {
+        "model": "simple_cnn",
+        "dropout": 0.0,
+        "classes": ["a", "b"],
+        "packed_size": 40,
+        "enlarge": True,
+        "channels": 3,
+        "encoding": "jpeg",
+        "jpeg_quality": 60,
+        "size": 24,
+        "crop_fraction": 0.9,
+        "channels_last": True,
+        "device": "cpu",
+        "precision": "fp32",
+        "cpu_threads": 1,
+        "flips": False,
+        "temperature": 1.0,
+    }
+    return Description(**values | changes)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("encoding", ["raw", "jpeg"])
+@pytest.mark.parametrize("enlarge", [True, False])
+def test_the_network_sees_the_pixels_that_pack_and_the_crop_give_to_the_bit(
+    tmp_path: Path, channels: int, encoding: str, enlarge: bool
+) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6  # upright after a quarter turn
+    files = {
+        "small.png": encoded(noise(0)),
+        "large.png": encoded(photo()),
+        "turned.jpg": encoded(photo(1, (90, 60)), "JPEG", exif=turned),
+        "clear.png": encoded(noise(2, (50, 70)).convert("RGBA")),
+        "grey.png": encoded(noise(3, (60, 41)).convert("L")),
+    }
+    how = {"enlarge": enlarge, "channels": channels, "encoding": encoding, "jpeg_quality": 60}
+    rows = [{"file": name, "label": "a"} for name in files]
+    pack(rows, files.__getitem__, tmp_path, classes=["a"], image_size=40, processes=1, **how)  # type: ignore[arg-type]
+    split = read_split(tmp_path, channels=channels, encoding=encoding)
+    for i, content in enumerate(files.values()):
+        expected = np.empty((24, 24, channels), np.uint8)
+        centre_crop(split.picture(i), expected, fraction=0.9)
+        assert np.array_equal(square(content, description(**how)), expected)
+
+
+def paths(names: Sequence[str], listed: Sequence[str] = ()) -> list[str]:
+    return gather_pictures(names, listed)[0]
+
+
+def test_names_give_pictures_each_once_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "b/2.JPG",
+        "b/10.png",
+        "b/a/é 1.webp",
+        "b/.hidden.png",
+        "b/.git/x.png",
+        "b/notes.txt",
+        "c.txt",
+        "[x].png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "b/a/back").symlink_to(tmp_path / "b")
+    monkeypatch.chdir(tmp_path)
+    in_b = ["b/10.png", "b/2.JPG", "b/a/é 1.webp"]
+    assert paths(["b"]) == in_b
+    (tmp_path / "b/a/back").unlink()
+    assert paths(["b/2.JPG", "b/"]) == ["b/2.JPG", "b/10.png", "b/a/é 1.webp"]
+    assert paths(["c.txt", "./c.txt", str(tmp_path / "c.txt")]) == ["c.txt"]
+    assert paths(["b/*.*"]) == ["b/10.png", "b/2.JPG", "b/notes.txt"]
+    assert paths(["b/*"]) == [*in_b, "b/notes.txt"]
+    assert paths(["**/*.png"]) == ["[x].png", "b/10.png"]
+    assert paths(["[x].png", "-"], ["b/a", "c.txt", "c.txt"]) == ["[x].png", "b/a/é 1.webp", "c.txt"]
+
+
+def test_in_a_folder_the_content_counts_where_the_name_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "d").mkdir()
+    for name, content in {
+        "x.jfif": encoded(noise(0), "JPEG"),
+        "without": encoded(noise(1), "WEBP"),
+        "broken.png": b"no picture",
+        "notes.txt": b"no picture",
+        "empty": b"",
+    }.items():
+        (tmp_path / "d" / name).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    assert paths(["d"]) == ["d/broken.png", "d/without", "d/x.jfif"]
+
+
+def test_a_link_to_itself_is_none_of_a_folder_s_pictures_and_a_name_may_be_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/self").symlink_to("self")
+    (tmp_path / "d/a.png").write_bytes(encoded(noise(0)))
+    monkeypatch.chdir(tmp_path)
+    long = "x" * 304
+    found, skipped = gather_pictures(["d", long, long + "*"], [])
+    assert found == ["d/a.png"]
+    assert [(one.path, one.reason) for one in skipped] == [
+        (long, "it can't be read: File name too long"),
+        (long + "*", "nothing matches this pattern"),
+    ]
+
+
+def test_names_that_give_no_picture_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    found, skipped = gather_pictures(["empty", "gone.png", "", "*.jpg", "-"], ["*.png"])
+    assert found == []
+    assert {one.path: one.reason.partition(";")[0] for one in skipped} == {
+        "empty": "the folder holds no pictures",
+        "gone.png": "there is no such file or folder",
+        "": "there is no such file or folder",
+        "*.jpg": "nothing matches this pattern",
+        "*.png": "there is no such file or folder",  # in a list a name is a name
+    }
+
+
+def test_what_a_pattern_matches_that_gives_no_picture_keeps_no_other_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a_empty").mkdir()
+    Path("b_broken").symlink_to("nowhere")
+    Path("c.png").write_bytes(encoded(noise(0)))
+    found, skipped = gather_pictures(["*"], [])
+    assert found == ["c.png"]
+    assert [one.path for one in skipped] == ["a_empty", "b_broken"]
+
+
+def test_what_cannot_be_read_is_named_with_its_reason_and_the_rest_is_predicted(place: Path) -> None:
+    good = sorted(map(str, Path("test").rglob("*.png")))[:3]
+    Path("broken.png").write_bytes(Path(good[0]).read_bytes()[:60])
+    Path("notes").write_text("no picture")
+    shutil.copy(good[1], "picture without an ending")
+    said = predict(good[0], "broken.png", "gone.png", "notes", "picture without an ending", good[2], "--format", "csv")
+    assert said.status == 1
+    assert [row["file"] for row in said.table] == [good[0], "picture without an ending", good[2]]
+    problems = dict(line.split(": ", 1) for line in said.err.splitlines()[:-1])
+    assert list(problems) == ["gone.png", "broken.png", "notes"]
+    assert problems["broken.png"].startswith("it is damaged or cut short: ")
+    assert problems["notes"] == "its content is no picture, or its start is damaged"
+    assert said.err.splitlines()[-1] == "3 left out, 3 predicted"
+
+
+def test_names_in_any_script_and_bytes_that_are_no_text_come_out_as_utf_8(place: Path) -> None:
+    picture = next(Path("test").rglob("*.png"))
+    names = ["grüße 語.png", 'two\nlines, "quoted".png', os.fsdecode(b"not-\xff-text.png")]
+    for name in names:
+        shutil.copy(picture, name)
+    readable = [*names[:2], r"not-\xff-text.png"]
+    assert [row["file"] for row in predict(*names, "--format", "csv").table] == readable
+    assert [one["file"] for one in json.loads(predict(*names, "--format", "json").out)] == readable
+    shown = [line.split("  ")[0] for line in predict(*names).out.splitlines()[1:]]
+    assert shown == [readable[0], r'two\nlines, "quoted".png', readable[2]]
+
+
+def test_mistakes_are_one_line_and_exit_status_1(place: Path) -> None:
+    picture = str(next(Path("test").rglob("*.png")))
+    Path("text.safetensors").write_text("no model")
+    Path("cut.safetensors").write_bytes(Path(MODEL).read_bytes()[:2000])
+    cases = {
+        (picture, "--model", "gone"): "there is no model file 'gone'; dvc repro makes one",
+        (picture, "--model", "text.safetensors"): "'text.safetensors' is no classifier that this imgpipe can read",
+        (picture, "--model", "cut.safetensors"): "'cut.safetensors' is no classifier that this imgpipe can read",
+        (picture, "--top", "5"): "--top is 5, but the model has 4 classes",
+        (picture, "--grid", "x.bmp"): "--grid is 'x.bmp'; its name must end in .png or .svg",
+        (picture, "--grid", "test"): "'test' is a folder; name a file to write",
+        (picture, "--output", "test"): "'test' is a folder; name a file to write",
+        ("-",): "no picture is left to predict",
+    }
+    for arguments, message in cases.items():
+        said = predict(*arguments)
+        assert (said.status, said.out) == (1, ""), arguments
+        assert said.err.startswith(f"error: {message}"), said.err
+        assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--output", "--grid"])
+def test_an_answer_that_cannot_be_written_is_refused_before_predicting(place: Path, option: str) -> None:
+    """Without a model, which would be said to be missing."""
+    picture = str(next(Path("test").rglob("*.png")))
+    cases = {
+        "/proc/x.png": "No such file or directory",
+        f"{picture}/x.png": "Not a directory",
+        f"{picture}/y/x.png": "Not a directory",
+        f"{'x' * 300}.png": "File name too long",
+    }
+    for name, reason in cases.items():
+        said = predict(picture, "--model", "gone", option, name)
+        assert (said.status, said.out) == (1, "")
+        assert said.err == f"error: '{name}' can't be written: {reason}; name another file or make room\n"
+
+
+@pytest.mark.parametrize("option", ["--output", "--grid"])
+def test_an_answer_that_turns_out_not_to_be_writable_is_one_line(place: Path, option: str) -> None:
+    name = f"{'x' * 250}.png"  # is no longer than allowed, but what is written beside it first is
+    said = predict(next(Path("test").rglob("*.png")), option, name)
+    assert said.status == 1
+    assert said.err == f"error: '{name}' can't be written: File name too long; name another file or make room\n"
+
+
+def test_a_safetensors_file_of_somebody_else_is_refused(place: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.zeros(1)}, "other.safetensors")
+    said = predict("test", "--model", "other.safetensors")
+    assert said.status == 1
+    assert said.err.startswith("error: 'other.safetensors' is no classifier that this imgpipe can read")
+
+
+def test_a_file_takes_the_answers_in_place_of_standard_output(place: Path) -> None:
+    said = predict("test/0", "--format", "csv", "--output", "new/answers.csv")
+    assert (said.status, said.out) == (0, "")
+    assert len(read_table(Path("new/answers.csv"))) == len(list(Path("test/0").iterdir()))
+
+
+def test_the_grid_shows_each_picture_with_its_answer(place: Path) -> None:
+    files = sorted(Path("test/1").iterdir())
+    said = predict("test/1", "--grid", "grid.svg")
+    assert said.status == 0, said.err
+    drawn = Path("grid.svg").read_text()
+    assert drawn.count("<image") == len(files)
+    assert re.findall(r"<!-- (\d{4}\.png) -->", drawn) == [file.name for file in files]
+    sure = [re.findall(r"\S+", line)[1:] for line in said.out.splitlines()[1:]]
+    shown = re.findall(r"<!-- (\d) \((\d+)%\) -->", drawn)
+    assert [name for name, _ in shown] == [name for name, _ in sure]
+    assert [int(share) for _, share in shown] == pytest.approx([float(share[:-1]) for _, share in sure], abs=0.51)
+    assert predict("test/1", "--grid", "grid.png").status == 0
+    assert (np.asarray(Image.open("grid.png").convert("L")) < 100).mean() > 0.3  # digits are light on black squares
+
+
+def test_a_grid_of_many_pictures_says_how_many_it_shows(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sheets, "MOST", 5)
+    said = predict("test", "--grid", "grid.svg")
+    assert said.err == "grid.svg shows the first 5 of 36 pictures\n"
+    assert Path("grid.svg").read_text().count("<image") == 5
+
+
+def test_the_table_is_aligned_also_under_wide_characters() -> None:
+    answers = [
+        Ranked.of("語.png", [0.25, 0.75], ["a", "cat"], 2),
+        Ranked.of("x.png", [0.9996, 0.0004], ["a", "cat"], 2),
+    ]
+    assert as_table(answers).splitlines() == [
+        "file    predicted  confidence  predicted 2  confidence 2",
+        "語.png  cat         75.0%      a             25.0%",
+        "x.png   a          100.0%      cat            0.0%",
+    ]
+    assert as_csv(answers) == (
+        "file,predicted,confidence,predicted_2,confidence_2\n語.png,cat,0.75,a,0.25\nx.png,a,0.9996,cat,0.0004\n"
+    )
+
+
+def test_equal_probabilities_go_in_the_order_of_the_classes() -> None:
+    assert Ranked.of("x", [0.2, 0.4, 0.4], ["a", "b", "c"], 2).classes == [("b", 0.4), ("c", 0.4)]
+
+
+def test_standard_output_is_the_answers_alone_and_the_bar_is_on_the_terminal_of_standard_error(place: Path) -> None:
+    """With a terminal for standard error, a bar from the first picture on, and a broken picture named above it."""
+    Path("test/0/broken.png").write_text("")
+    shown, printed = on_terminal(
+        "from imgpipe.common import progress; progress.LONG = 0.0\n"
+        "from imgpipe.commands import app; app(['predict', 'test', '--format', 'csv', '--batch-size', '4'])",
+        Path.cwd(),
+    )
+    assert len(list(csv.DictReader(io.StringIO(printed)))) == 36
+    assert "predicting" in shown
+    assert "/37" in shown
+    assert "test/0/broken.png: it is empty" in shown
+
+
+def test_nothing_is_shown_of_progress_where_standard_error_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LONG", 0.0)
+    assert list(progress.counting_where_long("x", range(3), 3)) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,143 @@
+"""Sources, each to one archive."""
+
+import hashlib
+import http.server
+import io
+import os
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Project, write_pictures
+from PIL import Image
+from samples import encoded, noise, tar_of, zip_of
+
+from imgpipe.common.errors import InputError
+from imgpipe.data.archives import members
+from imgpipe.download import sources
+
+
+def test_the_digits_are_all_of_scikit_learn_s_and_the_same_bytes_each_time(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        sources.digits(tmp_path / name)
+    assert (tmp_path / "one/digits.tar").read_bytes() == (tmp_path / "two/digits.tar").read_bytes()
+    found = {member.name: member.content for member in members(tmp_path / "one/digits.tar")}
+    assert len(found) == 1797
+    first = np.asarray(Image.open(io.BytesIO(found["digits/0/0000.png"] or b"")))
+    assert first[0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]  # levels 0 0 5 13 9 1 0 0, times 255 / 16
+
+
+def test_a_folder_becomes_a_tar_whose_bytes_depend_on_names_and_contents_alone(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "mine", count=20, classes=2)
+    (tmp_path / "mine/0/.hidden.png").write_bytes(b"x")
+    (tmp_path / "mine/.git").mkdir()
+    (tmp_path / "mine/.git/x.png").write_bytes(b"x")
+    (tmp_path / "mine/notes.txt").write_text("not a picture")
+    (tmp_path / "one").mkdir()
+    sources.tree(tmp_path / "one", tmp_path / "mine")
+    for file in (tmp_path / "mine").rglob("*"):
+        os.utime(file, (1, 1))
+    (tmp_path / "two").mkdir()
+    sources.tree(tmp_path / "two", tmp_path / "mine")
+    assert (tmp_path / "one/mine.tar").read_bytes() == (tmp_path / "two/mine.tar").read_bytes()
+    assert len(list(members(tmp_path / "one/mine.tar"))) == 20
+
+
+def test_pictures_are_known_by_their_content_too_and_other_files_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = {"cat/a.png": encoded(noise(0)), "cat/b": encoded(noise(1)), "cat/c.jfif": encoded(noise(2), "JPEG")}
+    others = {"cat/d.heic": b"\0\0\0\x18ftypheic", "cat/notes.txt": b"x"}
+    for name, content in (files | others).items():
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_bytes(content)
+    (tmp_path / "raw").mkdir()
+    sources.tree(tmp_path / "raw", tmp_path / "mine")
+    assert {member.name: member.content for member in members(tmp_path / "raw/mine.tar")} == files
+    assert caplog.messages == [
+        f"2 files are pictures neither by name nor by content and left out, such as {tmp_path}/mine/cat/d.heic"
+    ]
+
+
+def test_an_archive_of_pictures_without_endings_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    sources.archive(tmp_path / "raw", zip_of(tmp_path / "cats.zip", {"cats/a": encoded(noise(0))}))
+    assert (tmp_path / "raw/cats.zip").is_file()
+
+
+def test_what_is_hidden_as_a_source_is_not_in_data_raw(tmp_path: Path) -> None:
+    write_pictures(tmp_path / ".mine", count=4, classes=2)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    sources.tree(tmp_path / "one", tmp_path / ".mine")
+    sources.archive(tmp_path / "two", zip_of(tmp_path / ".cats.zip", {"cats/a.png": encoded(noise(0))}))
+    assert [file.name for name in ("one", "two") for file in (tmp_path / name).iterdir()] == ["mine.tar", "cats.zip"]
+
+
+def test_folders_behind_links_are_read_once(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "elsewhere", count=20, classes=2)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/cat").symlink_to(tmp_path / "elsewhere/0")
+    (tmp_path / "mine/dog").symlink_to(tmp_path / "elsewhere/1")
+    (tmp_path / "elsewhere/1/up").symlink_to(tmp_path / "mine")
+    (tmp_path / "raw").mkdir()
+    sources.tree(tmp_path / "raw", tmp_path / "mine")
+    assert Counter(member.name[:3] for member in members(tmp_path / "raw/mine.tar")) == {"cat": 11, "dog": 9}
+
+
+def test_an_archive_stays_as_it_is(tmp_path: Path) -> None:
+    source = tar_of(tmp_path / "cats.tar.xz", {"cats/a.png": encoded(noise(0))}, "xz")
+    (tmp_path / "raw").mkdir()
+    sources.archive(tmp_path / "raw", source)
+    assert (tmp_path / "raw/cats.tar.xz").read_bytes() == source.read_bytes()
+    with pytest.raises(InputError, match=r"which holds no pictures; their names end in \.bmp"):
+        sources.archive(tmp_path / "raw", zip_of(tmp_path / "notes.zip", {"a.txt": b""}))
+    with pytest.raises(InputError, match=r"'.*nowhere.zip', which does not exist; name the archive"):
+        sources.archive(tmp_path / "raw", tmp_path / "nowhere.zip")
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """Of a real server that has a folder ``served``."""
+    (tmp_path / "served").mkdir()
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_an_address_is_fetched_once_its_hash_is_pasted(project: Project, address: str, tmp_path: Path) -> None:
+    shutil.make_archive(str(tmp_path / "served/my pictures"), "zip", project.folder / "pictures")
+    sha256 = hashlib.sha256((tmp_path / "served/my pictures.zip").read_bytes()).hexdigest()
+    project.set(download__source="url", download__url=f"{address}/my%20pictures.zip?v=1")
+    run = project.run("dvc", "repro", "download")
+    assert run.status != 0
+    assert (
+        f"error: params.yaml: download.sha256 is null, which a URL needs; what came has sha256: {sha256} (" in run.out
+    )
+    (tmp_path / "served/my pictures.zip").unlink()  # what came is kept
+    project.set(download__sha256=sha256)
+    project.succeed("dvc", "repro", "download")
+    assert [file.name for file in (project.folder / "data/raw").iterdir()] == ["my pictures.zip"]
+    assert not list((project.folder / "data/partial").iterdir())
+    assert "data/partial" not in project.succeed("git", "status", "--porcelain").out
+
+
+def test_a_torchvision_dataset_becomes_one_tar(tmp_path: Path) -> None:
+    """EuroSAT's own layout, which torchvision takes for downloaded."""
+    for kind in ("Forest", "River"):
+        folder = tmp_path / "partial/EuroSAT/eurosat/2750" / kind
+        folder.mkdir(parents=True)
+        (folder / f"{kind}_1.jpg").write_bytes(encoded(noise(0), "JPEG"))
+    (tmp_path / "raw").mkdir()
+    sources.torchvision(tmp_path / "raw", "EuroSAT", tmp_path / "partial")
+    found = [member.name for member in members(tmp_path / "raw/EuroSAT.tar")]
+    assert found == ["Forest/Forest_1.jpg", "River/River_1.jpg"]
+    assert not (tmp_path / "partial/EuroSAT").exists()

@@ -1,0 +1,175 @@
+"""Predictions to numbers: by hand, and by scikit-learn on random cases."""
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from imgpipe.evaluate import scoring
+from imgpipe.evaluate.metrics import metrics_of_test
+from imgpipe.evaluate.scoring import Array
+from imgpipe.evaluate.thresholds import at_thresholds, threshold_for
+
+PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
+LABELS = np.array([0, 0, 1, 1, 2])
+
+
+def random_case(seed: int, *, pictures: int, classes: int, held: int, ties: bool) -> tuple[Array, Array]:
+    """Probabilities that know something of the labels, of which ``held`` classes occur."""
+    random = np.random.default_rng(seed)
+    labels = np.append(np.arange(held), random.integers(held, size=pictures - held))
+    logits = random.normal(size=(pictures, classes)) + 1.5 * (labels[:, None] == np.arange(classes))
+    return scoring.softmax(np.round(logits) if ties else logits), labels
+
+
+def test_softmax_is_exact_also_for_large_logits() -> None:
+    probabilities = scoring.softmax(np.array([[1000.0, 1000.0], [0.0, np.log(3.0)]], dtype=np.float32))
+    assert probabilities == pytest.approx(np.array([[0.5, 0.5], [0.25, 0.75]]))
+
+
+def test_metrics_are_those_worked_out_by_hand() -> None:
+    """Predicted 0 0 1 0 2: right 0 0 1 - 2. Precision 2/3, 1, 1; recall 1, 1/2, 1; F1 4/5, 2/3, 1."""
+    # ROC of class 0: every pair right but (0.5 of picture 1, 0.6 of picture 3): 5 of 6; of class 1: pairs of 0.8 and
+    # 0.3 against 0.2, 0.3, 0.2: 5 and one tie of 6; of class 2: 4 of 4.
+    # Average precision of class 0, falling 0.7 (own) 0.6 0.5 (own): (1 + 2/3) / 2; of class 1, 0.8 (own), then 0.3
+    # twice, one of them own: (1 + 2/3) / 2; of class 2: 1.
+    # Confidence 0.6 twice (one right), 0.7, 0.5 and 0.8 (all right), each in a bin of its own.
+    squares = [0.3**2 + 0.2**2 + 0.1**2, 0.5**2 + 0.3**2 + 0.2**2, 0.1**2 + 0.2**2 + 0.1**2,
+               0.6**2 + 0.7**2 + 0.1**2, 0.2**2 + 0.2**2 + 0.4**2]  # fmt: skip
+    assert scoring.score(PROBABILITIES, LABELS) == {
+        "accuracy": 0.8,
+        "top5_accuracy": 1.0,
+        "balanced_accuracy": pytest.approx(2.5 / 3),
+        "precision_macro": pytest.approx((2 / 3 + 1 + 1) / 3),
+        "recall_macro": pytest.approx(2.5 / 3),
+        "f1_macro": pytest.approx((4 / 5 + 2 / 3 + 1) / 3),
+        "precision_weighted": pytest.approx((2 * 2 / 3 + 2 * 1 + 1) / 5),
+        "recall_weighted": pytest.approx(0.8),
+        "f1_weighted": pytest.approx((2 * 4 / 5 + 2 * 2 / 3 + 1) / 5),
+        "roc_auc_ovr_macro": pytest.approx((5 / 6 + 5.5 / 6 + 1) / 3),
+        "average_precision_macro": pytest.approx((5 / 6 + 5 / 6 + 1) / 3),
+        "loss": pytest.approx(-np.log([0.7, 0.5, 0.8, 0.3, 0.6]).mean()),
+        "brier": pytest.approx(np.mean(squares)),
+        "ece": pytest.approx((0.3 + 0.5 + 0.2 + 2 * 0.1) / 5),
+    }
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize(("classes", "held"), [(2, 2), (3, 3), (10, 10), (10, 6), (1000, 300)])
+def test_metrics_are_scikit_learn_s(classes: int, held: int, ties: bool) -> None:
+    probabilities, labels = random_case(classes, pictures=600, classes=classes, held=held, ties=ties)
+    numbers, predicted = scoring.score(probabilities, labels), probabilities.argmax(axis=1)
+    truth = np.eye(classes)[labels][:, :held]
+    report = metrics.classification_report(labels, predicted, output_dict=True, zero_division=0)
+    expected = {
+        "accuracy": metrics.accuracy_score(labels, predicted),
+        "precision_macro": report["macro avg"]["precision"],
+        "recall_weighted": report["weighted avg"]["recall"],
+        "f1_macro": report["macro avg"]["f1-score"],
+        "f1_weighted": report["weighted avg"]["f1-score"],
+        "roc_auc_ovr_macro": metrics.roc_auc_score(truth, probabilities[:, :held], average="macro"),
+        "average_precision_macro": metrics.average_precision_score(truth, probabilities[:, :held], average="macro"),
+        "loss": metrics.log_loss(labels, probabilities, labels=range(classes)),
+    }
+    if classes == held:
+        expected["balanced_accuracy"] = metrics.balanced_accuracy_score(labels, predicted)
+    if classes == 2:
+        expected["brier"] = 2 * metrics.brier_score_loss(labels, probabilities[:, 1])
+    if classes > 5 and not ties:
+        expected["top5_accuracy"] = metrics.top_k_accuracy_score(labels, probabilities, k=5, labels=range(classes))
+    assert {name: numbers[name] for name in expected} == pytest.approx(expected)
+    assert numbers["balanced_accuracy"] == pytest.approx(
+        np.mean([metrics.recall_score(labels, predicted, labels=[c], average="macro") for c in range(held)])
+    )
+
+
+def test_of_equal_probabilities_the_class_of_the_lower_number_ranks_first() -> None:
+    probabilities = np.array([[0.4, 0.4, 0.2]] * 3)
+    assert scoring.ranks(probabilities, np.array([0, 1, 2])).tolist() == [1, 2, 3]
+    probabilities, labels = random_case(1, pictures=500, classes=10, held=10, ties=True)
+    assert ((scoring.ranks(probabilities, labels) == 1) == (probabilities.argmax(axis=1) == labels)).all()
+
+
+def test_classes_without_test_pictures_are_left_out_of_the_means_and_undefined_for_themselves() -> None:
+    numbers = scoring.score(PROBABILITIES[:4], LABELS[:4])
+    assert numbers["balanced_accuracy"] == numbers["recall_macro"] == 0.75
+    # of 0.7 0.5 against 0.1 0.6, 3 pairs of 4; of 0.8 0.3 against 0.2 0.3, 3 and a tie
+    assert numbers["roc_auc_ovr_macro"] == pytest.approx((3 / 4 + 3.5 / 4) / 2)
+    assert set(scoring.roc_curves(PROBABILITIES[:4], LABELS[:4])) == {0, 1}
+    assert set(scoring.precision_recall_curves(PROBABILITIES[:4], LABELS[:4])) == {0, 1}
+    of_classes = scoring.class_scores(PROBABILITIES[:4], LABELS[:4])
+    assert of_classes["support"].tolist() == [2, 2, 0]
+    assert {name: values[:2].tolist() for name, values in of_classes.items()} == {
+        "support": [2, 2],
+        "precision": [pytest.approx(2 / 3), 1.0],
+        "recall": [1.0, 0.5],
+        "f1": [pytest.approx(4 / 5), pytest.approx(2 / 3)],
+        "auroc": [pytest.approx(3 / 4), pytest.approx(3.5 / 4)],
+    }
+    assert all(np.isnan(of_classes[name][2]) for name in ("precision", "recall", "f1", "auroc"))
+
+
+def test_a_roc_curve_starts_at_none_and_ends_at_all() -> None:
+    false_positives, true_positives = scoring.roc_curves(PROBABILITIES, LABELS)[0]
+    assert (false_positives[0], true_positives[0]) == (0, 0)
+    assert (false_positives[-1], true_positives[-1]) == (1, 1)
+    area = float(np.trapezoid(true_positives, false_positives))
+    assert area == pytest.approx(5 / 6)
+
+
+def test_a_precision_recall_curve_ends_with_every_picture_of_the_class_found() -> None:
+    recall, precision = scoring.precision_recall_curves(PROBABILITIES, LABELS)[0]
+    # falling: 0.7 (own), 0.6, 0.5 (own), then 0.2 and 0.1
+    assert {(0.0, 1.0), (0.5, 1.0), (0.5, 0.5), (1.0, 2 / 3)} <= set(zip(recall, precision, strict=True))
+    assert (np.diff(recall) >= 0).all()
+
+
+def test_confidence_at_a_bin_s_high_end_belongs_to_it() -> None:
+    confidence = np.array([9 / 15, 9 / 15 + 1e-9, 1.0])
+    bins = scoring.reliability(np.stack([confidence, 1 - confidence], axis=1), np.array([0, 1, 0]))
+    assert bins["low"] == pytest.approx([8 / 15, 9 / 15, 14 / 15])
+    assert bins["pictures"].tolist() == [1, 1, 1]
+    assert bins["accuracy"].tolist() == [1, 0, 1]
+
+
+CONFIDENCE = np.array([0.9, 0.8, 0.8, 0.6, 0.5])
+RIGHT = np.array([True, True, False, True, False])
+
+
+def test_thresholds_count_the_answers_that_would_be_given() -> None:
+    table = at_thresholds(CONFIDENCE, RIGHT)
+    at_80 = {name: values[80] for name, values in table.items()}  # three answers, two of them right
+    assert at_80 == pytest.approx(
+        {"threshold": 0.8, "coverage": 3 / 5, "precision": 2 / 3, "recall": 2 / 5, "f1": 1 / 2}
+    )
+    assert [table[name][0] for name in ("coverage", "precision", "recall")] == pytest.approx([1, 3 / 5, 3 / 5])
+    assert np.isnan(table["precision"][100])
+    assert table["f1"][100] == 0
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [(0.6, (0.5, 1.0)), (0.75, (0.6, 4 / 5)), (0.76, (0.9, 1 / 5)), (1.0, (0.9, 1 / 5))]
+)
+def test_the_threshold_for_a_precision_is_the_lowest_that_reaches_it(
+    precision: float, expected: tuple[float, float]
+) -> None:
+    """Right so far, as answers are added: 1 of 1, 2 of 3 (two of one confidence come together), 3 of 4, 3 of 5."""
+    assert threshold_for(precision, CONFIDENCE, RIGHT) == pytest.approx(expected)
+    assert threshold_for(precision, CONFIDENCE[::-1], RIGHT[::-1]) == pytest.approx(expected)
+    assert threshold_for(0.1, CONFIDENCE, np.zeros(5, dtype=bool)) is None
+
+
+def test_the_threshold_is_rounded_down_so_that_it_is_reached() -> None:
+    one = np.array([[0.9876547, 0.0123453]])
+    assert metrics_of_test(one, one, np.array([0]), temperature=1.0, target_precision=1.0)["threshold"] == 0.987654
+
+
+def test_what_can_t_be_said_of_a_test_is_null_and_the_keys_stay_the_same() -> None:
+    usual = metrics_of_test(PROBABILITIES, PROBABILITIES, LABELS, temperature=1.0, target_precision=0.9)
+    alone = metrics_of_test(PROBABILITIES[3:4], PROBABILITIES[3:4], LABELS[3:4], temperature=1.0, target_precision=0.9)
+    assert list(alone) == list(usual)
+    assert {name for name, value in alone.items() if value is None} == {
+        "roc_auc_ovr_macro",
+        "threshold",
+        "threshold_coverage",
+    }
+    assert alone["images"] == 1

@@ -1,0 +1,95 @@
+"""The evaluate stage on a real model."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import Project
+from terminal import on_terminal
+
+from imgpipe.common.tables import read_table
+
+WRITTEN = ("metrics/test", "models")
+
+
+def test_any_number_of_processes_gives_the_same_bytes(pipeline: Project) -> None:
+    """36 pictures in batches of 7: five whole ones and one of a single picture."""
+    pipeline.set(evaluate__batch_size=7)
+    pipeline.here("evaluate")
+    alone = pipeline.fingerprint(*WRITTEN)
+    for processes in ("2", "3"):
+        (pipeline.folder / "metrics/test/predictions.csv").unlink()
+        pipeline.succeed("torchrun", "--nproc-per-node", processes, "-m", "stages.evaluate")
+        assert pipeline.fingerprint(*WRITTEN) == alone
+
+
+def test_a_long_evaluation_shows_on_the_terminal_how_far_it_is(pipeline: Project) -> None:
+    """Six batches, taken for long from the first on."""
+    pipeline.set(evaluate__batch_size=7)
+    shown, printed = on_terminal(
+        "from imgpipe.common import command, progress; progress.LONG = 0.0\n"
+        "from stages.evaluate import evaluate; command.run(evaluate)",
+        pipeline.folder,
+    )
+    assert "testing on test" in shown
+    assert "6/6" in shown
+    assert printed == ""
+
+
+def test_the_size_of_batches_shows_in_the_model_s_rounding_alone(pipeline: Project) -> None:
+    numbers, probabilities = [], []
+    for size in (1, 36):
+        pipeline.set(evaluate__batch_size=size)
+        pipeline.here("evaluate")
+        numbers.append(json.loads((pipeline.folder / "metrics/test/metrics.json").read_text()))
+        probabilities.append(np.load(pipeline.folder / "metrics/test/probabilities.npy"))
+    np.testing.assert_allclose(probabilities[1], probabilities[0], atol=0.02)  # bf16 has 8 bits
+    assert numbers[1] == pytest.approx(numbers[0], abs=0.02)
+
+
+def test_tables_and_probabilities_tell_of_the_same_pictures(finished: Project) -> None:
+    folder = finished.folder / "metrics/test"
+    probabilities, predictions = np.load(folder / "probabilities.npy"), read_table(folder / "predictions.csv")
+    classes = [row["class"] for row in read_table(folder / "classes.csv")]
+    assert (probabilities.shape, probabilities.dtype) == ((36, 4), np.float32)
+    assert [classes[i] for i in probabilities.argmax(axis=1)] == [row["predicted"] for row in predictions]
+    assert [float(row["confidence"]) for row in predictions] == pytest.approx(probabilities.max(axis=1), abs=1e-6)
+    for row, given in zip(predictions, probabilities, strict=True):
+        assert int(row["rank"]) == 1 + (given > given[classes.index(row["actual"])]).sum()
+    support = {row["class"]: int(row["support"]) for row in read_table(folder / "classes.csv")}
+    assert support == {c: sum(row["actual"] == c for row in predictions) for c in classes}
+
+
+def test_the_temperature_is_stored_in_the_model_and_divides_the_logits(pipeline: Project) -> None:
+    from imgpipe.model.classifier import load_classifier
+
+    with_it = np.load(pipeline.folder / "metrics/test/probabilities.npy").astype(np.float64)
+    metrics = json.loads((pipeline.folder / "metrics/test/metrics.json").read_text())
+    _, description = load_classifier(pipeline.folder / "models/classifier.safetensors")
+    assert description.temperature == pytest.approx(metrics["temperature"], abs=1e-6)
+    assert description.temperature != 1
+    assert {row["scaling"] for row in read_table(pipeline.folder / "metrics/test/curves/reliability.csv")} == {
+        "before",
+        "after",
+    }
+
+    pipeline.set(evaluate__temperature_scaling=False)
+    pipeline.here("evaluate")
+    without = np.load(pipeline.folder / "metrics/test/probabilities.npy").astype(np.float64)
+    scaled = without ** (1 / description.temperature)
+    np.testing.assert_allclose(scaled / scaled.sum(axis=1, keepdims=True), with_it, atol=1e-5)
+    off = json.loads((pipeline.folder / "metrics/test/metrics.json").read_text())
+    assert (off["temperature"], off["loss"]) == (1.0, metrics["loss_before_scaling"])
+    assert off["accuracy"] == metrics["accuracy"]
+    assert load_classifier(pipeline.folder / "models/classifier.safetensors")[1].temperature == 1
+    assert {row["scaling"] for row in read_table(pipeline.folder / "metrics/test/curves/reliability.csv")} == {"before"}
+
+
+def test_flips_are_said_in_the_model_and_change_the_answers(pipeline: Project) -> None:
+    from imgpipe.model.classifier import load_classifier
+
+    before = np.load(pipeline.folder / "metrics/test/probabilities.npy")
+    pipeline.set(evaluate__flips=True)
+    pipeline.here("evaluate")
+    assert load_classifier(pipeline.folder / "models/classifier.safetensors")[1].flips
+    assert np.abs(np.load(pipeline.folder / "metrics/test/probabilities.npy") - before).max() > 0.01

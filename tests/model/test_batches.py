@@ -1,0 +1,142 @@
+"""Batches: the same bits whatever makes them."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from closure import ROOT
+from train.test_loop import random_split
+
+from imgpipe.data.packed import Pixels, Split
+from imgpipe.model.batches import batches
+from imgpipe.model.crops import padded, resized
+from imgpipe.model.randomness import generator, random_rows
+from imgpipe.train.augment import DRAWS, augmentation
+from imgpipe.train.orders import ORDERS, balanced, shuffled
+from imgpipe.train.policies import rand_augment
+
+CPU = torch.device("cpu")
+ALL = augmentation(
+    crop=partial(resized, scale_low=0.3, scale_high=1.0, ratio_low=0.75, ratio_high=1.33),
+    horizontal_flip=0.5,
+    vertical_flip=0.5,
+    rotation=20,
+    policy=partial(rand_augment, operations=2, magnitude=9),
+    erasing=0.5,
+    colour=[128],
+)
+PLACES = [slice(start, start + 4) for start in range(0, 20, 4)]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_an_epoch_s_order_is_decided_by_seed_and_epoch(order: str) -> None:
+    labels = np.arange(100) % 7
+    first = ORDERS[order](labels, seed=0, epoch=0)
+    assert len(first) == 100
+    assert np.array_equal(first, ORDERS[order](labels, seed=0, epoch=0))
+    assert not np.array_equal(first, ORDERS[order](labels, seed=0, epoch=1))
+    assert not np.array_equal(first, ORDERS[order](labels, seed=1, epoch=0))
+
+
+def test_a_shuffled_epoch_has_every_picture_once() -> None:
+    assert sorted(shuffled(np.zeros(100, dtype=np.int64), seed=0, epoch=0)) == list(range(100))
+
+
+def test_a_balanced_epoch_has_every_class_as_often_and_in_it_every_picture_as_often() -> None:
+    """90, 8 and 2 pictures: 33 or 34 of each class; a picture of the second 4 or 5 times."""
+    labels = np.repeat([0, 1, 2], [90, 8, 2])
+    order = balanced(labels, seed=0, epoch=0)
+    assert sorted(np.bincount(labels[order])) == [33, 33, 34]
+    times = np.bincount(order, minlength=100)
+    assert times[:90].max() == 1
+    assert set(times[90:98]) == {4, 5}
+    assert set(times[98:]) <= {16, 17}
+    assert not np.array_equal(np.sort(labels[order]), labels[order])
+
+
+def test_a_row_of_random_numbers_is_that_of_seed_epoch_and_place() -> None:
+    rows = random_rows(0, 10, 8, seed=0, epoch=3)
+    assert rows.shape == (10, 8)
+    assert np.array_equal(random_rows(4, 3, 8, seed=0, epoch=3), rows[4:7])
+    assert not np.array_equal(rows, random_rows(0, 10, 8, seed=0, epoch=4))
+    assert not np.array_equal(rows, random_rows(0, 10, 8, seed=1, epoch=3))
+    assert len(np.unique(rows)) == 80
+    assert np.array_equal(rows, generator("augmentation", 0, 3).random((10, 8)))
+
+
+def epoch(split: Split, threads: int, places: list[slice] = PLACES) -> list[tuple[torch.Tensor, torch.Tensor, slice]]:
+    order = shuffled(split.labels, seed=0, epoch=0)
+
+    def pictures(place: slice) -> Pixels:
+        return ALL(split, order[place], random_rows(place.start, 4, DRAWS, seed=0, epoch=0), 6)
+
+    return list(batches(split, order, places, pictures, threads=threads, device=CPU))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_batches_are_the_same_bits_for_any_number_of_threads_and_come_in_order(threads: int) -> None:
+    split = replace(random_split(20), labels=np.arange(20))
+    made = epoch(split, threads)
+    assert [place for _, _, place in made] == PLACES
+    order = shuffled(split.labels, seed=0, epoch=0)
+    assert torch.cat([labels for _, labels, _ in made]).tolist() == order.tolist()
+    for (pictures, _, _), (same, _, _) in zip(made, epoch(split, 1), strict=True):
+        assert pictures.shape == (4, 6, 6, 1)
+        assert torch.equal(pictures, same)
+
+
+def test_an_epoch_taken_up_in_its_middle_and_shared_out_gives_the_same_batches() -> None:
+    split = random_split(20)
+    whole = epoch(split, 1)
+    for places in (PLACES[2:], PLACES[0::2], PLACES[1::2]):
+        for pictures, labels, place in epoch(split, 2, places):
+            assert torch.equal(pictures, whole[PLACES.index(place)][0])
+            assert torch.equal(labels, whole[PLACES.index(place)][1])
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_processes_make_between_them_the_same_batches(processes: int) -> None:
+    """Real processes, each of which makes its share; the shares one after the other are the batches of one process."""
+    program = f"""
+import hashlib, sys
+sys.path[:0] = ["src", "tests"]
+from model.test_batches import PLACES, epoch
+from train.test_loop import random_split
+rank = int(sys.argv[1])
+for pictures, labels, place in epoch(random_split(20), 2, PLACES[rank::{processes}]):
+    print(place.start, hashlib.sha256(pictures.numpy().tobytes() + labels.numpy().tobytes()).hexdigest())
+"""
+    started = [
+        subprocess.Popen([sys.executable, "-c", program, str(rank)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for rank in range(processes)
+    ]
+    lines = [line for process in started for line in process.communicate()[0].splitlines()]
+    from hashlib import sha256
+
+    expected = [
+        f"{place.start} {sha256(pictures.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()}"
+        for pictures, labels, place in epoch(random_split(20), 1)
+    ]
+    assert sorted(lines) == sorted(expected)
+
+
+def test_an_error_in_a_loader_thread_reaches_the_loop() -> None:
+    def broken(place: slice) -> Pixels:
+        raise RuntimeError(f"from {place.start}")
+
+    with pytest.raises(RuntimeError, match="from 4"):
+        list(batches(random_split(9), np.arange(9), [slice(4, 8)], broken, threads=2, device=CPU))
+
+
+def test_pictures_of_one_size_are_cut_all_at_once_to_the_same_bits() -> None:
+    split = random_split(30)
+    rows = random_rows(0, 30, DRAWS, seed=0, epoch=0)
+    for size in (5, 8):
+        together = padded(split, np.arange(30), rows, size, padding=2)
+        one_by_one = replace(split, encoding="raw", widths=split.widths.copy())
+        one_by_one.__dict__["common_shape"] = None
+        assert np.array_equal(together, padded(one_by_one, np.arange(30), rows, size, padding=2))

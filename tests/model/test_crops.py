@@ -1,0 +1,168 @@
+"""Crops: where their random numbers say, and as torchvision's."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from samples import photo
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tv
+
+from imgpipe.data.packed import Pixels
+from imgpipe.model import crops
+from imgpipe.model.crops import (
+    AREAS,
+    CROP_DRAWS,
+    RATIOS,
+    TRIES,
+    centre_crop,
+    padded_crop,
+    resized_box,
+    resized_crop,
+    window,
+)
+
+PICTURE = np.arange(1, 17, dtype=np.uint8).reshape(4, 4, 1)
+PHOTO = np.asarray(photo())
+
+
+def as_tensor(picture: Pixels) -> torch.Tensor:
+    return torch.from_numpy(picture.copy()).permute(2, 0, 1)
+
+
+def squared(crop: Callable[..., None], size: int, picture: Pixels, *numbers: Any, **arguments: float) -> Pixels:
+    """The square that a crop fills, which had other pixels before."""
+    square = np.full((size, size, picture.shape[2]), 99, dtype=np.uint8)
+    crop(picture, *numbers, square, **arguments)
+    return square
+
+
+def difference(ours: Pixels, theirs: torch.Tensor) -> tuple[float, int]:
+    """Mean and largest difference of levels."""
+    levels = np.abs(ours.astype(int) - theirs.permute(1, 2, 0).numpy().astype(int))
+    return float(levels.mean()), int(levels.max())
+
+
+def test_a_window_is_black_outside_the_picture() -> None:
+    assert squared(window, 3, PICTURE, -1, 2)[..., 0].tolist() == [[0, 0, 0], [3, 4, 0], [7, 8, 0]]
+    assert squared(window, 2, PICTURE, 3, 3)[..., 0].tolist() == [[16, 0], [0, 0]]
+
+
+def test_the_centre_crop_is_the_middle() -> None:
+    assert squared(centre_crop, 2, PICTURE, fraction=0.5)[..., 0].tolist() == [[6, 7], [10, 11]]
+    assert np.array_equal(squared(centre_crop, 120, PHOTO, fraction=1.0), PHOTO[:, 20:140])
+    assert squared(centre_crop, 1, PICTURE, fraction=0.25)[..., 0].tolist() == [[6]]  # of 2 x 2 in the middle the first
+
+
+def test_evaluation_sees_what_torchvision_s_resize_and_centre_crop_show() -> None:
+    """A photo of 120 x 160 pixels; 0.875 of 120 is 105, enlarged to 112, as resizing to 128 and cropping 112 does."""
+    theirs = tv.center_crop(tv.resize(as_tensor(PHOTO), [128], antialias=True), [112])
+    mean, largest = difference(squared(centre_crop, 112, PHOTO, fraction=0.875), theirs)
+    assert mean < 1.5
+    assert largest < 64
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ((0.0, 0.0), [[0, 0], [0, 1]]),
+        ((0.999, 0.999), [[16, 0], [0, 0]]),
+        ((0.5, 0.5), [[6, 7], [10, 11]]),
+        ((0.0, 0.5), [[0, 0], [2, 3]]),
+    ],
+)
+def test_a_padded_crop_is_where_its_random_numbers_say(place: tuple[float, float], expected: list[list[int]]) -> None:
+    """Padding 1 around 4 x 4 gives 6 x 6, so a square of 2 has 5 places each way, from -1 to 3."""
+    assert squared(padded_crop, 2, PICTURE, np.array(place), padding=1)[..., 0].tolist() == expected
+
+
+def test_every_place_of_a_padded_crop_is_as_likely() -> None:
+    """The whole picture with 2 pixels of padding has 5 places each way; the pixel at (2, 2) tells them apart."""
+    rows = np.stack([np.linspace(0, 1, 1000, endpoint=False)] * 2, axis=1)
+    seen = [int(squared(padded_crop, 4, PICTURE, row, padding=2)[2, 2, 0]) for row in rows]
+    assert {place: seen.count(place) for place in seen} == {1: 200, 6: 200, 11: 200, 16: 200, 0: 200}
+
+
+def test_a_picture_too_small_for_the_crop_is_enlarged_first() -> None:
+    square = squared(padded_crop, 80, PHOTO[:40, :60], np.array([0.0, 0.0]), padding=0)
+    theirs = tv.resize(as_tensor(PHOTO[:40, :60]), [80], antialias=True)[:, :, :80]
+    assert difference(square, theirs)[0] < 1
+
+
+@pytest.mark.parametrize(
+    ("box", "size", "mean", "largest"),
+    [
+        ((10, 20, 60, 60), 60, 0, 0),
+        ((10, 20, 50, 70), 100, 0.5, 5),
+        ((0, 0, 112, 128), 112, 1.5, 40),
+        ((0, 0, 120, 160), 40, 0.8, 24),
+    ],
+    ids=["as it is", "enlarged", "hardly smaller", "by area to a third"],
+)
+def test_a_box_is_resized_as_torchvision_does(
+    box: tuple[int, int, int, int], size: int, mean: float, largest: int
+) -> None:
+    """Without antialiasing where it shrinks to more than half: that is what makes it fast. See docs/loading.md."""
+    theirs = tv.resized_crop(as_tensor(PHOTO), *box, [size, size], antialias=size == 40)
+    got = difference(squared(resized_box, size, PHOTO, *box), theirs)
+    assert got[0] <= mean
+    assert got[1] <= largest
+
+
+def row(
+    areas: list[float], ratios: list[float], top: float, left: float
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    numbers = np.zeros(CROP_DRAWS)
+    numbers[0], numbers[1] = top, left
+    numbers[AREAS], numbers[RATIOS] = (given + [0.0] * (TRIES - len(given)) for given in (areas, ratios))
+    return numbers
+
+
+LIMITS = {"scale_low": 0.08, "scale_high": 1.0, "ratio_low": 0.75, "ratio_high": 4 / 3}
+
+
+def test_a_random_resized_crop_by_hand() -> None:
+    """Of 120 x 160 pixels: share 0.25, ratio 1 is a box of 69 x 69 (sqrt(4800) = 69.28), at half of what is left."""
+    area, ratio = (0.25 - 0.08) / 0.92, math.log(1 / 0.75) / math.log((4 / 3) / 0.75)
+    square = squared(resized_crop, 69, PHOTO, row([area], [ratio], 0.5, 0.5), **LIMITS)
+    assert np.array_equal(square, PHOTO[26 : 26 + 69, 46 : 46 + 69])  # 52 and 92 places: 0.5 is the 26th and 46th
+
+
+def test_a_box_that_does_not_fit_is_drawn_again_and_the_last_resort_is_the_middle() -> None:
+    small = (0.25 - 0.08) / 0.92
+    half = math.log(1 / 0.75) / math.log((4 / 3) / 0.75)
+    second = squared(resized_crop, 69, PHOTO, row([0.999, small], [0.0, half], 0.5, 0.5), **LIMITS)
+    assert np.array_equal(second, PHOTO[26:95, 46:115])
+    tall = squared(resized_crop, 120, PHOTO, row([0.9999] * TRIES, [0.0] * TRIES, 0.5, 0.5), **LIMITS)
+    assert np.array_equal(
+        tall, squared(resized_box, 120, PHOTO, 0, 0, 120, 160)
+    )  # 160 / 120 is within the ratios: all of it
+
+
+def test_random_resized_crops_are_spread_as_torchvision_s() -> None:
+    """Area and ratio of 4,000 boxes each: means and quartiles agree."""
+    picture = np.zeros((120, 160, 1), dtype=np.uint8)
+    picture[..., 0] = 1
+    seen: list[tuple[int, int]] = []
+    rows = np.random.default_rng(0).random((4000, CROP_DRAWS))
+
+    def spy(picture: Pixels, top: int, left: int, height: int, width: int, square: Pixels) -> None:
+        seen.append((height, width))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crops, "resized_box", spy)
+        for numbers in rows:
+            squared(resized_crop, 32, picture, numbers, **LIMITS)
+    torch.manual_seed(0)
+    theirs = [v2.RandomResizedCrop(32).make_params([torch.zeros(3, 120, 160)]) for _ in range(4000)]
+    ours_by = np.array(seen, dtype=float)
+    theirs_by = np.array([(p["height"], p["width"]) for p in theirs], dtype=float)
+    for a, b in (
+        (ours_by.prod(axis=1) / 19200, theirs_by.prod(axis=1) / 19200),
+        (ours_by[:, 1] / ours_by[:, 0], theirs_by[:, 1] / theirs_by[:, 0]),
+    ):
+        assert np.quantile(a, [0.25, 0.5, 0.75]) == pytest.approx(np.quantile(b, [0.25, 0.5, 0.75]), abs=0.03)
+        assert a.mean() == pytest.approx(b.mean(), abs=0.02)

@@ -1,0 +1,49 @@
+"""Experiments as the README has them, with real ``dvc exp``."""
+
+import json
+
+import pytest
+from conftest import Project, copy_of
+
+
+@pytest.fixture
+def pipeline(finished_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return copy_of(finished_project, tmp_path_factory.mktemp("experiments") / "project")
+
+
+def test_an_experiment_with_another_batch_size_reruns_train_and_what_follows(pipeline: Project) -> None:
+    run = pipeline.succeed("dvc", "exp", "run", "--name", "small-batches", "--set-param", "train.batch_size=16")
+    assert run.stages_run == ["train", "evaluate", "plot"]
+    diff = pipeline.succeed("dvc", "metrics", "diff", "--json", "main", "small-batches")
+    changes = json.loads(diff.out)
+    assert set(changes) == {"metrics/train/metrics.json", "metrics/test/metrics.json"}
+    assert "loss" in changes["metrics/test/metrics.json"]
+    assert "params.yaml" in pipeline.succeed("git", "status", "--porcelain").out
+
+
+def test_queued_experiments_all_finish_and_stand_side_by_side(pipeline: Project) -> None:
+    pipeline.succeed("dvc", "exp", "run", "--queue", "--set-param", "train.optimizer.lr=0.03,1e-05", "evaluate")
+    pipeline.succeed("dvc", "queue", "start", "--jobs", "1")
+    for _ in range(60):
+        status = pipeline.succeed("dvc", "queue", "status").out
+        if "Queued" not in status and "Running" not in status:
+            break
+        pipeline.succeed("sleep", "8")
+    assert status.count("Success") == 2, status
+    shown = json.loads(pipeline.succeed("dvc", "exp", "show", "--json").out)
+    rows = [experiment["revs"][0]["data"] for branch in shown for experiment in branch["experiments"] or []]
+    rates = {row["params"]["params.yaml"]["data"]["train"]["optimizer"]["lr"] for row in rows}
+    assert rates == {0.03, 1e-05}
+    losses = {row["metrics"]["metrics/test/metrics.json"]["data"]["loss"] for row in rows}
+    assert len(losses) == 2
+    name = next(experiment["name"] for branch in shown for experiment in branch["experiments"] or [])
+    verdict = pipeline.succeed("python", "-m", "imgpipe.commands", "compare", "main", name, PYTHONPATH="src").out
+    assert f"{name} is " in verdict
+
+
+def test_a_queued_experiment_runs_the_code_of_its_own_copy(pipeline: Project) -> None:
+    """The workspace's library is broken after queueing; the experiment's copy of it is not."""
+    pipeline.succeed("dvc", "exp", "run", "--queue", "--name", "apart", "--set-param", "plot.dpi=60")
+    pipeline.edit("src/imgpipe/plot/figures.py", "def roc(", "raise RuntimeError('the wrong copy')\n\n\ndef roc(")
+    run = pipeline.succeed("dvc", "exp", "run", "--run-all")
+    assert run.stages_run == ["plot"]

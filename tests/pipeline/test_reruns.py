@@ -1,0 +1,151 @@
+"""Which change reruns what: real ``dvc repro`` over a finished pipeline."""
+
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Project
+
+ALL = ["download", "prepare", "pack", "train", "evaluate", "plot"]
+
+
+def code(file: str, old: str, new: str) -> Callable[[Project], None]:
+    return lambda project: project.edit(file, old, new)
+
+
+def value(**values: object) -> Callable[[Project], None]:
+    return lambda project: project.set(**values)
+
+
+def compiled(project: Project) -> None:
+    for package in ("stages", "src/imgpipe", "src/imgpipe/train"):
+        cache = project.folder / package / "__pycache__"
+        cache.mkdir(exist_ok=True)
+        (cache / "files.cpython-311.pyc").write_bytes(b"compiled")
+
+
+def edited(project: Project) -> None:
+    for name in (".loop.py.swp", "loop.py~", "loop.py.orig"):
+        (project.folder / "src/imgpipe/train" / name).write_text("what an editor keeps\n")
+
+
+def other_picture(project: Project) -> None:
+    picture = next((project.folder / "pictures" / "0").iterdir())
+    picture.write_bytes((project.folder / "pictures" / "1" / "0001.png").read_bytes())
+
+
+CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
+    "nothing": (lambda project: None, []),
+    "runtime": (value(runtime__processes=2, runtime__threads=2, runtime__log_every=1), []),
+    "a comment in params.yaml": (code("params.yaml", "# Every value", "# Each and every value"), []),
+    "a number written another way": (code("params.yaml", "lr: 0.1", "lr: 1e-1"), []),
+    "README": (code("README.md", "imgpipe", "ours"), []),
+    "compiled Python": (compiled, []),
+    "what an editor leaves": (edited, []),
+    "the check of params.yaml": (code("stages/check.py", "def check", "# checked at every start\ndef check"), []),
+    "download: code": (code("src/imgpipe/download/sources.py", "SOURCES = ", "# by name\nSOURCES = "), ["download"]),
+    "download: a picture that changed in its place": (other_picture, ALL),
+    "prepare: code": (
+        code("src/imgpipe/prepare/splits.py", "MOST_FOLDS = ", "# at most\nMOST_FOLDS = "),
+        ["prepare"],
+    ),
+    "prepare.format": (value(prepare__format="tree"), ["prepare", "pack", "plot"]),
+    "pack: code": (code("src/imgpipe/pack/pack.py", "RUN = ", "# pictures\nRUN = "), ["pack"]),
+    "pack.image_size": (value(pack__image_size=9), ALL[2:]),
+    "model.dropout": (value(model__dropout=0.5), ALL[3:]),
+    "train: code": (code("src/imgpipe/train/loop.py", "def train_step", "# one update\ndef train_step"), ["train"]),
+    "evaluate: code": (code("src/imgpipe/evaluate/scoring.py", "def score", "# numbers\ndef score"), ["evaluate"]),
+    "evaluate.weights": (value(evaluate__weights="last"), ["evaluate", "plot"]),
+    "plot: code": (code("src/imgpipe/plot/figures.py", "def roc", "# curves\ndef roc"), ["plot"]),
+    "plot: the report's template": (code("src/imgpipe/plot/report.html.jinja", "<main>", "<main >"), ["plot"]),
+    "plot.dpi": (value(plot__dpi=70), ["plot"]),
+    "a parameter that changes no output but the report": (value(prepare__max_rejected=0.02), ["prepare", "plot"]),
+    "the packages' versions": (code("requirements.lock", "jinja2==", "jinja2==3."), ["plot"]),
+}
+
+
+@pytest.mark.parametrize(("change", "stages"), CHANGES.values(), ids=CHANGES)
+def test_a_change_reruns(pipeline: Project, change: Callable[[Project], None], stages: list[str]) -> None:
+    change(pipeline)
+    assert pipeline.succeed("dvc", "repro").stages_run == stages
+
+
+def archive_of_the_folder(project: Project) -> None:
+    shutil.copy(project.folder / "data" / "raw" / "pictures.tar", project.folder / "pictures.tar")
+    project.set(download__source="archive", download__location="pictures.tar")
+
+
+def test_a_local_archive_that_is_touched_is_not_read_again_and_one_that_changed_is(pipeline: Project) -> None:
+    archive_of_the_folder(pipeline)
+    assert pipeline.succeed("dvc", "repro").stages_run == ["download", "plot"]
+    (pipeline.folder / "pictures.tar").touch()
+    assert pipeline.succeed("dvc", "repro").stages_run == []
+    with tarfile.open(pipeline.folder / "pictures.tar", "a") as archive:
+        archive.add(pipeline.folder / "pictures/0/0000.png", "0/again.png")
+    run = pipeline.succeed("dvc", "repro", "pack")
+    assert run.stages_run == ["download", "prepare"]  # the copy is dropped, and data/duplicates.csv says so
+    assert "0/again.png" in (pipeline.folder / "data/duplicates.csv").read_text(encoding="utf-8")
+
+
+def test_without_the_source_a_finished_pipeline_goes_on_from_dvc_s_own_copies(pipeline: Project) -> None:
+    shutil.rmtree(pipeline.folder / "pictures")
+    pipeline.set(plot__dpi=60)
+    assert pipeline.succeed("dvc", "repro", "--allow-missing").stages_run == ["plot"]
+
+
+@pytest.mark.parametrize("stage", ["check", "download", "prepare", "pack", "plot"])
+def test_a_stage_that_needs_no_torch_runs_without_it(pipeline: Project, tmp_path: Path, stage: str) -> None:
+    (tmp_path / "torch.py").write_text("raise RuntimeError('torch is imported')")
+    pipeline.succeed("python", "-m", f"stages.{stage}", PYTHONPATH=str(tmp_path))
+
+
+def test_a_packed_picture_deleted_is_restored_without_a_run(pipeline: Project) -> None:
+    before = pipeline.fingerprint("data")
+    (pipeline.folder / "data/packed/train/images.npy").unlink()
+    run = pipeline.succeed("dvc", "repro")
+    assert (run.stages_run, run.stages_restored) == ([], ["pack"])
+    assert pipeline.fingerprint("data") == before
+
+
+def test_a_model_deleted_is_restored_without_a_run(pipeline: Project) -> None:
+    before = pipeline.fingerprint("models")
+    (pipeline.folder / "models/best.safetensors").unlink()
+    run = pipeline.succeed("dvc", "repro")
+    assert (run.stages_run, run.stages_restored) == ([], ["train"])
+    assert pipeline.fingerprint("models") == before
+
+
+def test_an_earlier_value_again_restores_its_model_without_a_run(pipeline: Project) -> None:
+    before = pipeline.fingerprint("models")
+    pipeline.set(train__optimizer__lr=0.02)
+    assert pipeline.succeed("dvc", "repro", "train").stages_run == ["train"]
+    assert pipeline.fingerprint("models") != before
+    pipeline.set(train__optimizer__lr=0.1)
+    run = pipeline.succeed("dvc", "repro")
+    assert "train" in run.stages_restored
+    assert "train" not in run.stages_run
+    assert pipeline.fingerprint("models") == before
+
+
+def test_everything_run_again_by_force_leaves_the_lock_as_it_was(pipeline: Project) -> None:
+    before = (pipeline.folder / "dvc.lock").read_bytes()
+    assert pipeline.succeed("dvc", "repro", "--force").stages_run == ALL
+    assert (pipeline.folder / "dvc.lock").read_bytes() == before
+    assert pipeline.succeed("git", "status", "--porcelain").out == ""
+
+
+def test_verify_says_identical_or_how_far_each_metric_moved(pipeline: Project) -> None:
+    run = pipeline.succeed("python", "-m", "imgpipe.commands.verify")
+    assert run.out == "identical: all 19 outputs are those committed\n"
+    pipeline.edit(
+        "dvc.lock",
+        "- path: models/best.safetensors\n      hash: md5\n      md5: ",
+        "- path: models/best.safetensors\n      hash: md5\n      md5: 0",
+    )
+    pipeline.edit("metrics/test/metrics.json", '"images": 36', '"images": 34')
+    run = pipeline.run("python", "-m", "imgpipe.commands.verify")
+    assert run.status == 1
+    assert run.out.startswith("not identical: models/best.safetensors\n")
+    assert "\n  images               36 -> 34  (-2.000000)\n" in run.out

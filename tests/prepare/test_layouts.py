@@ -1,0 +1,78 @@
+"""What paths say."""
+
+import pytest
+
+from imgpipe.common.errors import InputError
+from imgpipe.prepare.layouts import Place, classes_of, place
+
+FOOD = r"(?P<split>training|validation|evaluation)/(?P<label>[0-9]+)_"
+COIL = r"(?P<group>obj(?P<label>[0-9]+))__"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("pets/cat/1.jpg", Place("cat", "", "")),
+        ("Training/cat/1.jpg", Place("cat", "train", "")),
+        ("pets/valid/indoors/cat/1.jpg", Place("cat", "val", "")),
+        ("pets/evaluation/dog/1.jpg", Place("dog", "test", "")),
+    ],
+)
+def test_folders_name_class_and_split(name: str, expected: Place) -> None:
+    assert place(name, "auto") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "expected"),
+    [
+        ("food-11/training/3_120.jpg", FOOD, Place("3", "train", "")),
+        ("food-11/evaluation/10_7.jpg", FOOD, Place("10", "test", "")),
+        ("coil-100/obj14__35.png", COIL, Place("14", "", "obj14")),
+    ],
+)
+def test_a_pattern_reads_any_other_layout(name: str, pattern: str, expected: Place) -> None:
+    assert place(name, pattern) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "reason"),
+    [
+        ("1.jpg", "auto", "it is in no folder, which would name its class"),
+        ("test/1.jpg", "auto", "it is in 'test', which names a split, and in no folder below"),
+        ("other/3_120.jpg", FOOD, "prepare.pattern finds no label in its path"),
+        (
+            "a/b/1.jpg",
+            "(?P<split>a)/(?P<label>b)",
+            "its path names the split 'a', which is none of train, training, val",
+        ),
+    ],
+)
+def test_a_path_out_of_the_layout_gets_a_reason(name: str, pattern: str, reason: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        place(name, pattern)
+    assert str(refusal.value).startswith(reason)
+
+
+def test_labels_get_names_and_are_merged_by_name() -> None:
+    assert classes_of(["1", "0", "1"], None, None) == {"0": "0", "1": "1"}
+    assert classes_of(["1", "0"], {0: "cat", 1: "dog", 2: "cow"}, None) == {"0": "cat", "1": "dog"}
+    assert classes_of(["1", "2", "3"], None, {"pet": [1, 2], "other": "rest"}) == {"1": "pet", "2": "pet", "3": "other"}
+    assert classes_of(["0", "1"], {0: "cat", 1: "car"}, {"pet": ["cat"], "other": "rest"}) == {"0": "pet", "1": "other"}
+
+
+@pytest.mark.parametrize(
+    ("names", "merged", "message"),
+    [
+        ({"cats": "c", "dog": "d"}, None, "prepare.class_names has no name for label 'cat'; did you mean 'cats'?"),
+        (None, {"pet": ["cat", "dgo"], "x": "rest"}, "prepare.class_map lists under 'pet' what no picture has: label "
+         "'dgo'; did you mean 'dog'?"),
+        (None, {"pet": ["cat"]}, "prepare.class_map has no class for (nor a class with the word rest): label 'dog'"),
+        (None, {"pet": ["cat"], "x": ["cat", "dog"]}, "prepare.class_map lists 'cat' under two classes"),
+        ({"cat": "a/b", "dog": "d"}, None, "a class can't be named 'a/b': it is a folder's name"),
+        ({"cat": "..", "dog": "d"}, None, "a class can't be named '..'"),
+    ],
+)  # fmt: skip
+def test_names_and_classes_that_do_not_fit_are_refused(names: object, merged: object, message: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        classes_of(["cat", "dog"], names, merged)  # type: ignore[arg-type]
+    assert message in str(refusal.value)

@@ -1,0 +1,200 @@
+"""Changes of colour against torchvision's functionals, on PIL images and on tensors."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tv
+
+from imgpipe.data.packed import Pixels
+from imgpipe.train import colours
+from imgpipe.train.colours import (
+    COLOUR_JITTER_DRAWS,
+    ORDERS,
+    autocontrast,
+    brightness,
+    colour_jitter,
+    contrast,
+    equalize,
+    hue,
+    posterize,
+    saturation,
+    sharpness,
+    solarize,
+)
+
+
+def image(picture: Pixels) -> Image.Image:
+    return Image.fromarray(picture.squeeze(2) if picture.shape[2] == 1 else picture)
+
+
+def pixels(picture: Image.Image) -> Pixels:
+    array = np.array(picture)
+    return array if array.ndim == 3 else array[:, :, np.newaxis]
+
+
+def grey(picture: Pixels) -> Pixels:
+    return pixels(image(picture).convert("L"))
+
+
+def read_only(picture: Pixels) -> Pixels:
+    picture = picture.copy()
+    picture.flags.writeable = False
+    return picture
+
+
+PHOTO = read_only(load_sample_image("china.jpg")[200:320, 200:360])
+NOISE = read_only(np.random.default_rng(0).integers(0, 256, (97, 64, 3), dtype=np.uint8))
+PICTURES = {
+    "photo": PHOTO,
+    "grey photo": read_only(grey(PHOTO)),
+    "noise": NOISE,
+    "grey noise": read_only(grey(NOISE)),
+    "mirrored photo": PHOTO[:, ::-1],
+    "mirrored grey photo": read_only(grey(PHOTO))[:, ::-1],
+}
+
+DRAWN = np.random.default_rng(1)
+FACTORS = [0.0, 1.0, 2.0, *DRAWN.uniform(0, 2.5, 20).tolist()]
+SHIFTS = [-0.5, 0.0, 0.5, *DRAWN.uniform(-0.5, 0.5, 20).tolist()]
+THRESHOLDS = [0.0, 128.0, 255.0, *DRAWN.uniform(0, 255, 20).tolist()]
+
+# ours, torchvision's, the arguments, and how far a value of a uint8 tensor may be off, of 255
+FUNCTIONS: dict[str, tuple[Callable[..., Pixels], Callable[..., Any], Iterable[tuple[Any, ...]], int]] = {
+    "brightness": (brightness, tv.adjust_brightness, [(f,) for f in FACTORS], 0),
+    # tensors: the greys are cut where Pillow rounds them, and their mean is not rounded
+    "contrast": (contrast, tv.adjust_contrast, [(f,) for f in FACTORS], 1),
+    # tensors: the grey is cut where Pillow rounds it, which a factor of up to 2.5 makes more of
+    "saturation": (saturation, tv.adjust_saturation, [(f,) for f in FACTORS], 2),
+    # tensors: no steps; one of Pillow's 256 of hue is up to 6 in a channel, and the hue, its turn and 255 as the circle
+    # lose up to one each
+    "hue": (hue, tv.adjust_hue, [(s,) for s in SHIFTS], 17),
+    "sharpness": (sharpness, tv.adjust_sharpness, [(f,) for f in FACTORS], 0),
+    "posterize": (posterize, tv.posterize, [(bits,) for bits in range(1, 9)], 0),
+    "solarize": (solarize, tv.solarize, [(t,) for t in THRESHOLDS], 0),
+    # tensors: float32 of what Pillow has in float64, then cut to whole values
+    "autocontrast": (autocontrast, tv.autocontrast, [()], 1),
+    "equalize": (equalize, tv.equalize, [()], 0),
+}
+
+
+@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
+@pytest.mark.parametrize(("ours", "theirs", "arguments", "_tolerance"), FUNCTIONS.values(), ids=FUNCTIONS)
+def test_a_change_is_bit_for_bit_torchvision_s_of_a_pil_image(
+    picture: Pixels,
+    ours: Callable[..., Pixels],
+    theirs: Callable[..., Any],
+    arguments: Iterable[tuple[Any, ...]],
+    _tolerance: int,
+) -> None:
+    for values in arguments:
+        changed = ours(picture, *values)
+        assert changed.dtype == np.uint8
+        assert np.array_equal(changed, pixels(theirs(image(picture), *values))), values
+
+
+@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
+@pytest.mark.parametrize(("ours", "theirs", "arguments", "tolerance"), FUNCTIONS.values(), ids=FUNCTIONS)
+def test_a_change_is_near_torchvision_s_of_a_tensor(
+    picture: Pixels,
+    ours: Callable[..., Pixels],
+    theirs: Callable[..., Any],
+    arguments: Iterable[tuple[Any, ...]],
+    tolerance: int,
+) -> None:
+    tensor = torch.from_numpy(picture.transpose(2, 0, 1).copy())
+    for values in arguments:
+        expected = theirs(tensor, *values).numpy().transpose(1, 2, 0)
+        assert np.abs(ours(picture, *values).astype(int) - expected).max() <= tolerance, values
+
+
+@pytest.mark.parametrize(("ours", "_theirs", "arguments", "_tolerance"), FUNCTIONS.values(), ids=FUNCTIONS)
+def test_a_change_does_not_write_to_its_picture(
+    ours: Callable[..., Pixels], _theirs: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], _tolerance: int
+) -> None:
+    for original in (PHOTO, grey(PHOTO)):
+        picture = original.copy()
+        for values in arguments:
+            ours(picture, *values)
+            assert np.array_equal(picture, original), values
+
+
+def test_a_picture_of_one_value_stays_as_it_is_where_there_is_nothing_to_stretch() -> None:
+    flat = np.full((40, 32, 3), 77, dtype=np.uint8)
+    for change in (autocontrast, equalize):
+        assert np.array_equal(change(flat), flat)
+
+
+TWO_GREYS = np.array([[[100], [250]]], dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"), [(0.0, [157, 222]), (0.999, [171, 255])], ids=["brightness first", "contrast first"]
+)
+def test_a_colour_jitter_worked_out_by_hand(order: float, expected: list[int]) -> None:
+    """Brightness is 0.5 + 0.75 = 1.25 and contrast 0.5.
+
+    Brightness first: 125 and 312.5, cut to 255, of mean 190; from there half as far are 157.5 and 222.5.
+    Contrast first: half as far from the mean of 175 are 137.5 and 212.5, cut; times 1.25, 171.25 and 265.
+    """
+    row = np.array([0.75, 0.0, 0.9, 0.9, order])
+    jittered = colour_jitter(TWO_GREYS, row, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.5)
+    assert jittered[0, :, 0].tolist() == expected
+
+
+def test_a_turn_of_hue_worked_out_by_hand() -> None:
+    """0.85 of the way from -0.5 to 0.5 is 0.35, or 89 of 255 steps: 85 from red to green, 4 of the 42.5 to cyan."""
+    red = np.array([[[255, 0, 0]]], dtype=np.uint8)
+    row = np.array([0.9, 0.9, 0.9, 0.85, 0.9])
+    turned = colour_jitter(red, row, brightness=0, contrast=0, saturation=0, hue=0.5)
+    assert turned.tolist() == [[[0, 255, 24]]]
+
+
+def test_amounts_of_0_leave_the_picture_as_it_is() -> None:
+    for row in np.random.default_rng(2).random((20, COLOUR_JITTER_DRAWS)):
+        assert np.array_equal(colour_jitter(PHOTO, row, brightness=0, contrast=0, saturation=0, hue=0), PHOTO)
+
+
+@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
+@pytest.mark.parametrize("amount", [0.4, 1.5])
+def test_a_colour_jitter_is_torchvision_s_with_the_same_draws(picture: Pixels, amount: float) -> None:
+    jitter = v2.ColorJitter(amount, amount, amount, 0.1)
+    for row in np.random.default_rng(3).random((20, COLOUR_JITTER_DRAWS)):
+        low = max(0, 1 - amount)
+        factors = (low + row[:3] * (1 + amount - low)).tolist()
+        drawn = {
+            "fn_idx": ORDERS[int(row[4] * 24)],
+            "brightness_factor": factors[0],
+            "contrast_factor": factors[1],
+            "saturation_factor": factors[2],
+            "hue_factor": float(-0.1 + row[3] * 0.2),
+        }
+        ours = colour_jitter(picture, row, brightness=amount, contrast=amount, saturation=amount, hue=0.1)
+        assert np.array_equal(ours, pixels(jitter.transform(image(picture), drawn)))
+
+
+def test_every_order_of_a_colour_jitter_is_as_likely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 steps have 24 orders; 240 even numbers give each 10 times."""
+    seen: list[int] = []
+
+    def note(step: int, picture: Pixels, _: float) -> Pixels:
+        seen.append(step)
+        return picture
+
+    monkeypatch.setattr(colours, "STEPS", [partial(note, step) for step in range(4)])
+    orders: Counter[tuple[int, ...]] = Counter()
+    for number in np.linspace(0, 1, 240, endpoint=False) + 0.001:
+        seen.clear()
+        row = np.array([0.5, 0.5, 0.5, 0.5, number])
+        colour_jitter(TWO_GREYS, row, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.1)
+        orders[tuple(seen)] += 1
+    assert len(orders) == 24
+    assert set(orders.values()) == {10}
+    assert all(sorted(order) == [0, 1, 2, 3] for order in orders)

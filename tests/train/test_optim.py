@@ -1,0 +1,127 @@
+"""Optimizers against their formulas, and with groups of parameters."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from imgpipe.train.groups import parameter_groups
+from imgpipe.train.optim import OPTIMIZERS
+
+
+def stepped(name: str, gradients: list[float], start: float = 2.0, **values: float | bool) -> float:
+    """A single weight after a step for each gradient."""
+    weight = torch.nn.Parameter(torch.tensor([start], dtype=torch.float64))
+    optimizer = OPTIMIZERS[name]([{"params": [weight]}], **values)
+    for gradient in gradients:
+        weight.grad = torch.tensor([gradient], dtype=torch.float64)
+        optimizer.step()
+    return weight.item()
+
+
+def test_sgd_with_momentum_and_weight_decay() -> None:
+    """g = 1 + 0.5 * 2 = 2, w = 2 - 0.1 * 2 = 1.8; then g = 1 + 0.9 = 1.9, v = 0.5 * 2 + 1.9 = 2.9, w = 1.51."""
+    values = {"lr": 0.1, "momentum": 0.5, "weight_decay": 0.5}
+    assert stepped("sgd", [1.0, 1.0], **values, nesterov=False) == pytest.approx(1.51)
+
+
+def test_nesterov_looks_ahead() -> None:
+    """g = 1, v = 1, w = 2 - 0.1 (1 + 0.5) = 1.85; then v = 1.5, w = 1.85 - 0.1 (1 + 0.75) = 1.675."""
+    values = {"lr": 0.1, "momentum": 0.5, "weight_decay": 0.0}
+    assert stepped("sgd", [1.0, 1.0], **values, nesterov=True) == pytest.approx(1.675)
+
+
+def test_nesterov_without_momentum_is_plain_descent() -> None:
+    values = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
+    assert stepped("sgd", [1.0, 1.0], **values, nesterov=True) == pytest.approx(1.8)
+
+
+def test_adamw_decays_the_weight_apart_from_the_gradient() -> None:
+    """Algorithm 2 of Loshchilov and Hutter 2019, two steps in plain numbers."""
+    lr, beta1, beta2, decay, epsilon = 0.1, 0.8, 0.95, 0.3, 1e-8
+    weight, m, v = 2.0, 0.0, 0.0
+    for t, g in enumerate([1.0, -3.0], start=1):
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        update = (m / (1 - beta1**t)) / (math.sqrt(v / (1 - beta2**t)) + epsilon)
+        weight = weight - lr * decay * weight - lr * update
+    values = {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": decay}
+    assert stepped("adamw", [1.0, -3.0], **values) == pytest.approx(weight)
+
+
+def test_adam_decays_the_weight_with_the_gradient() -> None:
+    """Algorithm 1 of Kingma and Ba 2015 on g + decay * w, two steps in plain numbers."""
+    lr, beta1, beta2, decay, epsilon = 0.1, 0.8, 0.95, 0.3, 1e-8
+    weight, m, v = 2.0, 0.0, 0.0
+    for t, g in enumerate([1.0, -3.0], start=1):
+        g += decay * weight
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        weight -= lr * (m / (1 - beta1**t)) / (math.sqrt(v / (1 - beta2**t)) + epsilon)
+    values = {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": decay}
+    assert stepped("adam", [1.0, -3.0], **values) == pytest.approx(weight)
+
+
+def test_rmsprop_divides_by_the_mean_square_before_the_momentum() -> None:
+    """v = alpha v + (1 - alpha) g^2; b = momentum b + g / sqrt(v); w = w - lr b, with g + decay * w for g."""
+    lr, alpha, momentum, decay, epsilon = 0.1, 0.9, 0.5, 0.3, 1e-8
+    weight, v, buffer = 2.0, 0.0, 0.0
+    for g in [1.0, -3.0]:
+        g += decay * weight
+        v = alpha * v + (1 - alpha) * g * g
+        buffer = momentum * buffer + g / (math.sqrt(v) + epsilon)
+        weight -= lr * buffer
+    values = {"lr": lr, "alpha": alpha, "momentum": momentum, "weight_decay": decay}
+    assert stepped("rmsprop", [1.0, -3.0], **values) == pytest.approx(weight)
+
+
+VALUES: dict[str, dict[str, float | bool]] = {
+    "sgd": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.2, "nesterov": True},
+    "adam": {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.2},
+    "adamw": {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.2},
+    "rmsprop": {"lr": 0.1, "alpha": 0.9, "momentum": 0.5, "weight_decay": 0.2},
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_each_group_is_stepped_as_one_alone_with_its_own_rate_and_decay(name: str) -> None:
+    """Backbone at a quarter of the rate, no decay of norms and biases, over five steps: four optimizers of torch."""
+
+    def network() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+    ours = network()
+    groups = parameter_groups(ours, head="2", backbone_lr_factor=0.25, decay_norms_and_biases=False)
+    updater = OPTIMIZERS[name](groups, **VALUES[name])
+    for group in updater.param_groups:
+        group["lr"] *= group["lr_factor"]
+
+    theirs = network()
+    kind: dict[str, Any] = {
+        "sgd": torch.optim.SGD,
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "rmsprop": torch.optim.RMSprop,
+    }
+    values: dict[str, Any] = dict(VALUES[name])
+    if "beta1" in values:
+        values["betas"] = (values.pop("beta1"), values.pop("beta2"))
+    lone = [
+        kind[name]([parameter], **{**values, "lr": lr, "weight_decay": decay})
+        for parameter, lr, decay in zip(
+            theirs.parameters(), [0.025] * 4 + [0.1] * 2, [0.2, 0.0, 0.0, 0.0, 0.2, 0.0], strict=True
+        )
+    ]
+    for step in range(5):
+        for model in (ours, theirs):
+            torch.manual_seed(step)
+            model.zero_grad()
+            model(torch.randn(8, 3)).square().sum().backward()
+        updater.step()
+        for optimizer in lone:
+            optimizer.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)

@@ -1,0 +1,127 @@
+"""A training left at every one of its steps and taken up in another state: the same bits as in one go."""
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+from torch import nn
+from train.test_loop import ALONE, SETTINGS, augment, classifier, random_split
+
+from imgpipe.train import optim, resume, schedules
+from imgpipe.train.checkpoints import sole_use
+from imgpipe.train.interruption import Interrupted
+from imgpipe.train.loop import fit
+from imgpipe.train.resume import resumed
+from imgpipe.train.state import TrainingState, new_state
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "momentum and BatchNorm": {},
+    "an average, a short batch, dropout": {"ema_decay": 0.9, "keep_last": True},
+    "adamw on plateaus": {
+        "optimizer": partial(optim.adamw, lr=0.01, beta1=0.9, beta2=0.999, weight_decay=0.01),
+        "schedule": partial(schedules.plateau, warmup_epochs=0, factor=0.5, patience=0, threshold=0.0),
+    },
+    "fp16 with its scale": {"precision": "fp16"},
+    "rmsprop, mixup and early stopping": {
+        "optimizer": partial(optim.rmsprop, lr=0.001, alpha=0.9, momentum=0.9, weight_decay=0.0),
+        "mixup_alpha": 0.4,
+        "early_stop_epochs": 2,
+    },
+}
+
+
+def train(
+    folder: Path, leave_after: int | None, every_steps: int | None = None, **options: Any
+) -> TrainingState | None:
+    """A state made anew, taken up from the folder, trained for so many steps or to the end; None if it was left."""
+    settings: dict[str, Any] = {**SETTINGS, "epochs": 4, "batch_size": 4, "augment": augment(), **options}
+    model = classifier(nn.BatchNorm2d(4), nn.Dropout(0.2))
+    updater = settings.pop("optimizer")([{"params": list(model.parameters()), "lr_factor": 1.0}])
+    for unused in ("backbone_lr_factor", "decay_norms_and_biases"):
+        settings.pop(unused)
+    state = new_state(model, updater, precision=settings["precision"], ema_decay=settings.pop("ema_decay"))
+    steps = 0
+
+    def asked() -> int:
+        nonlocal steps
+        steps += 1
+        return 15 if steps == leave_after else 0
+
+    try:
+        with resumed(state, folder, ALONE, every_seconds=1e9, every_steps=every_steps, stop_signal=lambda: 0) as save:
+            list(fit(state, random_split(21), random_split(5), **{**settings, "stop_signal": asked, "save": save}))
+    except Interrupted as interrupted:
+        assert interrupted.code == 143
+        return None
+    return state
+
+
+def bits(state: TrainingState) -> dict[str, Any]:
+    return {**state.used.state_dict(), **{f"best {name}": value for name, value in state.best_weights.items()}}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_left_at_each_step_it_ends_in_the_same_bits(tmp_path: Path, options: dict[str, Any]) -> None:
+    whole = train(tmp_path / "whole", None, **options)
+    assert whole
+    for stride in (1, 3):
+        state, times = None, 0
+        while state is None:
+            state, times = train(tmp_path / "left", stride, **options), times + 1
+        assert times > 5
+        assert state.history == whole.history
+        assert state.best == whole.best
+        assert all(torch.equal(value, bits(whole)[name]) for name, value in bits(state).items())
+    assert [path for path in tmp_path.glob("**/*") if path.is_file()] == []
+
+
+def test_steps_between_two_checkpoints_are_steps_and_not_the_ends_of_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = list[str]()
+    monkeypatch.setattr(resume, "write_checkpoint", lambda folder, name, state: saved.append(name))
+    train(tmp_path / "key", None, every_steps=4)  # 4 epochs of 5 steps each
+    assert saved == ["000000-000000004", "000001-000000003", "000002-000000002", "000003-000000001", "000003-000000005"]
+
+
+WAITING = """
+import sys
+from pathlib import Path
+import stages
+import torch, torch.distributed as dist
+from imgpipe.model.devices import World
+from imgpipe.train import checkpoints
+from imgpipe.train.interruption import deferred_signals
+from imgpipe.train.resume import resumed
+import logging
+
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+checkpoints.PATIENCE = 10.0
+rank, folder = int(sys.argv[1]), Path(sys.argv[2])
+dist.init_process_group("gloo", init_method=f"file://{folder}.meeting", rank=rank, world_size=2)
+world = World(rank, 2, torch.device("cpu"))
+with deferred_signals() as stop_signal:
+    with resumed(None, folder, world, every_seconds=1e9, every_steps=None, stop_signal=stop_signal):
+        pass
+"""
+
+
+def test_asked_to_stop_while_they_wait_for_another_run_all_processes_end(tmp_path: Path) -> None:
+    folder = tmp_path / "key"
+    with sole_use(folder, lambda: 0):
+        command = [sys.executable, "-c", WAITING]
+        first, second = (
+            subprocess.Popen([*command, str(rank), str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+            for rank in range(2)
+        )
+        assert first.stdout
+        assert "waiting for process" in first.stdout.readline()
+        first.terminate()
+        first.communicate(timeout=60)
+        second.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (143, 143)

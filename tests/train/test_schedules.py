@@ -1,0 +1,153 @@
+"""Schedules at points worked out by hand, and against torch's own schedulers over whole trainings."""
+
+import math
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import lr_scheduler
+
+from imgpipe.train.schedules import SCHEDULES
+
+EPOCHS, UPDATES = 12, 7
+"""Of a training, and of each of its epochs."""
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "points"),
+    [
+        ("constant", {"warmup_epochs": 0}, {0: 1, 7: 1}),
+        ("constant", {"warmup_epochs": 4}, {0: 0, 1: 0.25, 4: 1, 7: 1}),
+        ("cosine", {"warmup_epochs": 0}, {0: 1, 2: 0.5 + math.sqrt(0.125), 4: 0.5, 8: 0}),
+        ("cosine", {"warmup_epochs": 2}, {1: 0.5, 2: 1, 5: 0.5, 8: 0}),
+        ("cosine", {"warmup_epochs": 8}, {4: 0.5, 8: 1}),
+        ("polynomial", {"warmup_epochs": 0, "power": 1}, {0: 1, 2: 0.75, 8: 0}),
+        ("polynomial", {"warmup_epochs": 4, "power": 3}, {1: 0.25, 4: 1, 6: 0.125, 8: 0}),
+        ("step", {"warmup_epochs": 0, "step_epochs": 3, "gamma": 0.1}, {0: 1, 3: 1, 3.1: 0.1, 6: 0.1, 6.1: 0.01}),
+        ("step", {"warmup_epochs": 2, "step_epochs": 3, "gamma": 0.1}, {1: 0.5, 3: 1, 3.1: 0.1}),
+        ("multi_step", {"warmup_epochs": 0, "milestones": [2, 3], "gamma": 0.1}, {2: 1, 2.1: 0.1, 3: 0.1, 3.1: 0.01}),
+    ],
+)
+def test_schedules_pass_these_points(name: str, values: dict[str, Any], points: dict[float, float]) -> None:
+    """Over 8 epochs."""
+    for epoch, factor in points.items():
+        assert SCHEDULES[name](epoch, 8, [], **values) == pytest.approx(factor), epoch
+
+
+def ours(name: str, val_losses: Sequence[float] = (), **values: Any) -> list[float]:
+    """The factor of every update of a training, at the times that the training loop gives."""
+    return [
+        SCHEDULES[name](epoch + (update + 1) / UPDATES, EPOCHS, val_losses[:epoch], **values)
+        for epoch in range(EPOCHS)
+        for update in range(UPDATES)
+    ]
+
+
+def optimizer() -> torch.optim.Optimizer:
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+
+
+def by_epochs(scheduler: Any, val_losses: Sequence[float] | None = None) -> list[float]:
+    """The rate of every update where torch's scheduler is stepped at the end of each epoch."""
+    rates = []
+    for epoch in range(EPOCHS):
+        rates += [scheduler.optimizer.param_groups[0]["lr"]] * UPDATES
+        scheduler.optimizer.step()
+        scheduler.step(*([] if val_losses is None else [val_losses[epoch]]))
+    return rates
+
+
+def by_updates(scheduler: Any) -> list[float]:
+    """torch's rates from the start of the training to its end, one more than there are updates."""
+    rates = [scheduler.optimizer.param_groups[0]["lr"]]
+    for _ in range(EPOCHS * UPDATES):
+        scheduler.optimizer.step()
+        scheduler.step()
+        rates.append(scheduler.optimizer.param_groups[0]["lr"])
+    return rates
+
+
+def test_step_is_torchs_step_lr() -> None:
+    theirs = by_epochs(lr_scheduler.StepLR(optimizer(), step_size=5, gamma=0.1))
+    assert ours("step", warmup_epochs=0, step_epochs=5, gamma=0.1) == pytest.approx(theirs)
+
+
+def test_multi_step_is_torchs_multi_step_lr() -> None:
+    theirs = by_epochs(lr_scheduler.MultiStepLR(optimizer(), milestones=[3, 4, 9], gamma=0.2))
+    assert ours("multi_step", warmup_epochs=0, milestones=[3, 4, 9], gamma=0.2) == pytest.approx(theirs)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_plateau_is_torchs_reduce_lr_on_plateau(seed: int) -> None:
+    draw = random.Random(seed)
+    losses = [1 / (1 + epoch) + 0.5 * draw.random() for epoch in range(EPOCHS - 4)] + [2.0] * 4
+    values = {"factor": 0.5, "patience": seed % 3, "threshold": draw.choice([0.0, 1e-4, 0.1])}
+    theirs = by_epochs(lr_scheduler.ReduceLROnPlateau(optimizer(), eps=0, **values), losses)  # type: ignore[arg-type]
+    assert theirs[-1] < 1
+    assert ours("plateau", losses, warmup_epochs=0, **values) == pytest.approx(theirs)
+
+
+def test_an_equal_loss_is_no_lower_one() -> None:
+    """Of the losses 1, 1, 1 the second and third stand still: with a patience of 1 the rate falls after the third."""
+    values = {"warmup_epochs": 0, "factor": 0.1, "patience": 1, "threshold": 0.0}
+    assert [SCHEDULES["plateau"](0, 9, [1.0] * epochs, **values) for epochs in range(5)] == [1, 1, 1, 0.1, 0.1]
+
+
+def test_cosine_is_torchs_cosine_annealing() -> None:
+    theirs = by_updates(lr_scheduler.CosineAnnealingLR(optimizer(), T_max=EPOCHS * UPDATES))
+    assert ours("cosine", warmup_epochs=0) == pytest.approx(theirs[1:], abs=1e-12)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_polynomial_is_torchs_polynomial_lr(power: float) -> None:
+    theirs = by_updates(lr_scheduler.PolynomialLR(optimizer(), total_iters=EPOCHS * UPDATES, power=power))
+    assert ours("polynomial", warmup_epochs=0, power=power) == pytest.approx(theirs[1:], abs=1e-7)
+
+
+def test_the_warm_up_is_torchs_linear_lr() -> None:
+    """From 1/21 in the first update to 1 in the 21st."""
+    warm = 3 * UPDATES
+    theirs = by_updates(lr_scheduler.LinearLR(optimizer(), start_factor=1 / warm, total_iters=warm - 1))
+    assert ours("constant", warmup_epochs=3) == pytest.approx(theirs[:-1])
+
+
+def test_one_cycle_is_torchs_one_cycle_lr() -> None:
+    """On its way up torch counts updates from the first to the peak, as if there were one fewer; then as we do."""
+    cycle: dict[str, Any] = {"pct_start": 0.25, "initial_factor": 1 / 25, "final_factor": 1 / 250}
+    total, peak = EPOCHS * UPDATES, EPOCHS * UPDATES // 4
+    scheduler = lr_scheduler.OneCycleLR(
+        optimizer(), 1.0, total, pct_start=0.25, div_factor=25, final_div_factor=10, cycle_momentum=False
+    )
+    theirs = by_updates(scheduler)[:-1]
+    times = [EPOCHS * 0.25 * update / (peak - 1) for update in range(peak)]
+    times += [(update + 1) / UPDATES for update in range(peak, total)]
+    same = [SCHEDULES["one_cycle"](time, EPOCHS, [], warmup_epochs=0, **cycle) for time in times]
+    assert same == pytest.approx(theirs)
+    assert ours("one_cycle", warmup_epochs=0, **cycle) == pytest.approx(theirs, abs=math.pi / 2 / (peak - 1))
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "constant": {},
+    "cosine": {},
+    "polynomial": {"power": 2},
+    "one_cycle": {"pct_start": 0.3, "initial_factor": 0.2, "final_factor": 0.1},
+    "step": {"step_epochs": 5, "gamma": 0.1},
+    "multi_step": {"milestones": [3, 6], "gamma": 0.1},
+    "plateau": {"factor": 0.1, "patience": 1, "threshold": 0.0},
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_each_schedule_warms_up_in_a_line(name: str) -> None:
+    factors = [SCHEDULES[name](time, EPOCHS, [], warmup_epochs=2, **SETTINGS[name]) for time in (0, 0.5, 1, 1.5, 2)]
+    assert factors[-1] > 0
+    assert factors == pytest.approx([factors[-1] * share for share in (0, 0.25, 0.5, 0.75, 1)])
+
+
+@pytest.mark.parametrize("name", ["cosine", "polynomial", "one_cycle"])
+def test_a_curve_to_the_end_begins_after_the_warm_up(name: str) -> None:
+    for time in (0, 1.5, 4, 9, 10):
+        late = SCHEDULES[name](2 + time, EPOCHS, [], warmup_epochs=2, **SETTINGS[name])
+        assert late == pytest.approx(SCHEDULES[name](time, EPOCHS - 2, [], warmup_epochs=0, **SETTINGS[name]))

@@ -1,0 +1,134 @@
+"""What is written down of a training for its user to look at."""
+
+import json
+import re
+import socket
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from imgpipe.common.errors import InputError
+from imgpipe.train.watching import Clock, new_run_folder, peak_memory, profiled, scalars, write_account
+
+CPU = torch.device("cpu")
+
+
+def test_a_clock_adds_up_what_each_part_took_and_the_rest_is_in_the_total() -> None:
+    clock = Clock()
+    for _ in range(2):
+        with clock("data"):
+            time.sleep(0.05)
+        with clock("step"):
+            pass
+        time.sleep(0.05)
+    assert list(clock.seconds) == ["data", "step"]
+    assert clock.seconds["data"] >= 0.1
+    assert clock.seconds["step"] < clock.seconds["data"]
+    assert clock.total >= clock.seconds["data"] + 0.1
+
+
+def test_a_part_that_fails_is_counted_too() -> None:
+    clock = Clock()
+    with pytest.raises(ZeroDivisionError), clock("step"):
+        time.sleep(0.05)
+        _ = 1 / 0
+    with clock("saving"):
+        pass
+    assert clock.seconds["step"] >= 0.05
+
+
+def test_parts_within_one_another_would_be_counted_twice() -> None:
+    clock = Clock()
+    with pytest.raises(AssertionError, match="step within another part"), clock("data"), clock("step"):
+        pass
+
+
+def test_the_account_has_rate_memory_and_place(tmp_path: Path) -> None:
+    """300 pictures in 1 s of data and 2 s of steps are 100 a second; validation is not counted."""
+    clock = Clock()
+    clock.seconds = {"data": 1.0, "step": 2.0, "validation": 5.0, "saving": 0.25}
+    clock.pictures = 300
+    write_account(tmp_path, clock, processes=2, device=CPU)
+    account = json.loads((tmp_path / "training.json").read_text())
+    total = account["seconds"].pop("total")
+    assert 0 <= total < 5
+    assert account["seconds"] == clock.seconds
+    assert account["pictures"] == 300
+    assert account["pictures_per_second"] == 100.0
+    assert account["processes"] == 2
+    assert account["host"] == socket.gethostname()
+    assert account["hardware"]["cores"] >= 1
+    assert account["hardware"]["processor"]
+    assert account["versions"]["torch"] == torch.__version__
+    assert set(account["peak_memory_bytes"]) == {"main"}
+
+
+def test_a_training_that_took_no_step_has_no_rate(tmp_path: Path) -> None:
+    write_account(tmp_path, Clock(), processes=1, device=CPU)
+    assert json.loads((tmp_path / "training.json").read_text())["pictures_per_second"] == 0.0
+
+
+def test_peak_memory_counts_what_was_taken_and_given_back() -> None:
+    before = peak_memory(CPU)["main"]
+    size = before + 50_000_000
+    content = bytearray(b"x") * size
+    del content
+    assert peak_memory(CPU)["main"] >= size
+    assert before > 50_000_000  # bytes, not kilobytes: torch alone takes more
+
+
+def test_runs_have_folders_of_their_own(tmp_path: Path) -> None:
+    folder = new_run_folder(tmp_path / "runs")
+    assert folder.is_dir()
+    assert re.fullmatch(rf"\d{{8}}T\d{{6}}\.\d{{6}}Z-{re.escape(socket.gethostname())}-\d+", folder.name)
+
+
+def traced(folder: Path, *, steps: int) -> int:
+    """How many of five multiplications are in the trace."""
+    with profiled(folder, steps=steps) as advance:
+        for _ in range(5):
+            torch.ones(8, 8) @ torch.ones(8, 8)
+            advance()
+    events = json.loads((folder / "trace.json").read_text())["traceEvents"]
+    return sum(event.get("name") == "aten::matmul" for event in events)
+
+
+def test_so_many_steps_are_in_the_trace_after_the_first_two(tmp_path: Path) -> None:
+    assert traced(tmp_path, steps=2) == 2
+
+
+def test_a_training_shorter_than_the_profile_leaves_the_trace_of_what_there_was(tmp_path: Path) -> None:
+    assert traced(tmp_path, steps=100) == 3
+
+
+def test_no_steps_to_profile_leave_no_trace(tmp_path: Path) -> None:
+    with profiled(tmp_path, steps=0) as advance:
+        advance()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_tensorboard_a_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with (
+        pytest.raises(InputError, match=r"runtime\.tensorboard is true, .* pip install tensorboard"),
+        scalars(tmp_path, wanted=True),
+    ):
+        pass
+
+
+def test_scalars_that_are_not_wanted_are_not_written(tmp_path: Path) -> None:
+    with scalars(tmp_path, wanted=False) as write:
+        write("loss", 1.0, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensorboard_reads_the_scalars(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with scalars(tmp_path, wanted=True) as write:
+        write("loss", 2.5, 1)
+        write("loss", 1.5, 2)
+    events = accumulator.EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 2.5), (2, 1.5)]
