@@ -56,16 +56,16 @@ verify: setup ## run the whole pipeline again and compare it with what is commit
 bench-noop: setup ## time a rerun of nothing against six empty DVC stages
 	$(BIN)/python benchmarks/noop_repro.py
 
-bench-loader: setup ## time the loader against torchvision's: make bench-loader DATA=pictures.tar SIZE=224
+bench-loader: setup ## time the loader against torchvision's: make bench-loader DATA=images.tar SIZE=224
 	$(BIN)/python benchmarks/loader.py compare $(DATA) --size $(SIZE) --crop $(CROP) --batch $(BATCH)
 
-bench-accuracy: setup ## train both ways and compare: make bench-accuracy DATA=pictures.tar SIZE=64
+bench-accuracy: setup ## train both ways and compare: make bench-accuracy DATA=images.tar SIZE=64
 	$(BIN)/python benchmarks/accuracy.py $(DATA) --size $(SIZE)
 
 bench-evaluate: setup ## time the evaluation of the test split against the network alone
 	$(BIN)/python benchmarks/evaluation.py
 
-bench-train: setup ## time training against torchvision's: make bench-train DATA=pictures.tar MODEL=resnet18 SIZE=128
+bench-train: setup ## time training against torchvision's: make bench-train DATA=images.tar MODEL=resnet18 SIZE=128
 	$(BIN)/python benchmarks/training.py compare $(DATA) --model $(MODEL) --size $(SIZE) --crop $(CROP) --batch $(BATCH)
 
 lock: setup ## write requirements.lock anew, with today's versions of what pyproject.toml allows

@@ -1,10 +1,10 @@
-"""Whether the loader's speed is paid for in accuracy: one network, trained on the same pictures in two ways.
+"""Whether the loader's speed is paid for in accuracy: one network, trained on the same images in two ways.
 
-    make bench-accuracy DATA=pictures.tar SIZE=64
+    make bench-accuracy DATA=images.tar SIZE=64
 
 The reference decodes the original files with PIL in every epoch, crops and resizes with antialiasing; ours cuts from
-pictures that were packed at 8/7 of the size or at twice the size, bilinear. All else is the same: first weights,
-updates, number of epochs. Prints the accuracy on the pictures of val and test together, for each seed.
+images that were packed at 8/7 of the size or at twice the size, bilinear. All else is the same: first weights,
+updates, number of epochs. Prints the accuracy on the images of val and test together, for each seed.
 """
 
 import statistics
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 SCALE, RATIO = (0.2, 1.0), (3 / 4, 4 / 3)
 Batches = Iterable[tuple[Tensor, Tensor]]
 Way = Callable[[Path, int, int], tuple[Callable[[int], Batches], Batches]]
-"""Folder, size and seed to the batches of an epoch, and those of the held-out pictures."""
+"""Folder, size and seed to the batches of an epoch, and those of the held-out images."""
 
 
 def main(data: Path, size: int = 64, epochs: int = 10, seeds: int = 3) -> None:
@@ -55,14 +55,14 @@ def trained(way: Way, folder: Path, size: int, epochs: int, seed: int) -> float:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(updater, epochs)
     for epoch in range(epochs):
         network.train()
-        for pictures, labels in epoch_of(epoch):
+        for images, labels in epoch_of(epoch):
             updater.zero_grad()
-            nn.functional.cross_entropy(network(pictures), labels, label_smoothing=0.1).backward()
+            nn.functional.cross_entropy(network(images), labels, label_smoothing=0.1).backward()
             updater.step()
         schedule.step()
     network.eval()
     with torch.inference_mode():
-        right = [network(pictures).argmax(1) == labels for pictures, labels in held_out]
+        right = [network(images).argmax(1) == labels for images, labels in held_out]
     return torch.cat(right).double().mean().item()
 
 
@@ -101,19 +101,19 @@ def ours(folder: Path, size: int, seed: int) -> tuple[Callable[[int], Batches], 
         horizontal_flip=0.5, vertical_flip=0.0, rotation=0.0, policy=no_policy, erasing=0.0, colour=[0, 0, 0],
     )  # fmt: skip
 
-    def made(split: Split, order: Integers, places: list[slice], pictures: Callable[[slice], Pixels]) -> Batches:
-        for picked, labels, _ in batches(split, order, places, pictures, threads=WORKERS, device=CPU):
+    def made(split: Split, order: Integers, places: list[slice], images: Callable[[slice], Pixels]) -> Batches:
+        for picked, labels, _ in batches(split, order, places, images, threads=WORKERS, device=CPU):
             yield normalised(picked, mean, std), labels
 
     def epoch_of(epoch: int) -> Batches:
         order = shuffled(train.labels, seed=seed, epoch=epoch)
         places = [slice(start, start + BATCH) for start in range(0, len(train) - BATCH + 1, BATCH)]
 
-        def pictures(place: slice) -> Pixels:
+        def images(place: slice) -> Pixels:
             rows = random_rows(place.start, BATCH, DRAWS, seed=seed, epoch=epoch)
             return augment(train, order[place], rows, size)
 
-        return made(train, order, places, pictures)
+        return made(train, order, places, images)
 
     def held_out() -> Iterator[tuple[Tensor, Tensor]]:
         for split in (val, test):

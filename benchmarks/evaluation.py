@@ -1,8 +1,8 @@
-"""What evaluation costs beyond the network's own work, on this project's model and test pictures.
+"""What evaluation costs beyond the network's own work, on this project's model and test images.
 
     make bench-evaluate        # after dvc repro
 
-Alternates in one run: all that the evaluate stage does with the test split (pictures cut from the memory map,
+Alternates in one run: all that the evaluate stage does with the test split (images cut from the memory map,
 predictions, every number with its interval, every curve), and the network alone on the same batches, which wait in
 memory. The network a second time is the control: how far its ratio is from 1 is the noise. Start-up and imports are in
 neither.
@@ -42,10 +42,10 @@ def main(rounds: int = 5) -> None:
     in_memory = [torch.randint(0, 256, (n, size, size, description.channels), dtype=torch.uint8) for n in sizes]
 
     def network_alone() -> None:
-        for pictures in in_memory:
+        for images in in_memory:
             predict_batch(
                 classifier,
-                pictures,
+                images,
                 device=world.device,
                 precision=description.precision,
                 flips=description.flips,
@@ -82,7 +82,7 @@ def main(rounds: int = 5) -> None:
             start = time.perf_counter()
             way()
             seconds[name].append(time.perf_counter() - start)
-    typer.echo(f"{description.model}, {len(split)} pictures, {rounds} rounds: medians")
+    typer.echo(f"{description.model}, {len(split)} images, {rounds} rounds: medians")
     for name, times in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(times, seconds["network alone"], strict=True))
         typer.echo(f"{name:14} {statistics.median(times):7.2f} s  ratio {ratio:5.2f}")

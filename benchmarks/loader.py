@@ -1,6 +1,6 @@
-"""Training batches: this project's loader against torchvision's reference, on the same pictures.
+"""Training batches: this project's loader against torchvision's reference, on the same images.
 
-    make bench-loader DATA=pictures.tar SIZE=224
+    make bench-loader DATA=images.tar SIZE=224
 
 The two alternate in one run, each in a process of its own, with the reference a second time as control: how far its
 ratio is from 1 is the noise. Both crop and flip at random, and give normalised float32 in batches; both get two cores.
@@ -31,9 +31,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def compare(
     data: Path, size: int = 224, crop: str = "resized", batch: int = 32, rounds: int = 5, packed: int | None = None
 ) -> None:
-    """Prints pictures a second and the medians of the paired ratios. crop: resized or padded (by an eighth).
+    """Prints images a second and the medians of the paired ratios. crop: resized or padded (by an eighth).
 
-    packed: size of the packed pictures; 8/7 of the size, or the same up to 32 pixels.
+    packed: size of the packed images; 8/7 of the size, or the same up to 32 pixels.
 
     ours: converted to normalised float32 on the CPU, as where there is no GPU. "before converting": uint8, as it is
     sent to a GPU, which converts it.
@@ -46,15 +46,15 @@ def compare(
                 way = "reference" if name == "control" else name
                 command = [sys.executable, __file__, "measure", scratch, way, str(size), crop, str(batch)]
                 rate.append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
-                typer.echo(f"  {name:24} {rate[-1]:10.0f} pictures/s", err=True)
+                typer.echo(f"  {name:24} {rate[-1]:10.0f} images/s", err=True)
     typer.echo(f"{size} px, {crop} crops, batches of {batch}, {rounds} rounds: medians")
     for name, rate in rates.items():
         ratio = statistics.median(a / b for a, b in zip(rate, rates["reference"], strict=True))
-        typer.echo(f"{name:24} {statistics.median(rate):10.0f} pictures/s  ratio {ratio:6.2f}")
+        typer.echo(f"{name:24} {statistics.median(rate):10.0f} images/s  ratio {ratio:6.2f}")
 
 
 def prepare(data: Path, folder: Path, packed_size: int) -> None:
-    """The pictures of an archive as ImageFolder trees, <split>/<class>, and packed at this size: packed/<split>."""
+    """The images of an archive as ImageFolder trees, <split>/<class>, and packed at this size: packed/<split>."""
     from imgpipe.data.parallel import cores
     from imgpipe.pack.pack import pack
     from imgpipe.prepare.prepare import contents, write_tree
@@ -64,33 +64,33 @@ def prepare(data: Path, folder: Path, packed_size: int) -> None:
 
     spool = folder / "spool"
     found, _ = read_archive(data, spool, pattern="auto", processes=cores())
-    pictures, _ = sort_in(
+    images, _ = sort_in(
         found, class_names=None, class_map=None, way=WAYS["stratified"], val_fraction=0.1, test_fraction=0.1, seed=0,
         duplicates="drop", near_duplicates="report", near_distance=0,
     )  # fmt: skip
-    write_tree(folder, contents(spool, pictures))
+    write_tree(folder, contents(spool, images))
     start = time.perf_counter()
     for split in SPLITS:
         (folder / "packed" / split).mkdir(parents=True)
         pack(
-            [{"file": picture.file, "label": picture.label} for picture, _ in pictures if picture.split == split],
+            [{"file": image.file, "label": image.label} for image, _ in images if image.split == split],
             lambda file: (folder / file).read_bytes(), folder / "packed" / split,
-            classes=sorted({picture.label for picture, _ in pictures}),
+            classes=sorted({image.label for image, _ in images}),
             image_size=packed_size, enlarge=False, channels=3, encoding="raw",
             jpeg_quality=90, processes=cores(),
         )  # fmt: skip
     took = time.perf_counter() - start
-    before = sum(picture.bytes for picture, _ in pictures)
+    before = sum(image.bytes for image, _ in images)
     after = sum(file.stat().st_size for file in (folder / "packed").rglob("*.npy"))
     typer.echo(
-        f"{len(pictures)} pictures; packing them took {took:.1f} s and {after / 1e6:.0f} MB of disk "
+        f"{len(images)} images; packing them took {took:.1f} s and {after / 1e6:.0f} MB of disk "
         f"(the files themselves: {before / 1e6:.0f} MB)"
     )
 
 
 @app.command()
 def measure(folder: Path, way: str, size: int, crop: str, batch: int) -> None:
-    """Prints how many pictures a second one of the two delivers."""
+    """Prints how many images a second one of the two delivers."""
     made = (
         reference(folder / "train", size, crop, batch)
         if way == "reference"
@@ -98,14 +98,14 @@ def measure(folder: Path, way: str, size: int, crop: str, batch: int) -> None:
     )
     for _ in range(WARM_UP):
         next(made)
-    start, pictures = time.perf_counter(), 0
+    start, images = time.perf_counter(), 0
     while time.perf_counter() - start < AT_LEAST:
-        pictures += next(made)
-    typer.echo(pictures / (time.perf_counter() - start))
+        images += next(made)
+    typer.echo(images / (time.perf_counter() - start))
 
 
 def reference(folder: Path, size: int, crop: str, batch: int) -> Iterator[int]:
-    """Sizes of batches of torchvision's reference: ImageFolder, transforms on PIL pictures, worker processes."""
+    """Sizes of batches of torchvision's reference: ImageFolder, transforms on PIL images, worker processes."""
     import torch
     from torchvision import datasets, transforms
     from torchvision.transforms import autoaugment  # noqa: F401, as the reference imports it
@@ -119,8 +119,8 @@ def reference(folder: Path, size: int, crop: str, batch: int) -> Iterator[int]:
         dataset, batch_size=batch, shuffle=True, num_workers=WORKERS, drop_last=True, persistent_workers=True
     )
     while True:
-        for pictures, _ in loader:
-            yield len(pictures)
+        for images, _ in loader:
+            yield len(images)
 
 
 def ours(folder: Path, size: int, crop: str, batch: int, *, convert: bool) -> Iterator[int]:
@@ -150,11 +150,11 @@ def ours(folder: Path, size: int, crop: str, batch: int, *, convert: bool) -> It
     while True:
         order = shuffled(split.labels, seed=0, epoch=epoch)
 
-        def pictures(place: slice, order: Integers = order, epoch: int = epoch) -> Pixels:
+        def images(place: slice, order: Integers = order, epoch: int = epoch) -> Pixels:
             rows = random_rows(place.start, batch, DRAWS, seed=0, epoch=epoch)
             return augment(split, order[place], rows, size)
 
-        for made, _, _ in batches(split, order, places, pictures, threads=WORKERS, device=torch.device("cpu")):
+        for made, _, _ in batches(split, order, places, images, threads=WORKERS, device=torch.device("cpu")):
             if convert:
                 normalised(made, mean, std)
             yield len(made)

@@ -1,6 +1,6 @@
-"""Training: this project's against torchvision's reference on the same pictures, and what its own parts cost.
+"""Training: this project's against torchvision's reference on the same images, and what its own parts cost.
 
-    make bench-train DATA=pictures.tar MODEL=resnet18 SIZE=128
+    make bench-train DATA=images.tar MODEL=resnet18 SIZE=128
 
 All ways alternate in one run, each in a process of its own; a way that is measured again is the control: how far its
 ratio is from 1 is the noise. Ours is the train stage itself, with the project's params.yaml but for what the options
@@ -55,14 +55,14 @@ def compare(
     rounds: int = 5,
     seconds: float = 10.0,
 ) -> None:
-    """Prints pictures a second and the medians of the paired ratios.
+    """Prints images a second and the medians of the paired ratios.
 
     crop: resized or padded (by an eighth). micro_batches: of ours in one process; in two there are two. precision: of
     ours; bf16 is slower than fp32 on a processor without instructions for it. seconds: that a measurement takes, after
     a warm-up.
 
     reference: torchvision's loader with two workers, fp32. best flags: bf16 autocast, channels_last, workers kept.
-    from memory: the same pictures in every step, made beforehand. plain DDP and fixed tree: two processes of one
+    from memory: the same images in every step, made beforehand. plain DDP and fixed tree: two processes of one
     thread, from memory, gradients summed by DistributedDataParallel's own all-reduce or in the order of the tree.
     """
     with tempfile.TemporaryDirectory() as scratch:
@@ -87,10 +87,10 @@ def compare(
                     folder, [*launcher, __file__, "measure", way, model, str(size), crop, str(batch), str(seconds)]
                 )
                 measured.append(float(out.split()[-1]))
-                typer.echo(f"  {name:24} {measured[-1]:10.1f} pictures/s", err=True)
+                typer.echo(f"  {name:24} {measured[-1]:10.1f} images/s", err=True)
     typer.echo(f"{model}, {size} px, {crop} crops, batches of {batch}, micro-batches: {micro_batches}, {precision}")
     for name, measured in rates.items():
-        typer.echo(f"{name:24} {statistics.median(measured):10.1f} pictures/s")
+        typer.echo(f"{name:24} {statistics.median(measured):10.1f} images/s")
     typer.echo(f"medians of {rounds} ratios, and their range")
     for a, b in RATIOS:
         ratios = [one / other for one, other in zip(rates[a], rates[b], strict=True)]
@@ -119,7 +119,7 @@ def write_params(
     precision: str,
     cpu_threads: int,
 ) -> None:
-    """The project's params.yaml, changed for these pictures. Nothing of what matters to speed alone is changed."""
+    """The project's params.yaml, changed for these images. Nothing of what matters to speed alone is changed."""
     params: Any = OmegaConf.load(ROOT / "params.yaml")
     params.runtime.processes = 1
     params.runtime.device = "cpu"
@@ -139,7 +139,7 @@ def write_params(
 
 @app.command()
 def measure(way: str, model: str, size: int, crop: str, batch: int, seconds: float) -> None:
-    """Prints how many pictures a second one way trains on, in the folder that ``compare`` has prepared."""
+    """Prints how many images a second one way trains on, in the folder that ``compare`` has prepared."""
     if way.startswith("reference"):
         rate = reference(model, size, crop, batch, seconds, best=way != "reference")
     else:
@@ -149,14 +149,14 @@ def measure(way: str, model: str, size: int, crop: str, batch: int, seconds: flo
 
 
 class Watch:
-    """Counts pictures from the end of the warm-up to the end of the measurement, which raises StopIteration."""
+    """Counts images from the end of the warm-up to the end of the measurement, which raises StopIteration."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.step, self.pictures, self.elsewhere = 0, 0, 0.0
+        self.step, self.images, self.elsewhere = 0, 0, 0.0
         self.last_step = sys.maxsize
 
-    def count(self, pictures: int) -> None:
+    def count(self, images: int) -> None:
         """To be called after each step."""
         now = time.perf_counter()
         self.step += 1
@@ -167,9 +167,9 @@ class Watch:
             self.last_step = WARM_UP + agreed(max(5, int(self.seconds / each)))
             self.start, self.elsewhere = time.perf_counter(), 0.0
         elif self.step > WARM_UP:
-            self.pictures += pictures
+            self.images += images
         if self.step == self.last_step:
-            self.rate = self.pictures / (now - self.start - self.elsewhere)
+            self.rate = self.images / (now - self.start - self.elsewhere)
             raise Measured
 
     @contextmanager
@@ -195,7 +195,7 @@ def agreed(steps: int) -> int:
 
 
 def ours(size: int, batch: int, seconds: float, *, from_memory: bool, plain: bool) -> float:
-    """Pictures a second of the train stage. plain: gradients summed by DistributedDataParallel alone."""
+    """Images a second of the train stage. plain: gradients summed by DistributedDataParallel alone."""
     import torch
 
     from stages.train import train
@@ -215,11 +215,11 @@ def ours(size: int, batch: int, seconds: float, *, from_memory: bool, plain: boo
             return predict_split(*arguments, **options)
 
     def ready(split: Any, order: Any, places: Any, *_: Any, **__: Any) -> Any:
-        pictures = torch.randint(256, (batch, size, size, 3), dtype=torch.uint8)
+        images = torch.randint(256, (batch, size, size, 3), dtype=torch.uint8)
         labels = torch.from_numpy(split.labels[order[:batch]])
         for place in places:
             length = place.stop - place.start
-            yield pictures[:length], labels[:length], place
+            yield images[:length], labels[:length], place
 
     replace: dict[str, Callable[..., Any]] = {"train_step": counted, "predict_split": validated}
     replace |= {"batches": ready} if from_memory else {}
@@ -254,7 +254,7 @@ class PlainSum:
 
 
 def reference(model: str, size: int, crop: str, batch: int, seconds: float, *, best: bool) -> float:
-    """Pictures a second of torchvision's references/classification/train.py: its loader and its train_one_epoch."""
+    """Images a second of torchvision's references/classification/train.py: its loader and its train_one_epoch."""
     import torch
     from torch import nn
     from torchvision import datasets, transforms
@@ -277,11 +277,11 @@ def reference(model: str, size: int, crop: str, batch: int, seconds: float, *, b
     watch = Watch(seconds)
     try:
         while True:
-            for pictures, labels in loader:
+            for images, labels in loader:
                 if best:
-                    pictures = pictures.to(memory_format=torch.channels_last)
+                    images = images.to(memory_format=torch.channels_last)
                 with torch.autocast("cpu", dtype=torch.bfloat16, enabled=best):
-                    output = network(pictures)
+                    output = network(images)
                     loss = criterion(output, labels)
                 updater.zero_grad()
                 loss.backward()

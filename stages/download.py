@@ -33,7 +33,7 @@ class Download:
 
 
 def download() -> None:
-    """Bring the pictures here, as one archive.
+    """Bring the images here, as one archive.
 
     Reads what params.yaml: download names; writes data/raw. What an address has sent so far is kept in data/partial.
     """

@@ -33,7 +33,7 @@ class Evaluate:
 
 
 def evaluate() -> None:
-    """Test the model on every picture of the test split, each once.
+    """Test the model on every image of the test split, each once.
 
     Reads data/packed/test, data/packed/val (for temperature scaling) and models; writes models/classifier.safetensors
     (the model as it was tested) and, in metrics/test, metrics.json, predictions.csv, probabilities.npy, classes.csv

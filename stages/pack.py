@@ -12,8 +12,8 @@ from imgpipe.common.tables import read_table
 from imgpipe.data.packed import Statistics, read_split
 from imgpipe.data.parallel import cores
 from imgpipe.pack.pack import mean_and_std
-from imgpipe.pack.pack import pack as pack_pictures
-from imgpipe.pack.prepared import picture_reader
+from imgpipe.pack.pack import pack as pack_images
+from imgpipe.pack.prepared import image_reader
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,18 @@ class Pack:
 
 
 def pack() -> None:
-    """Decode and resize every picture once, into one array for each split.
+    """Decode and resize every image once, into one array for each split.
 
     Reads data/prepared and data/images.csv; writes data/packed/<split> and data/packed/statistics.json.
     """
     section = params.read("pack", Pack)
     table = read_table(Path("data/images.csv"))
     classes = sorted({row["label"] for row in table})
-    read = picture_reader(Path("data/prepared"))
+    read = image_reader(Path("data/prepared"))
     packed = Path("data/packed")
     with ExitStack() as finished:  # no split is replaced before all are packed
         for split in sorted({row["split"] for row in table}):
-            pack_pictures(
+            pack_images(
                 [row for row in table if row["split"] == split],
                 read,
                 finished.enter_context(replacing_folder(packed / split)),

@@ -30,7 +30,7 @@ class Plot:
 def plot() -> None:
     """Draw the figures and write the report.
 
-    Reads the history, the tables in metrics/test, what prepare found, the packed test pictures and params.yaml; writes
+    Reads the history, the tables in metrics/test, what prepare found, the packed test images and params.yaml; writes
     metrics/figures and metrics/report.html. docs/report.md says what they show.
     """
     section = params.read("plot", Plot)
@@ -43,11 +43,11 @@ def plot() -> None:
     prepared = json.loads(Path("metrics/prepare.json").read_text(encoding="utf-8"))
     parameters = {name: values for name, values in params.load(params.PARAMS).items() if name != "runtime"}
     statistics = read_statistics(Path("data/packed/statistics.json"))
-    pictures = read_split(Path("data/packed/test"), channels=statistics.channels, encoding=statistics.encoding)
+    images = read_split(Path("data/packed/test"), channels=statistics.channels, encoding=statistics.encoding)
     wrong = galleries.confident_mistakes(test["predictions"])
     chosen = galleries.choose_examples(test["predictions"], statistics.classes, section.examples)
-    mistakes = galleries.with_pixels(wrong[: section.mistakes], pictures)
-    examples = galleries.with_pixels(chosen, pictures)
+    mistakes = galleries.with_pixels(wrong[: section.mistakes], images)
+    examples = galleries.with_pixels(chosen, images)
 
     with drawing.house_style(), replacing_folder(Path("metrics/figures")) as folder:
         drawn = {
@@ -63,8 +63,8 @@ def plot() -> None:
                 threshold=metrics["threshold"],
                 target=float(parameters["evaluate"]["target_precision"]),
             ),
-            "predictions": galleries.picture_grid(examples, "No test pictures"),
-            "mistakes": galleries.picture_grid(mistakes, f"No mistakes among {len(pictures)} pictures"),
+            "predictions": galleries.image_grid(examples, "No test images"),
+            "mistakes": galleries.image_grid(mistakes, f"No mistakes among {len(images)} images"),
         }
         embedded, foreign = {}, set[str]()
         for name, figure in counting("drawing", drawn.items(), len(drawn)):

@@ -14,8 +14,8 @@ from imgpipe.common.rules import Interval, Rule, one_of_table
 from imgpipe.common.tables import columns, write_table
 from imgpipe.data.parallel import cores
 from imgpipe.prepare.layouts import GROUPS, REST
-from imgpipe.prepare.prepare import FORMATS, Duplicate, Picture, contents, summary
-from imgpipe.prepare.prepare import prepare as prepare_pictures
+from imgpipe.prepare.prepare import FORMATS, Duplicate, ListedImage, contents, summary
+from imgpipe.prepare.prepare import prepare as prepare_images
 from imgpipe.prepare.reading import Rejected, check_rejected, read_archive
 from imgpipe.prepare.splits import WAYS
 
@@ -77,7 +77,7 @@ class Prepare:
 
 
 def prepare() -> None:
-    """Sort the pictures into ImageFolder splits: train, val and test.
+    """Sort the images into ImageFolder splits: train, val and test.
 
     Reads the archive in data/raw. Writes data/prepared (folders <split>/<class>, or the same as <split>.tar), the
     tables data/images.csv, data/rejected.csv and data/duplicates.csv, and the summary metrics/prepare.json.
@@ -89,7 +89,7 @@ def prepare() -> None:
         found, rejected = read_archive(archive, spool, pattern=section.pattern, processes=cores())
         _write("data/rejected.csv", Rejected, rejected)
         check_rejected(len(found), rejected, most=section.max_rejected, listed="data/rejected.csv")
-        sorted_in, duplicates = prepare_pictures(
+        sorted_in, duplicates = prepare_images(
             found,
             class_names=section.class_names,
             class_map=section.class_map,
@@ -103,10 +103,10 @@ def prepare() -> None:
         )
         FORMATS[section.format](folder, contents(spool, sorted_in))
         spool.unlink()
-    pictures = [picture for picture, _ in sorted_in]
-    _write("data/images.csv", Picture, pictures)
+    images = [image for image, _ in sorted_in]
+    _write("data/images.csv", ListedImage, images)
     _write("data/duplicates.csv", Duplicate, duplicates)
-    numbers = summary(pictures, rejected, duplicates)
+    numbers = summary(images, rejected, duplicates)
     write_text(Path("metrics/prepare.json"), json.dumps(numbers, indent=2) + "\n")
     _report(numbers, duplicates)
 
@@ -116,7 +116,7 @@ def _write(path: str, record: type, rows: Iterable[Any]) -> None:
 
 
 def _report(numbers: dict[str, Any], duplicates: list[Duplicate]) -> None:
-    images, rejected, copies = numbers["images"], numbers["rejected"]["pictures"], numbers["duplicates"]
+    images, rejected, copies = numbers["images"], numbers["rejected"]["images"], numbers["duplicates"]
     logging.info(
         "%d classes; %s",
         len(numbers["classes"]),
@@ -124,12 +124,12 @@ def _report(numbers: dict[str, Any], duplicates: list[Duplicate]) -> None:
     )
     for split in ("val", "test"):
         if without := [name for name, counts in numbers["classes"].items() if not counts[split]]:
-            logging.warning("%d classes have no picture in %s, such as '%s'", len(without), split, without[0])
+            logging.warning("%d classes have no image in %s, such as '%s'", len(without), split, without[0])
     if rejected:
-        logging.warning("%d pictures rejected: data/rejected.csv says why", rejected)
+        logging.warning("%d images rejected: data/rejected.csv says why", rejected)
     if duplicates:
         logging.warning(
-            "%d copies of other pictures, %d nearly so in another split, %d dropped: see data/duplicates.csv",
+            "%d copies of other images, %d nearly so in another split, %d dropped: see data/duplicates.csv",
             copies["equal"],
             copies["near_across_splits"],
             sum(copies["dropped"].values()),
@@ -137,7 +137,7 @@ def _report(numbers: dict[str, Any], duplicates: list[Duplicate]) -> None:
     for pair in duplicates:
         if pair.kind == "equal" and pair.label != pair.twin_label:
             logging.warning(
-                "equal pictures, different labels: '%s' is %s, '%s' is %s",
+                "equal images, different labels: '%s' is %s, '%s' is %s",
                 pair.source,
                 pair.label,
                 pair.twin,

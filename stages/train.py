@@ -158,11 +158,11 @@ def train() -> None:
         name: read_split(packed / name, channels=statistics.channels, encoding=statistics.encoding)
         for name in ("train", "val")
     }
-    pictures = len(splits["train"])
-    if settings.batch_size > pictures:
+    images = len(splits["train"])
+    if settings.batch_size > images:
         raise InputError(
-            f"params.yaml: train.batch_size is {settings.batch_size}, more than the {pictures} pictures of the "
-            f"training split; at most {pictures // settings.micro_batches * settings.micro_batches} fit"
+            f"params.yaml: train.batch_size is {settings.batch_size}, more than the {images} images of the "
+            f"training split; at most {images // settings.micro_batches * settings.micro_batches} fit"
         )
 
     import torch

@@ -68,12 +68,12 @@ class Browser:
         return [entry["message"] for entry in self._post("/se/log", type="browser")]
 
     def requests(self) -> list[str]:
-        """What the pages asked for since the last time, pictures within them left out."""
+        """What the pages asked for since the last time, images within them left out."""
         events = [json.loads(entry["message"])["message"] for entry in self._post("/se/log", type="performance")]
         asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
         return [url for url in asked if not url.startswith("data:")]
 
-    def picture(self, path: Path) -> None:
+    def image(self, path: Path) -> None:
         """The whole page as a PNG file."""
         shot = self.devtools("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(shot["data"]))

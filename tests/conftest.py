@@ -1,4 +1,4 @@
-"""A small copy of the project, with its own Git and DVC, in which real stages run on real pictures."""
+"""A small copy of the project, with its own Git and DVC, in which real stages run on real images."""
 
 import contextlib
 import fcntl
@@ -25,7 +25,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 FAST = {
     "runtime.processes": 1,
     "download.source": "folder",
-    "download.location": "pictures",
+    "download.location": "images",
     "pack.image_size": 8,
     "model.image_size": 8,
     "model.dropout": 0.2,
@@ -162,8 +162,8 @@ class Project:
         return {str(file.relative_to(self.folder)): file.read_bytes() for file in files}
 
 
-def write_pictures(folder: Path, count: int = 240, classes: int = 4) -> None:
-    """Real pictures in folders: the first of scikit-learn's digits, 8 x 8 pixels, ``<class>/<number>.png``."""
+def write_images(folder: Path, count: int = 240, classes: int = 4) -> None:
+    """Real images in folders: the first of scikit-learn's digits, 8 x 8 pixels, ``<class>/<number>.png``."""
     scans = load_digits(n_class=classes)
     for i, (digit, scan) in enumerate(zip(scans.target[:count], scans.images, strict=False)):
         file = folder / str(digit) / f"{i:04}.png"
@@ -173,7 +173,7 @@ def write_pictures(folder: Path, count: int = 240, classes: int = 4) -> None:
 
 @pytest.fixture(scope="session")
 def bare_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project as it is in the working tree, small parameters and pictures; no stage has run. Copy it to use it."""
+    """The project as it is in the working tree, small parameters and images; no stage has run. Copy it to use it."""
     folder = tmp_path_factory.mktemp("bare") / "project"
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -185,7 +185,7 @@ def bare_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         if name != "dvc.lock" and not name.startswith("metrics/test/metrics") and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    write_pictures(folder / "pictures")
+    write_images(folder / "images")
     project = Project(folder)
     project.succeed("git", "init", "--quiet", "--initial-branch", "main")
     for key, value in {"user.name": "Tester", "user.email": "tester@example.org", "commit.gpgsign": "false"}.items():

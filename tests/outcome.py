@@ -20,7 +20,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Outcome:
-    """A test of a model. labels: (pictures,), sorted; probabilities: (pictures, classes); shape: of a picture."""
+    """A test of a model. labels: (images,), sorted; probabilities: (images, classes); shape: of an image."""
 
     classes: Sequence[str]
     labels: "np.ndarray[Any, np.dtype[np.int64]]"
@@ -46,19 +46,19 @@ class Outcome:
 
 def outcome(
     classes: Sequence[str],
-    pictures: int = 400,
+    images: int = 400,
     *,
     skill: float = 4.0,
     absent: Sequence[int] = (),
     shape: tuple[int, int, int] = (16, 16, 1),
 ) -> Outcome:
     """skill: by how much the true class's logit is raised above noise of deviation 1. absent: classes without test
-    pictures. shape: height, width and channels of the packed pictures."""
+    images. shape: height, width and channels of the packed images."""
     random = np.random.default_rng(0)
     present = [c for c in range(len(classes)) if c not in absent]
-    labels = np.array([present[i % len(present)] for i in range(pictures)])
-    logits = random.normal(size=(pictures, len(classes))) * 1.2
-    logits[np.arange(pictures), labels] += skill
+    labels = np.array([present[i % len(present)] for i in range(images)])
+    logits = random.normal(size=(images, len(classes))) * 1.2
+    logits[np.arange(images), labels] += skill
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     return Outcome(classes, np.sort(labels), probabilities[np.argsort(labels, kind="stable")], shape)
 
@@ -208,9 +208,9 @@ def _packed(test: Outcome, folder: Path) -> None:
     height, width, channels = test.shape
     size = height * width * channels
     rows = np.linspace(0, 255, height, dtype=np.uint8)[None, :, None, None]
-    pictures = np.broadcast_to(rows, (len(test.labels), height, width, channels)).copy()
-    pictures[:, : height // 2, : width // 2, 0] = (test.labels * 37 % 256)[:, None, None]
-    np.save(folder / "test/images.npy", pictures.reshape(-1))
+    images = np.broadcast_to(rows, (len(test.labels), height, width, channels)).copy()
+    images[:, : height // 2, : width // 2, 0] = (test.labels * 37 % 256)[:, None, None]
+    np.save(folder / "test/images.npy", images.reshape(-1))
     index = (
         {"file": file, "label": label, "offset": i * size, "bytes": size, "height": height, "width": width}
         for i, (file, label) in enumerate(zip(test.files, test.labels.tolist(), strict=True))

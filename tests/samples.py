@@ -1,4 +1,4 @@
-"""Small pictures and archives that tests are made of."""
+"""Small images and archives that tests are made of."""
 
 import io
 import tarfile
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    """The picture as a file of that kind."""
+    """The image as a file of that kind."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def noise(seed: int, size: tuple[int, int] = (12, 10)) -> Image.Image:
-    """A colour picture of random pixels, unlike any of another seed."""
+    """A colour image of random pixels, unlike any of another seed."""
     levels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     return Image.fromarray(levels)
 
@@ -54,7 +54,7 @@ def tar_of(path: Path, files: Mapping[str, bytes], compression: str = "") -> Pat
 
 
 def described(**changes: object) -> "Description":
-    """A small network for grey pictures of 8 pixels in two classes, in fp32 on a CPU, but for the changes."""
+    """A small network for grey images of 8 pixels in two classes, in fp32 on a CPU, but for the changes."""
     from imgpipe.model.classifier import Description
 
     small = Description(

@@ -1,1 +1,1 @@
-"""imgpipe: from pictures to a trained classifier that anybody can make again."""
+"""imgpipe: from images to a trained classifier that anybody can make again."""

@@ -113,9 +113,9 @@ def test_fail_if_worse_has_an_exit_status_of_its_own(project: Project) -> None:
     assert compare("main", "nonsense", "--fail-if-worse").exit_code == 1
 
 
-def test_another_split_has_other_test_pictures(project: Project) -> None:
+def test_another_split_has_other_test_images(project: Project) -> None:
     error = one_line_error("main", "other-split")
-    assert error.startswith("'main' and 'other-split' were tested on different pictures (")
+    assert error.startswith("'main' and 'other-split' were tested on different images (")
 
 
 def test_what_is_not_there_is_said_in_one_line(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""Answers to the same pictures to a verdict."""
+"""Answers to the same images to a verdict."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_mcnemar_is_the_exact_binomial_test(only_a: int, only_b: int) -> None:
 
 @pytest.mark.parametrize(("mended", "verdict"), [(5, "not distinguishable"), (6, "better")])
 def test_the_verdict_turns_where_the_exact_test_crosses_its_level(mended: int, verdict: str) -> None:
-    """Nothing but 5 mended pictures: 2 / 2^5 = 0.0625; 6 of them: 2 / 2^6 = 0.03125."""
+    """Nothing but 5 mended images: 2 / 2^5 = 0.0625; 6 of them: 2 / 2^6 = 0.03125."""
     actual = np.zeros(20, dtype=np.int64)
     a = answers([1] * mended + [0] * (20 - mended))
     b = answers(actual)
@@ -53,16 +53,16 @@ def test_against_itself_every_difference_is_nothing() -> None:
 
 
 def two_classifiers(
-    random: np.random.Generator, pictures: int, classes: int
+    random: np.random.Generator, images: int, classes: int
 ) -> tuple[comparison.Array, Answers, Answers]:
-    """Right on 7 and 8 of 10 pictures, mostly the same; class 0 is rare, and the last one never an actual class."""
-    actual = np.maximum(random.integers(classes - 1, size=pictures) - (random.random(pictures) < 0.5), 0)
-    hard = random.random(pictures)
+    """Right on 7 and 8 of 10 images, mostly the same; class 0 is rare, and the last one never an actual class."""
+    actual = np.maximum(random.integers(classes - 1, size=images) - (random.random(images) < 0.5), 0)
+    hard = random.random(images)
     said = [
-        np.where(hard + 0.2 * random.random(pictures) < limit, actual, random.integers(classes, size=pictures))
+        np.where(hard + 0.2 * random.random(images) < limit, actual, random.integers(classes, size=images))
         for limit in (0.8, 0.9)
     ]
-    return actual, answers(said[0], 2 * hard), answers(said[1], hard + 0.2 * random.random(pictures))
+    return actual, answers(said[0], 2 * hard), answers(said[1], hard + 0.2 * random.random(images))
 
 
 def test_metrics_are_those_of_scikit_learn() -> None:
@@ -109,7 +109,7 @@ def test_resamples_worked_on_in_parts_are_those_worked_on_at_once(monkeypatch: p
 
 
 def test_about_95_of_100_intervals_hold_the_true_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """200 test sets of 250 pictures against the difference on 200,000 of the same kind.
+    """200 test sets of 250 images against the difference on 200,000 of the same kind.
 
     Of 200 intervals that hold it with a chance of 0.95, fewer than 180 or more than 199 do so once in 800 times.
     """
@@ -131,9 +131,9 @@ def test_about_95_of_100_intervals_hold_the_true_difference(monkeypatch: pytest.
 
 
 def test_a_classifier_of_equal_quality_is_called_better_or_worse_in_at_most_one_test_of_twenty() -> None:
-    random, pictures = np.random.default_rng(7), 200
+    random, images = np.random.default_rng(7), 200
     called = 0
     for _ in range(400):
-        only_a, only_b = random.multinomial(pictures, [0.05, 0.05, 0.9])[:2]
+        only_a, only_b = random.multinomial(images, [0.05, 0.05, 0.9])[:2]
         called += mcnemar(int(only_a), int(only_b)) < 0.05
     assert called <= 20

@@ -1,4 +1,4 @@
-"""Only tests on the same pictures can be compared."""
+"""Only tests on the same images can be compared."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ ONE = Outcome(
 )
 
 
-def test_pictures_are_found_by_their_pixels_whatever_their_file_is_called() -> None:
+def test_images_are_found_by_their_pixels_whatever_their_file_is_called() -> None:
     """What main has as cat/1, cat/2, dog/1 the other has as dog/7, cat/1 and cat/3."""
     other = replace(
         ONE,
@@ -33,27 +33,25 @@ def test_pictures_are_found_by_their_pixels_whatever_their_file_is_called() -> N
     assert places_in(other, ONE).tolist() == [2, 0, 1]
 
 
-def test_copies_of_one_picture_are_paired_one_to_one() -> None:
+def test_copies_of_one_image_are_paired_one_to_one() -> None:
     copies = replace(ONE, content=["x", "x", "d1"])
     assert places_in(replace(copies, files=["test/cat/9.png", "test/cat/2.png", "a"]), copies).tolist() == [1, 0, 2]
 
 
 def test_the_same_names_with_other_pixels_are_another_test_set() -> None:
-    with pytest.raises(
-        InputError, match=r"'main' and 'new' were tested on different pictures \(3 and 3, 2 of them the"
-    ):
+    with pytest.raises(InputError, match=r"'main' and 'new' were tested on different images \(3 and 3, 2 of them the"):
         places_in(replace(ONE, name="new", content=["c1", "c9", "d1"]), ONE)
 
 
-def test_a_test_set_with_a_picture_more_is_another() -> None:
+def test_a_test_set_with_an_image_more_is_another() -> None:
     more = replace(ONE, name="more", files=[*ONE.files, "x"], content=[*ONE.content, "x"], actual=[*ONE.actual, "cat"])
-    with pytest.raises(InputError, match=r"different pictures \(3 and 4, 3 of them the same\)"):
+    with pytest.raises(InputError, match=r"different images \(3 and 4, 3 of them the same\)"):
         places_in(more, ONE)
-    with pytest.raises(InputError, match=r"different pictures \(4 and 3, 3 of them the same\)"):
+    with pytest.raises(InputError, match=r"different images \(4 and 3, 3 of them the same\)"):
         places_in(ONE, more)
 
 
-def test_the_same_pictures_with_another_label_are_refused() -> None:
+def test_the_same_images_with_another_label_are_refused() -> None:
     with pytest.raises(InputError, match=r"other labels for 1 of the same .* 'test/cat/2.png', cat and dog"):
         places_in(replace(ONE, name="new", actual=["cat", "dog", "dog"]), ONE)
 

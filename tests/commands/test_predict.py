@@ -1,4 +1,4 @@
-"""``imgpipe predict``: the test's answers for the same pictures, whatever users name, and one line for what fails."""
+"""``imgpipe predict``: the test's answers for the same images, whatever users name, and one line for what fails."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from imgpipe.commands import app, sheets
 from imgpipe.commands.answers import Ranked, as_csv, as_table
 from imgpipe.commands.classifying import square
-from imgpipe.commands.gathering import gather_pictures
+from imgpipe.commands.gathering import gather_images
 from imgpipe.common import progress
 from imgpipe.common.tables import read_table
 from imgpipe.data.packed import read_split
@@ -61,7 +61,7 @@ def predict(*arguments: object, given: bytes = b"") -> Said:
 
 @pytest.fixture(scope="module")
 def elaborate(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The finished project with other pictures packed, another crop, mirror images, and a temperature."""
+    """The finished project with other images packed, another crop, mirror images, and a temperature."""
     project = copy_of(finished, tmp_path_factory.mktemp("elaborate") / "project")
     shutil.rmtree(project.folder / "data/packed")
     project.set(
@@ -79,14 +79,14 @@ def elaborate(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Pr
 
 
 def unpacked_test(project: Project, folder: Path) -> None:
-    """The test pictures as files, ``test/<class>/<file>`` as in predictions.csv."""
+    """The test images as files, ``test/<class>/<file>`` as in predictions.csv."""
     with tarfile.open(project.folder / "data/prepared/test.tar") as tar:
         tar.extractall(folder / "test", filter="data")
 
 
 @pytest.fixture
 def place(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of its own to work in, with the model and the test pictures and nothing else of the project."""
+    """A folder of its own to work in, with the model and the test images and nothing else of the project."""
     (tmp_path / "models").mkdir()
     shutil.copy(finished.folder / MODEL, tmp_path / MODEL)
     unpacked_test(finished, tmp_path)
@@ -95,7 +95,7 @@ def place(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("which", ["finished", "elaborate"])
-def test_every_test_picture_gets_the_class_and_the_confidence_that_the_test_found(
+def test_every_test_image_gets_the_class_and_the_confidence_that_the_test_found(
     which: str, request: pytest.FixtureRequest, place: Path
 ) -> None:
     """To the last of six decimals: the same pixels, network, mirror images and temperature."""
@@ -162,15 +162,15 @@ def test_the_network_sees_the_pixels_that_pack_and_the_crop_give_to_the_bit(
     split = read_split(tmp_path, channels=channels, encoding=encoding)
     for i, content in enumerate(files.values()):
         expected = np.empty((24, 24, channels), np.uint8)
-        centre_crop(split.picture(i), expected, fraction=0.9)
+        centre_crop(split.image(i), expected, fraction=0.9)
         assert np.array_equal(square(content, description(**how)), expected)
 
 
 def paths(names: Sequence[str], listed: Sequence[str] = ()) -> list[str]:
-    return gather_pictures(names, listed)[0]
+    return gather_images(names, listed)[0]
 
 
-def test_names_give_pictures_each_once_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_give_images_each_once_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
         "b/2.JPG",
         "b/10.png",
@@ -203,8 +203,8 @@ def test_in_a_folder_the_content_counts_where_the_name_says_nothing(
     for name, content in {
         "x.jfif": encoded(noise(0), "JPEG"),
         "without": encoded(noise(1), "WEBP"),
-        "broken.png": b"no picture",
-        "notes.txt": b"no picture",
+        "broken.png": b"no image",
+        "notes.txt": b"no image",
         "empty": b"",
     }.items():
         (tmp_path / "d" / name).write_bytes(content)
@@ -212,7 +212,7 @@ def test_in_a_folder_the_content_counts_where_the_name_says_nothing(
     assert paths(["d"]) == ["d/broken.png", "d/without", "d/x.jfif"]
 
 
-def test_a_link_to_itself_is_none_of_a_folder_s_pictures_and_a_name_may_be_too_long(
+def test_a_link_to_itself_is_none_of_a_folder_s_images_and_a_name_may_be_too_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "d").mkdir()
@@ -220,7 +220,7 @@ def test_a_link_to_itself_is_none_of_a_folder_s_pictures_and_a_name_may_be_too_l
     (tmp_path / "d/a.png").write_bytes(encoded(noise(0)))
     monkeypatch.chdir(tmp_path)
     long = "x" * 304
-    found, skipped = gather_pictures(["d", long, long + "*"], [])
+    found, skipped = gather_images(["d", long, long + "*"], [])
     assert found == ["d/a.png"]
     assert [(one.path, one.reason) for one in skipped] == [
         (long, "it can't be read: File name too long"),
@@ -228,13 +228,13 @@ def test_a_link_to_itself_is_none_of_a_folder_s_pictures_and_a_name_may_be_too_l
     ]
 
 
-def test_names_that_give_no_picture_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_that_give_no_image_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
-    found, skipped = gather_pictures(["empty", "gone.png", "", "*.jpg", "-"], ["*.png"])
+    found, skipped = gather_images(["empty", "gone.png", "", "*.jpg", "-"], ["*.png"])
     assert found == []
     assert {one.path: one.reason.partition(";")[0] for one in skipped} == {
-        "empty": "the folder holds no pictures",
+        "empty": "the folder holds no images",
         "gone.png": "there is no such file or folder",
         "": "there is no such file or folder",
         "*.jpg": "nothing matches this pattern",
@@ -242,14 +242,14 @@ def test_names_that_give_no_picture_say_why(tmp_path: Path, monkeypatch: pytest.
     }
 
 
-def test_what_a_pattern_matches_that_gives_no_picture_keeps_no_other_from_it(
+def test_what_a_pattern_matches_that_gives_no_image_keeps_no_other_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a_empty").mkdir()
     Path("b_broken").symlink_to("nowhere")
     Path("c.png").write_bytes(encoded(noise(0)))
-    found, skipped = gather_pictures(["*"], [])
+    found, skipped = gather_images(["*"], [])
     assert found == ["c.png"]
     assert [one.path for one in skipped] == ["a_empty", "b_broken"]
 
@@ -257,23 +257,23 @@ def test_what_a_pattern_matches_that_gives_no_picture_keeps_no_other_from_it(
 def test_what_cannot_be_read_is_named_with_its_reason_and_the_rest_is_predicted(place: Path) -> None:
     good = sorted(map(str, Path("test").rglob("*.png")))[:3]
     Path("broken.png").write_bytes(Path(good[0]).read_bytes()[:60])
-    Path("notes").write_text("no picture")
-    shutil.copy(good[1], "picture without an ending")
-    said = predict(good[0], "broken.png", "gone.png", "notes", "picture without an ending", good[2], "--format", "csv")
+    Path("notes").write_text("no image")
+    shutil.copy(good[1], "image without an ending")
+    said = predict(good[0], "broken.png", "gone.png", "notes", "image without an ending", good[2], "--format", "csv")
     assert said.status == 1
-    assert [row["file"] for row in said.table] == [good[0], "picture without an ending", good[2]]
+    assert [row["file"] for row in said.table] == [good[0], "image without an ending", good[2]]
     problems = dict(line.split(": ", 1) for line in said.err.splitlines()[:-1])
     assert list(problems) == ["gone.png", "broken.png", "notes"]
     assert problems["broken.png"].startswith("it is damaged or cut short: ")
-    assert problems["notes"] == "its content is no picture, or its start is damaged"
+    assert problems["notes"] == "its content is no image, or its start is damaged"
     assert said.err.splitlines()[-1] == "3 left out, 3 predicted"
 
 
 def test_names_in_any_script_and_bytes_that_are_no_text_come_out_as_utf_8(place: Path) -> None:
-    picture = next(Path("test").rglob("*.png"))
+    image = next(Path("test").rglob("*.png"))
     names = ["grüße 語.png", 'two\nlines, "quoted".png', os.fsdecode(b"not-\xff-text.png")]
     for name in names:
-        shutil.copy(picture, name)
+        shutil.copy(image, name)
     readable = [*names[:2], r"not-\xff-text.png"]
     assert [row["file"] for row in predict(*names, "--format", "csv").table] == readable
     assert [one["file"] for one in json.loads(predict(*names, "--format", "json").out)] == readable
@@ -282,18 +282,18 @@ def test_names_in_any_script_and_bytes_that_are_no_text_come_out_as_utf_8(place:
 
 
 def test_mistakes_are_one_line_and_exit_status_1(place: Path) -> None:
-    picture = str(next(Path("test").rglob("*.png")))
+    image = str(next(Path("test").rglob("*.png")))
     Path("text.safetensors").write_text("no model")
     Path("cut.safetensors").write_bytes(Path(MODEL).read_bytes()[:2000])
     cases = {
-        (picture, "--model", "gone"): "there is no model file 'gone'; dvc repro makes one",
-        (picture, "--model", "text.safetensors"): "'text.safetensors' is no classifier that this imgpipe can read",
-        (picture, "--model", "cut.safetensors"): "'cut.safetensors' is no classifier that this imgpipe can read",
-        (picture, "--top", "5"): "--top is 5, but the model has 4 classes",
-        (picture, "--grid", "x.bmp"): "--grid is 'x.bmp'; its name must end in .png or .svg",
-        (picture, "--grid", "test"): "'test' is a folder; name a file to write",
-        (picture, "--output", "test"): "'test' is a folder; name a file to write",
-        ("-",): "no picture is left to predict",
+        (image, "--model", "gone"): "there is no model file 'gone'; dvc repro makes one",
+        (image, "--model", "text.safetensors"): "'text.safetensors' is no classifier that this imgpipe can read",
+        (image, "--model", "cut.safetensors"): "'cut.safetensors' is no classifier that this imgpipe can read",
+        (image, "--top", "5"): "--top is 5, but the model has 4 classes",
+        (image, "--grid", "x.bmp"): "--grid is 'x.bmp'; its name must end in .png or .svg",
+        (image, "--grid", "test"): "'test' is a folder; name a file to write",
+        (image, "--output", "test"): "'test' is a folder; name a file to write",
+        ("-",): "no image is left to predict",
     }
     for arguments, message in cases.items():
         said = predict(*arguments)
@@ -305,15 +305,15 @@ def test_mistakes_are_one_line_and_exit_status_1(place: Path) -> None:
 @pytest.mark.parametrize("option", ["--output", "--grid"])
 def test_an_answer_that_cannot_be_written_is_refused_before_predicting(place: Path, option: str) -> None:
     """Without a model, which would be said to be missing."""
-    picture = str(next(Path("test").rglob("*.png")))
+    image = str(next(Path("test").rglob("*.png")))
     cases = {
         "/proc/x.png": "No such file or directory",
-        f"{picture}/x.png": "Not a directory",
-        f"{picture}/y/x.png": "Not a directory",
+        f"{image}/x.png": "Not a directory",
+        f"{image}/y/x.png": "Not a directory",
         f"{'x' * 300}.png": "File name too long",
     }
     for name, reason in cases.items():
-        said = predict(picture, "--model", "gone", option, name)
+        said = predict(image, "--model", "gone", option, name)
         assert (said.status, said.out) == (1, "")
         assert said.err == f"error: '{name}' can't be written: {reason}; name another file or make room\n"
 
@@ -341,7 +341,7 @@ def test_a_file_takes_the_answers_in_place_of_standard_output(place: Path) -> No
     assert len(read_table(Path("new/answers.csv"))) == len(list(Path("test/0").iterdir()))
 
 
-def test_the_grid_shows_each_picture_with_its_answer(place: Path) -> None:
+def test_the_grid_shows_each_image_with_its_answer(place: Path) -> None:
     files = sorted(Path("test/1").iterdir())
     said = predict("test/1", "--grid", "grid.svg")
     assert said.status == 0, said.err
@@ -356,10 +356,10 @@ def test_the_grid_shows_each_picture_with_its_answer(place: Path) -> None:
     assert (np.asarray(Image.open("grid.png").convert("L")) < 100).mean() > 0.3  # digits are light on black squares
 
 
-def test_a_grid_of_many_pictures_says_how_many_it_shows(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grid_of_many_images_says_how_many_it_shows(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sheets, "MOST", 5)
     said = predict("test", "--grid", "grid.svg")
-    assert said.err == "grid.svg shows the first 5 of 36 pictures\n"
+    assert said.err == "grid.svg shows the first 5 of 36 images\n"
     assert Path("grid.svg").read_text().count("<image") == 5
 
 
@@ -383,7 +383,7 @@ def test_equal_probabilities_go_in_the_order_of_the_classes() -> None:
 
 
 def test_standard_output_is_the_answers_alone_and_the_bar_is_on_the_terminal_of_standard_error(place: Path) -> None:
-    """With a terminal for standard error, a bar from the first picture on, and a broken picture named above it."""
+    """With a terminal for standard error, a bar from the first image on, and a broken image named above it."""
     Path("test/0/broken.png").write_text("")
     shown, printed = on_terminal(
         "from imgpipe.common import progress; progress.LONG = 0.0\n"

@@ -52,7 +52,7 @@ def test_a_recipe_becomes_params_yaml_and_what_changes_is_said(folder: Path) -> 
         "train.optimizer.beta1: absent -> 0.9",
         "train.optimizer.momentum: 0.5 -> absent",
     ]
-    assert done.stderr == "data/cats.zip is not there: docs/recipes.md says which pictures belong there\n"
+    assert done.stderr == "data/cats.zip is not there: docs/recipes.md says which images belong there\n"
     assert (done.exit_code, (folder / "params.yaml").read_text()) == (0, RECIPE)
 
 

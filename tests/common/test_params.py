@@ -98,8 +98,8 @@ REFUSED = {
     ),
     "list for text": (
         "url: null",
-        "url: [pictures]",
-        "params.yaml: download.url is ['pictures']; it must be text that is not empty or null",
+        "url: [images]",
+        "params.yaml: download.url is ['images']; it must be text that is not empty or null",
     ),
     "unknown key in a section within": (
         "    erasing: 0.0",
@@ -130,8 +130,8 @@ REFUSED = {
     ),
     "home folder": (
         "location: data/source",
-        "location: ~/pictures",
-        "params.yaml: download.location is '~/pictures'; write the path in full, since DVC does not know ~",
+        "location: ~/images",
+        "params.yaml: download.location is '~/images'; write the path in full, since DVC does not know ~",
     ),
     "pattern that is none": (
         "pattern: auto",

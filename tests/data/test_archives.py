@@ -11,7 +11,7 @@ from samples import encoded, noise, tar_of, zip_of
 
 from imgpipe.common.errors import InputError
 from imgpipe.data import archives
-from imgpipe.data.archives import Member, is_picture, members
+from imgpipe.data.archives import Member, is_image, members
 
 SMALL = encoded(noise(0))
 
@@ -122,11 +122,11 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
         list(members(tmp_path))
 
 
-def test_a_picture_is_known_by_its_name_or_else_by_its_content() -> None:
-    assert is_picture("a.JPEG", b"")
-    assert is_picture("a", encoded(noise(0), "JPEG")[:12])
-    assert is_picture("a.dat", encoded(noise(0), "WEBP")[:12])
-    assert not is_picture("a.txt", b"some text in a file")
+def test_an_image_is_known_by_its_name_or_else_by_its_content() -> None:
+    assert is_image("a.JPEG", b"")
+    assert is_image("a", encoded(noise(0), "JPEG")[:12])
+    assert is_image("a.dat", encoded(noise(0), "WEBP")[:12])
+    assert not is_image("a.txt", b"some text in a file")
 
 
 def test_a_tar_s_bytes_depend_on_names_and_contents_alone(tmp_path: Path) -> None:

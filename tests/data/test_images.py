@@ -1,4 +1,4 @@
-"""Picture files of every kind, to pixels or to a reason."""
+"""Image files of every kind, to pixels or to a reason."""
 
 import struct
 import zlib
@@ -22,7 +22,7 @@ def gradient(mode: str) -> Image.Image:
     [("L", "PNG"), ("P", "PNG"), ("RGBA", "PNG"), ("CMYK", "JPEG"), ("1", "PNG"), ("LA", "PNG"), ("P", "GIF"),
      ("RGB", "BMP"), ("RGB", "TIFF"), ("RGB", "WEBP"), ("RGB", "PPM"), ("YCbCr", "JPEG")],
 )  # fmt: skip
-def test_pictures_of_any_mode_and_format_are_read(mode: str, kind: str) -> None:
+def test_images_of_any_mode_and_format_are_read(mode: str, kind: str) -> None:
     image = gradient(mode)
     read = pixels(decode(encoded(image, kind)), size=image.size, channels=3)
     assert read.shape == (6, 8, 3)
@@ -38,7 +38,7 @@ def test_sixteen_bits_are_scaled_to_eight_and_transparent_pixels_are_white() -> 
     assert pixels(decode(encoded(clear)), size=(2, 2), channels=3).min() == 255
 
 
-def test_a_picture_on_its_side_is_turned_as_its_exif_says() -> None:
+def test_an_image_on_its_side_is_turned_as_its_exif_says() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn clockwise to see it upright
     upright = decode(encoded(gradient("L"), "JPEG", quality=95, exif=exif))
@@ -46,7 +46,7 @@ def test_a_picture_on_its_side_is_turned_as_its_exif_says() -> None:
     assert np.asarray(upright)[0, -1] < 20  # the dark corner was top left
 
 
-def test_of_an_animated_picture_the_first_frame_is_read() -> None:
+def test_of_an_animated_image_the_first_frame_is_read() -> None:
     frames = [Image.new("L", (4, 4), level) for level in (10, 200)]
     moving = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert np.asarray(eight_bits(decode(moving), 1)).max() == 10
@@ -71,15 +71,15 @@ JPEG = encoded(photo(), "JPEG")
     ("content", "reason"),
     [
         (b"", "it is empty"),
-        (b"<html>404</html>", "its content is no picture, or its start is damaged"),
+        (b"<html>404</html>", "its content is no image, or its start is damaged"),
         (JPEG[: len(JPEG) // 2], "it is damaged or cut short: OSError image file is truncated"),
         (encoded(noise(0))[:-30], "it is damaged or cut short"),
         (png_that_says(15_000, 10_000), "its 15000 x 10000 pixels are more than the 134,217,728 that are read"),
         (png_that_says(60_000, 60_000), "it has more than the 134,217,728 pixels that are read"),
-        (png_that_says(0, 5), "its content is no picture, or its start is damaged"),
+        (png_that_says(0, 5), "its content is no image, or its start is damaged"),
         (encoded(Image.new("F", (2, 2)), "TIFF"), "its pixels are floating-point numbers"),
         (encoded(Image.new("LAB", (2, 2)), "TIFF"), "its colours are CIELAB"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", "its content is no picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", "its content is no image"),
     ],
     ids=["empty", "page", "half a JPEG", "most of a PNG", "large", "bomb", "no width", "float", "CIELAB", "program"],
 )

@@ -24,13 +24,13 @@ from PIL import Image
 from torchvision import datasets
 
 from imgpipe.common.errors import InputError
-from imgpipe.download.datasets import DATASETS, torchvision_pictures
+from imgpipe.download.datasets import DATASETS, torchvision_images
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (12, 28, 28), dtype=np.uint8)
 
 
 def jpeg(level: int) -> bytes:
-    """A picture that no decoding and encoding would leave as it is: a comment stands in it."""
+    """An image that no decoding and encoding would leave as it is: a comment stands in it."""
     buffer = io.BytesIO()
     Image.new("RGB", (5, 4), (level, 0, 0)).save(buffer, "JPEG", comment=f"level {level}")
     return buffer.getvalue()
@@ -47,7 +47,7 @@ def idx(values: NDArray[np.uint8]) -> bytes:
 
 
 def mnist_files() -> dict[str, bytes]:
-    """Twelve pictures to train on, whose class is their number modulo 10, and one of a nine to test."""
+    """Twelve images to train on, whose class is their number modulo 10, and one of a nine to test."""
     return {
         "train-images-idx3-ubyte": idx(LEVELS),
         "train-labels-idx1-ubyte": idx(np.arange(12, dtype=np.uint8) % 10),
@@ -67,21 +67,21 @@ MNIST_NAMES = [
 def test_mnist_s_pixels_are_kept_and_its_names_are_unique_and_sort_by_number(tmp_path: Path) -> None:
     for name, content in mnist_files().items():
         write(tmp_path / "MNIST/raw" / name, content)
-    found = list(torchvision_pictures("MNIST", tmp_path))
+    found = list(torchvision_images("MNIST", tmp_path))
     assert [name for name, _ in found] == MNIST_NAMES
     for (_, content), levels in zip(found, [*LEVELS, LEVELS[0]], strict=True):
-        picture = Image.open(io.BytesIO(content))
-        assert (picture.format, picture.mode) == ("PNG", "L")
-        assert np.array_equal(np.asarray(picture), levels)
+        image = Image.open(io.BytesIO(content))
+        assert (image.format, image.mode) == ("PNG", "L")
+        assert np.array_equal(np.asarray(image), levels)
 
 
 def test_a_slash_in_the_name_of_a_class_makes_no_folder(tmp_path: Path) -> None:
     for name, content in mnist_files().items():
         write(tmp_path / "FashionMNIST/raw" / name, content)
-    assert next(torchvision_pictures("FashionMNIST", tmp_path))[0] == "train/T-shirt_top/00.png"
+    assert next(torchvision_images("FashionMNIST", tmp_path))[0] == "train/T-shirt_top/00.png"
 
 
-def test_picture_files_keep_their_names_and_bytes(tmp_path: Path) -> None:
+def test_image_files_keep_their_names_and_bytes(tmp_path: Path) -> None:
     files = {"train": ["pie/7.jpg", "egg/3.jpg"], "test": ["pie/8.jpg"]}
     expected: dict[str, bytes] = {}
     for split, names in files.items():
@@ -90,7 +90,7 @@ def test_picture_files_keep_their_names_and_bytes(tmp_path: Path) -> None:
         for name in names:
             expected[f"{split}/{name}"] = jpeg(len(expected))
             write(tmp_path / "food-101/images" / name, expected[f"{split}/{name}"])
-    assert dict(torchvision_pictures("Food101", tmp_path)) == expected
+    assert dict(torchvision_images("Food101", tmp_path)) == expected
 
 
 def test_a_class_that_is_called_as_a_split_is_no_split(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_class_that_is_called_as_a_split_is_no_split(tmp_path: Path) -> None:
         write(tmp_path / f"dtd/dtd/labels/{split}1.txt", f"train/{i}.jpg\nVal/{i}.jpg\n")
         write(tmp_path / f"dtd/dtd/images/train/{i}.jpg", jpeg(i))
         write(tmp_path / f"dtd/dtd/images/Val/{i}.jpg", jpeg(i + 10))
-    found = dict(torchvision_pictures("DTD", tmp_path))
+    found = dict(torchvision_images("DTD", tmp_path))
     assert found == {
         "train/train_/0.jpg": jpeg(0), "train/Val_/0.jpg": jpeg(10),
         "val/train_/1.jpg": jpeg(1), "val/Val_/1.jpg": jpeg(11),
@@ -109,7 +109,7 @@ def test_a_class_that_is_called_as_a_split_is_no_split(tmp_path: Path) -> None:
 def test_a_dataset_without_splits_has_folders_of_classes_only(tmp_path: Path) -> None:
     for i, name in enumerate(("Forest/Forest_1.jpg", "River/River_1.jpg")):
         write(tmp_path / "eurosat/2750" / name, jpeg(i))
-    found = list(torchvision_pictures("EuroSAT", tmp_path))
+    found = list(torchvision_images("EuroSAT", tmp_path))
     assert found == [("Forest/Forest_1.jpg", jpeg(0)), ("River/River_1.jpg", jpeg(1))]
 
 
@@ -126,13 +126,13 @@ def test_the_order_of_the_files_on_the_disk_does_not_matter(tmp_path: Path, monk
     rglob = Path.rglob
     for backwards in (False, True):
         monkeypatch.setattr(Path, "rglob", lambda *args, b=backwards: iter(sorted(rglob(*args), reverse=b)))
-        assert list(torchvision_pictures("SUN397", tmp_path)) == expected
+        assert list(torchvision_images("SUN397", tmp_path)) == expected
 
 
 def test_the_first_of_several_names_of_a_class_is_taken(tmp_path: Path) -> None:
     for split in ("train", "val"):
         write(tmp_path / f"imagenette2/{split}/n01440764/a.JPEG", jpeg(0))
-    assert [name for name, _ in torchvision_pictures("Imagenette", tmp_path)] == [
+    assert [name for name, _ in torchvision_images("Imagenette", tmp_path)] == [
         "train/tench/a.JPEG",
         "val/tench/a.JPEG",
     ]
@@ -140,7 +140,7 @@ def test_the_first_of_several_names_of_a_class_is_taken(tmp_path: Path) -> None:
 
 def test_a_file_that_torchvision_opens_itself_keeps_its_bytes_too(tmp_path: Path) -> None:
     write(tmp_path / "caltech256/256_ObjectCategories/001.ak47/001_0001.jpg", jpeg(3))
-    assert list(torchvision_pictures("Caltech256", tmp_path)) == [("001.ak47/001_0001.jpg", jpeg(3))]
+    assert list(torchvision_images("Caltech256", tmp_path)) == [("001.ak47/001_0001.jpg", jpeg(3))]
 
 
 def test_classes_without_names_are_numbers(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_classes_without_names_are_numbers(tmp_path: Path) -> None:
     for file, label in (("usps.bz2", 10), ("usps.t.bz2", 1)):
         values = " ".join(f"{i + 1}:{-1 if i else 1}" for i in range(256))
         write(tmp_path / file, bz2.compress(f"{label} {values}\n".encode()))
-    found = dict(torchvision_pictures("USPS", tmp_path))
+    found = dict(torchvision_images("USPS", tmp_path))
     assert list(found) == ["train/009/0.png", "test/000/0.png"]
     levels = np.asarray(Image.open(io.BytesIO(found["train/009/0.png"])))
     assert levels.shape == (16, 16)
@@ -174,16 +174,16 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_what_is_not_there_is_downloaded_once(tmp_path: Path, mirror: Path) -> None:
-    assert [name for name, _ in torchvision_pictures("MNIST", tmp_path / "mnist")] == MNIST_NAMES
+    assert [name for name, _ in torchvision_images("MNIST", tmp_path / "mnist")] == MNIST_NAMES
     for file in mirror.iterdir():
         file.unlink()
-    assert [name for name, _ in torchvision_pictures("MNIST", tmp_path / "mnist")] == MNIST_NAMES
+    assert [name for name, _ in torchvision_images("MNIST", tmp_path / "mnist")] == MNIST_NAMES
 
 
 def test_a_failed_download_is_told_in_one_line_and_leaves_nothing(tmp_path: Path, mirror: Path) -> None:
     (mirror / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(InputError) as refusal:
-        next(torchvision_pictures("MNIST", tmp_path / "mnist"))
+        next(torchvision_images("MNIST", tmp_path / "mnist"))
     assert str(refusal.value) == (
         f"torchvision can't give MNIST in {tmp_path}/mnist: RuntimeError: Error downloading t10k-labels-idx1-ubyte.gz: "
         f"Tried {datasets.MNIST.mirrors[0]}, got: HTTP Error 404: File not found; "
@@ -200,7 +200,7 @@ def test_a_dataset_is_there_with_all_its_splits_or_not_at_all(
     pixels = " ".join(f"{i}:0" for i in range(256))
     write(mirror / "train.bz2", bz2.compress(f"1 {pixels}\n".encode()))
     with pytest.raises(InputError, match="HTTP Error 404"):
-        next(torchvision_pictures("USPS", tmp_path / "usps"))
+        next(torchvision_images("USPS", tmp_path / "usps"))
     assert list(tmp_path.iterdir()) == [mirror]
 
 
@@ -209,28 +209,28 @@ def test_a_damaged_file_is_told_in_one_line(tmp_path: Path, file: str) -> None:
     for name, content in mnist_files().items():
         write(tmp_path / "MNIST/raw" / name, content[: 5 if name == file else None])
     with pytest.raises(InputError, match=rf"^torchvision can't give MNIST in {tmp_path}: \w+: .*a file is damaged$"):
-        list(torchvision_pictures("MNIST", tmp_path))
+        list(torchvision_images("MNIST", tmp_path))
 
 
-def test_a_picture_that_is_missing_is_told_in_one_line(tmp_path: Path) -> None:
+def test_an_image_that_is_missing_is_told_in_one_line(tmp_path: Path) -> None:
     write(tmp_path / "dtd/dtd/labels/train1.txt", "cracked/1.jpg\n")
     (tmp_path / "dtd/dtd/images").mkdir()
     with pytest.raises(InputError, match=r"FileNotFoundError: .*/cracked/1.jpg'; try again, or delete that folder"):
-        list(torchvision_pictures("DTD", tmp_path))
+        list(torchvision_images("DTD", tmp_path))
 
 
 def test_a_dataset_that_is_no_longer_to_be_had_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^torchvision can't give StanfordCars in .*/cars: RuntimeError: Dataset not"):
-        list(torchvision_pictures("StanfordCars", tmp_path / "cars"))
+        list(torchvision_images("StanfordCars", tmp_path / "cars"))
 
 
 def test_a_missing_package_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "caltech101/101_ObjectCategories/BACKGROUND_Google/image_0001.jpg", jpeg(0))
     write(tmp_path / "caltech101/101_ObjectCategories/ant/image_0001.jpg", jpeg(1))
-    assert list(torchvision_pictures("Caltech101", tmp_path)) == [("ant/image_0001.jpg", jpeg(1))]
+    assert list(torchvision_images("Caltech101", tmp_path)) == [("ant/image_0001.jpg", jpeg(1))]
     monkeypatch.setitem(sys.modules, "scipy.io", None)
     with pytest.raises(InputError, match=r"^torchvision's Caltech101 needs a package .*: .*scipy.io.*; install it$"):
-        list(torchvision_pictures("Caltech101", tmp_path))
+        list(torchvision_images("Caltech101", tmp_path))
 
 
 @pytest.mark.parametrize("name", DATASETS)

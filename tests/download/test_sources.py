@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Project, write_pictures
+from conftest import Project, write_images
 from PIL import Image
 from samples import encoded, noise, tar_of, zip_of
 
@@ -34,11 +34,11 @@ def test_the_digits_are_all_of_scikit_learn_s_and_the_same_bytes_each_time(tmp_p
 
 
 def test_a_folder_becomes_a_tar_whose_bytes_depend_on_names_and_contents_alone(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "mine", count=20, classes=2)
+    write_images(tmp_path / "mine", count=20, classes=2)
     (tmp_path / "mine/0/.hidden.png").write_bytes(b"x")
     (tmp_path / "mine/.git").mkdir()
     (tmp_path / "mine/.git/x.png").write_bytes(b"x")
-    (tmp_path / "mine/notes.txt").write_text("not a picture")
+    (tmp_path / "mine/notes.txt").write_text("not an image")
     (tmp_path / "one").mkdir()
     sources.tree(tmp_path / "one", tmp_path / "mine")
     for file in (tmp_path / "mine").rglob("*"):
@@ -49,7 +49,7 @@ def test_a_folder_becomes_a_tar_whose_bytes_depend_on_names_and_contents_alone(t
     assert len(list(members(tmp_path / "one/mine.tar"))) == 20
 
 
-def test_pictures_are_known_by_their_content_too_and_other_files_are_counted(
+def test_images_are_known_by_their_content_too_and_other_files_are_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = {"cat/a.png": encoded(noise(0)), "cat/b": encoded(noise(1)), "cat/c.jfif": encoded(noise(2), "JPEG")}
@@ -61,18 +61,18 @@ def test_pictures_are_known_by_their_content_too_and_other_files_are_counted(
     sources.tree(tmp_path / "raw", tmp_path / "mine")
     assert {member.name: member.content for member in members(tmp_path / "raw/mine.tar")} == files
     assert caplog.messages == [
-        f"2 files are pictures neither by name nor by content and left out, such as {tmp_path}/mine/cat/d.heic"
+        f"2 files are images neither by name nor by content and left out, such as {tmp_path}/mine/cat/d.heic"
     ]
 
 
-def test_an_archive_of_pictures_without_endings_is_taken(tmp_path: Path) -> None:
+def test_an_archive_of_images_without_endings_is_taken(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     sources.archive(tmp_path / "raw", zip_of(tmp_path / "cats.zip", {"cats/a": encoded(noise(0))}))
     assert (tmp_path / "raw/cats.zip").is_file()
 
 
 def test_what_is_hidden_as_a_source_is_not_in_data_raw(tmp_path: Path) -> None:
-    write_pictures(tmp_path / ".mine", count=4, classes=2)
+    write_images(tmp_path / ".mine", count=4, classes=2)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     sources.tree(tmp_path / "one", tmp_path / ".mine")
@@ -81,7 +81,7 @@ def test_what_is_hidden_as_a_source_is_not_in_data_raw(tmp_path: Path) -> None:
 
 
 def test_folders_behind_links_are_read_once(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "elsewhere", count=20, classes=2)
+    write_images(tmp_path / "elsewhere", count=20, classes=2)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/cat").symlink_to(tmp_path / "elsewhere/0")
     (tmp_path / "mine/dog").symlink_to(tmp_path / "elsewhere/1")
@@ -96,7 +96,7 @@ def test_an_archive_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     sources.archive(tmp_path / "raw", source)
     assert (tmp_path / "raw/cats.tar.xz").read_bytes() == source.read_bytes()
-    with pytest.raises(InputError, match=r"which holds no pictures; their names end in \.bmp"):
+    with pytest.raises(InputError, match=r"which holds no images; their names end in \.bmp"):
         sources.archive(tmp_path / "raw", zip_of(tmp_path / "notes.zip", {"a.txt": b""}))
     with pytest.raises(InputError, match=r"'.*nowhere.zip', which does not exist; name the archive"):
         sources.archive(tmp_path / "raw", tmp_path / "nowhere.zip")
@@ -114,18 +114,18 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 
 def test_an_address_is_fetched_once_its_hash_is_pasted(project: Project, address: str, tmp_path: Path) -> None:
-    shutil.make_archive(str(tmp_path / "served/my pictures"), "zip", project.folder / "pictures")
-    sha256 = hashlib.sha256((tmp_path / "served/my pictures.zip").read_bytes()).hexdigest()
-    project.set(download__source="url", download__url=f"{address}/my%20pictures.zip?v=1")
+    shutil.make_archive(str(tmp_path / "served/my images"), "zip", project.folder / "images")
+    sha256 = hashlib.sha256((tmp_path / "served/my images.zip").read_bytes()).hexdigest()
+    project.set(download__source="url", download__url=f"{address}/my%20images.zip?v=1")
     run = project.run("dvc", "repro", "download")
     assert run.status != 0
     assert (
         f"error: params.yaml: download.sha256 is null, which a URL needs; what came has sha256: {sha256} (" in run.out
     )
-    (tmp_path / "served/my pictures.zip").unlink()  # what came is kept
+    (tmp_path / "served/my images.zip").unlink()  # what came is kept
     project.set(download__sha256=sha256)
     project.succeed("dvc", "repro", "download")
-    assert [file.name for file in (project.folder / "data/raw").iterdir()] == ["my pictures.zip"]
+    assert [file.name for file in (project.folder / "data/raw").iterdir()] == ["my images.zip"]
     assert not list((project.folder / "data/partial").iterdir())
     assert "data/partial" not in project.succeed("git", "status", "--porcelain").out
 

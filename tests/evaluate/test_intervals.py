@@ -49,7 +49,7 @@ def test_intervals_of_f1_and_balanced_accuracy_are_scipy_s_but_for_the_draws() -
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_metrics_of_cells_are_scikit_learn_s_of_pictures(seed: int) -> None:
+def test_metrics_of_cells_are_scikit_learn_s_of_images(seed: int) -> None:
     labels, predicted = one_test(np.random.default_rng(seed), 40)
     (actual, guessed), counts = np.unique(np.stack([labels, predicted]), axis=1, return_counts=True)
     expected = f1_score(labels, predicted, average="macro", zero_division=0)
@@ -59,14 +59,14 @@ def test_metrics_of_cells_are_scikit_learn_s_of_pictures(seed: int) -> None:
     )
 
 
-def one_test(random: np.random.Generator, pictures: int) -> tuple[Array, Array]:
+def one_test(random: np.random.Generator, images: int) -> tuple[Array, Array]:
     """Labels and predictions of a test set drawn from PRIORS and CONFUSION."""
-    cells = random.choice(25, size=pictures, p=(PRIORS[:, None] * CONFUSION).ravel())
+    cells = random.choice(25, size=images, p=(PRIORS[:, None] * CONFUSION).ravel())
     return cells // 5, cells % 5
 
 
 def test_intervals_hold_the_truth_of_95_in_100_simulated_test_sets() -> None:
-    """1,000 of them; the truth is that of all pictures there could be."""
+    """1,000 of them; the truth is that of all images there could be."""
     joint = (PRIORS[:, None] * CONFUSION).ravel()[None]
     actual, guessed = np.divmod(np.arange(25), 5)
     truth = {

@@ -13,11 +13,11 @@ PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.
 LABELS = np.array([0, 0, 1, 1, 2])
 
 
-def random_case(seed: int, *, pictures: int, classes: int, held: int, ties: bool) -> tuple[Array, Array]:
+def random_case(seed: int, *, images: int, classes: int, held: int, ties: bool) -> tuple[Array, Array]:
     """Probabilities that know something of the labels, of which ``held`` classes occur."""
     random = np.random.default_rng(seed)
-    labels = np.append(np.arange(held), random.integers(held, size=pictures - held))
-    logits = random.normal(size=(pictures, classes)) + 1.5 * (labels[:, None] == np.arange(classes))
+    labels = np.append(np.arange(held), random.integers(held, size=images - held))
+    logits = random.normal(size=(images, classes)) + 1.5 * (labels[:, None] == np.arange(classes))
     return scoring.softmax(np.round(logits) if ties else logits), labels
 
 
@@ -28,7 +28,7 @@ def test_softmax_is_exact_also_for_large_logits() -> None:
 
 def test_metrics_are_those_worked_out_by_hand() -> None:
     """Predicted 0 0 1 0 2: right 0 0 1 - 2. Precision 2/3, 1, 1; recall 1, 1/2, 1; F1 4/5, 2/3, 1."""
-    # ROC of class 0: every pair right but (0.5 of picture 1, 0.6 of picture 3): 5 of 6; of class 1: pairs of 0.8 and
+    # ROC of class 0: every pair right but (0.5 of image 1, 0.6 of image 3): 5 of 6; of class 1: pairs of 0.8 and
     # 0.3 against 0.2, 0.3, 0.2: 5 and one tie of 6; of class 2: 4 of 4.
     # Average precision of class 0, falling 0.7 (own) 0.6 0.5 (own): (1 + 2/3) / 2; of class 1, 0.8 (own), then 0.3
     # twice, one of them own: (1 + 2/3) / 2; of class 2: 1.
@@ -56,7 +56,7 @@ def test_metrics_are_those_worked_out_by_hand() -> None:
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize(("classes", "held"), [(2, 2), (3, 3), (10, 10), (10, 6), (1000, 300)])
 def test_metrics_are_scikit_learn_s(classes: int, held: int, ties: bool) -> None:
-    probabilities, labels = random_case(classes, pictures=600, classes=classes, held=held, ties=ties)
+    probabilities, labels = random_case(classes, images=600, classes=classes, held=held, ties=ties)
     numbers, predicted = scoring.score(probabilities, labels), probabilities.argmax(axis=1)
     truth = np.eye(classes)[labels][:, :held]
     report = metrics.classification_report(labels, predicted, output_dict=True, zero_division=0)
@@ -85,11 +85,11 @@ def test_metrics_are_scikit_learn_s(classes: int, held: int, ties: bool) -> None
 def test_of_equal_probabilities_the_class_of_the_lower_number_ranks_first() -> None:
     probabilities = np.array([[0.4, 0.4, 0.2]] * 3)
     assert scoring.ranks(probabilities, np.array([0, 1, 2])).tolist() == [1, 2, 3]
-    probabilities, labels = random_case(1, pictures=500, classes=10, held=10, ties=True)
+    probabilities, labels = random_case(1, images=500, classes=10, held=10, ties=True)
     assert ((scoring.ranks(probabilities, labels) == 1) == (probabilities.argmax(axis=1) == labels)).all()
 
 
-def test_classes_without_test_pictures_are_left_out_of_the_means_and_undefined_for_themselves() -> None:
+def test_classes_without_test_images_are_left_out_of_the_means_and_undefined_for_themselves() -> None:
     numbers = scoring.score(PROBABILITIES[:4], LABELS[:4])
     assert numbers["balanced_accuracy"] == numbers["recall_macro"] == 0.75
     # of 0.7 0.5 against 0.1 0.6, 3 pairs of 4; of 0.8 0.3 against 0.2 0.3, 3 and a tie
@@ -116,7 +116,7 @@ def test_a_roc_curve_starts_at_none_and_ends_at_all() -> None:
     assert area == pytest.approx(5 / 6)
 
 
-def test_a_precision_recall_curve_ends_with_every_picture_of_the_class_found() -> None:
+def test_a_precision_recall_curve_ends_with_every_image_of_the_class_found() -> None:
     recall, precision = scoring.precision_recall_curves(PROBABILITIES, LABELS)[0]
     # falling: 0.7 (own), 0.6, 0.5 (own), then 0.2 and 0.1
     assert {(0.0, 1.0), (0.5, 1.0), (0.5, 0.5), (1.0, 2 / 3)} <= set(zip(recall, precision, strict=True))

@@ -13,7 +13,7 @@ WRITTEN = ("metrics/test", "models")
 
 
 def test_any_number_of_processes_gives_the_same_bytes(pipeline: Project) -> None:
-    """36 pictures in batches of 7: five whole ones and one of a single picture."""
+    """36 images in batches of 7: five whole ones and one of a single image."""
     pipeline.set(evaluate__batch_size=7)
     pipeline.here("evaluate")
     alone = pipeline.fingerprint(*WRITTEN)
@@ -47,7 +47,7 @@ def test_the_size_of_batches_shows_in_the_model_s_rounding_alone(pipeline: Proje
     assert numbers[1] == pytest.approx(numbers[0], abs=0.02)
 
 
-def test_tables_and_probabilities_tell_of_the_same_pictures(finished: Project) -> None:
+def test_tables_and_probabilities_tell_of_the_same_images(finished: Project) -> None:
     folder = finished.folder / "metrics/test"
     probabilities, predictions = np.load(folder / "probabilities.npy"), read_table(folder / "predictions.csv")
     classes = [row["class"] for row in read_table(folder / "classes.csv")]

@@ -42,12 +42,12 @@ def test_an_epoch_s_order_is_decided_by_seed_and_epoch(order: str) -> None:
     assert not np.array_equal(first, ORDERS[order](labels, seed=1, epoch=0))
 
 
-def test_a_shuffled_epoch_has_every_picture_once() -> None:
+def test_a_shuffled_epoch_has_every_image_once() -> None:
     assert sorted(shuffled(np.zeros(100, dtype=np.int64), seed=0, epoch=0)) == list(range(100))
 
 
-def test_a_balanced_epoch_has_every_class_as_often_and_in_it_every_picture_as_often() -> None:
-    """90, 8 and 2 pictures: 33 or 34 of each class; a picture of the second 4 or 5 times."""
+def test_a_balanced_epoch_has_every_class_as_often_and_in_it_every_image_as_often() -> None:
+    """90, 8 and 2 images: 33 or 34 of each class; an image of the second 4 or 5 times."""
     labels = np.repeat([0, 1, 2], [90, 8, 2])
     order = balanced(labels, seed=0, epoch=0)
     assert sorted(np.bincount(labels[order])) == [33, 33, 34]
@@ -71,10 +71,10 @@ def test_a_row_of_random_numbers_is_that_of_seed_epoch_and_place() -> None:
 def epoch(split: Split, threads: int, places: list[slice] = PLACES) -> list[tuple[torch.Tensor, torch.Tensor, slice]]:
     order = shuffled(split.labels, seed=0, epoch=0)
 
-    def pictures(place: slice) -> Pixels:
+    def images(place: slice) -> Pixels:
         return ALL(split, order[place], random_rows(place.start, 4, DRAWS, seed=0, epoch=0), 6)
 
-    return list(batches(split, order, places, pictures, threads=threads, device=CPU))
+    return list(batches(split, order, places, images, threads=threads, device=CPU))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -84,17 +84,17 @@ def test_batches_are_the_same_bits_for_any_number_of_threads_and_come_in_order(t
     assert [place for _, _, place in made] == PLACES
     order = shuffled(split.labels, seed=0, epoch=0)
     assert torch.cat([labels for _, labels, _ in made]).tolist() == order.tolist()
-    for (pictures, _, _), (same, _, _) in zip(made, epoch(split, 1), strict=True):
-        assert pictures.shape == (4, 6, 6, 1)
-        assert torch.equal(pictures, same)
+    for (images, _, _), (same, _, _) in zip(made, epoch(split, 1), strict=True):
+        assert images.shape == (4, 6, 6, 1)
+        assert torch.equal(images, same)
 
 
 def test_an_epoch_taken_up_in_its_middle_and_shared_out_gives_the_same_batches() -> None:
     split = random_split(20)
     whole = epoch(split, 1)
     for places in (PLACES[2:], PLACES[0::2], PLACES[1::2]):
-        for pictures, labels, place in epoch(split, 2, places):
-            assert torch.equal(pictures, whole[PLACES.index(place)][0])
+        for images, labels, place in epoch(split, 2, places):
+            assert torch.equal(images, whole[PLACES.index(place)][0])
             assert torch.equal(labels, whole[PLACES.index(place)][1])
 
 
@@ -107,8 +107,8 @@ sys.path[:0] = ["src", "tests"]
 from model.test_batches import PLACES, epoch
 from train.test_loop import random_split
 rank = int(sys.argv[1])
-for pictures, labels, place in epoch(random_split(20), 2, PLACES[rank::{processes}]):
-    print(place.start, hashlib.sha256(pictures.numpy().tobytes() + labels.numpy().tobytes()).hexdigest())
+for images, labels, place in epoch(random_split(20), 2, PLACES[rank::{processes}]):
+    print(place.start, hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest())
 """
     started = [
         subprocess.Popen([sys.executable, "-c", program, str(rank)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -118,8 +118,8 @@ for pictures, labels, place in epoch(random_split(20), 2, PLACES[rank::{processe
     from hashlib import sha256
 
     expected = [
-        f"{place.start} {sha256(pictures.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()}"
-        for pictures, labels, place in epoch(random_split(20), 1)
+        f"{place.start} {sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()}"
+        for images, labels, place in epoch(random_split(20), 1)
     ]
     assert sorted(lines) == sorted(expected)
 
@@ -132,7 +132,7 @@ def test_an_error_in_a_loader_thread_reaches_the_loop() -> None:
         list(batches(random_split(9), np.arange(9), [slice(4, 8)], broken, threads=2, device=CPU))
 
 
-def test_pictures_of_one_size_are_cut_all_at_once_to_the_same_bits() -> None:
+def test_images_of_one_size_are_cut_all_at_once_to_the_same_bits() -> None:
     split = random_split(30)
     rows = random_rows(0, 30, DRAWS, seed=0, epoch=0)
     for size in (5, 8):

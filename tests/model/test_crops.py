@@ -25,18 +25,18 @@ from imgpipe.model.crops import (
     window,
 )
 
-PICTURE = np.arange(1, 17, dtype=np.uint8).reshape(4, 4, 1)
+IMAGE = np.arange(1, 17, dtype=np.uint8).reshape(4, 4, 1)
 PHOTO = np.asarray(photo())
 
 
-def as_tensor(picture: Pixels) -> torch.Tensor:
-    return torch.from_numpy(picture.copy()).permute(2, 0, 1)
+def as_tensor(image: Pixels) -> torch.Tensor:
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)
 
 
-def squared(crop: Callable[..., None], size: int, picture: Pixels, *numbers: Any, **arguments: float) -> Pixels:
+def squared(crop: Callable[..., None], size: int, image: Pixels, *numbers: Any, **arguments: float) -> Pixels:
     """The square that a crop fills, which had other pixels before."""
-    square = np.full((size, size, picture.shape[2]), 99, dtype=np.uint8)
-    crop(picture, *numbers, square, **arguments)
+    square = np.full((size, size, image.shape[2]), 99, dtype=np.uint8)
+    crop(image, *numbers, square, **arguments)
     return square
 
 
@@ -46,15 +46,15 @@ def difference(ours: Pixels, theirs: torch.Tensor) -> tuple[float, int]:
     return float(levels.mean()), int(levels.max())
 
 
-def test_a_window_is_black_outside_the_picture() -> None:
-    assert squared(window, 3, PICTURE, -1, 2)[..., 0].tolist() == [[0, 0, 0], [3, 4, 0], [7, 8, 0]]
-    assert squared(window, 2, PICTURE, 3, 3)[..., 0].tolist() == [[16, 0], [0, 0]]
+def test_a_window_is_black_outside_the_image() -> None:
+    assert squared(window, 3, IMAGE, -1, 2)[..., 0].tolist() == [[0, 0, 0], [3, 4, 0], [7, 8, 0]]
+    assert squared(window, 2, IMAGE, 3, 3)[..., 0].tolist() == [[16, 0], [0, 0]]
 
 
 def test_the_centre_crop_is_the_middle() -> None:
-    assert squared(centre_crop, 2, PICTURE, fraction=0.5)[..., 0].tolist() == [[6, 7], [10, 11]]
+    assert squared(centre_crop, 2, IMAGE, fraction=0.5)[..., 0].tolist() == [[6, 7], [10, 11]]
     assert np.array_equal(squared(centre_crop, 120, PHOTO, fraction=1.0), PHOTO[:, 20:140])
-    assert squared(centre_crop, 1, PICTURE, fraction=0.25)[..., 0].tolist() == [[6]]  # of 2 x 2 in the middle the first
+    assert squared(centre_crop, 1, IMAGE, fraction=0.25)[..., 0].tolist() == [[6]]  # of 2 x 2 in the middle the first
 
 
 def test_evaluation_sees_what_torchvision_s_resize_and_centre_crop_show() -> None:
@@ -76,17 +76,17 @@ def test_evaluation_sees_what_torchvision_s_resize_and_centre_crop_show() -> Non
 )
 def test_a_padded_crop_is_where_its_random_numbers_say(place: tuple[float, float], expected: list[list[int]]) -> None:
     """Padding 1 around 4 x 4 gives 6 x 6, so a square of 2 has 5 places each way, from -1 to 3."""
-    assert squared(padded_crop, 2, PICTURE, np.array(place), padding=1)[..., 0].tolist() == expected
+    assert squared(padded_crop, 2, IMAGE, np.array(place), padding=1)[..., 0].tolist() == expected
 
 
 def test_every_place_of_a_padded_crop_is_as_likely() -> None:
-    """The whole picture with 2 pixels of padding has 5 places each way; the pixel at (2, 2) tells them apart."""
+    """The whole image with 2 pixels of padding has 5 places each way; the pixel at (2, 2) tells them apart."""
     rows = np.stack([np.linspace(0, 1, 1000, endpoint=False)] * 2, axis=1)
-    seen = [int(squared(padded_crop, 4, PICTURE, row, padding=2)[2, 2, 0]) for row in rows]
+    seen = [int(squared(padded_crop, 4, IMAGE, row, padding=2)[2, 2, 0]) for row in rows]
     assert {place: seen.count(place) for place in seen} == {1: 200, 6: 200, 11: 200, 16: 200, 0: 200}
 
 
-def test_a_picture_too_small_for_the_crop_is_enlarged_first() -> None:
+def test_an_image_too_small_for_the_crop_is_enlarged_first() -> None:
     square = squared(padded_crop, 80, PHOTO[:40, :60], np.array([0.0, 0.0]), padding=0)
     theirs = tv.resize(as_tensor(PHOTO[:40, :60]), [80], antialias=True)[:, :, :80]
     assert difference(square, theirs)[0] < 1
@@ -144,18 +144,18 @@ def test_a_box_that_does_not_fit_is_drawn_again_and_the_last_resort_is_the_middl
 
 def test_random_resized_crops_are_spread_as_torchvision_s() -> None:
     """Area and ratio of 4,000 boxes each: means and quartiles agree."""
-    picture = np.zeros((120, 160, 1), dtype=np.uint8)
-    picture[..., 0] = 1
+    image = np.zeros((120, 160, 1), dtype=np.uint8)
+    image[..., 0] = 1
     seen: list[tuple[int, int]] = []
     rows = np.random.default_rng(0).random((4000, CROP_DRAWS))
 
-    def spy(picture: Pixels, top: int, left: int, height: int, width: int, square: Pixels) -> None:
+    def spy(image: Pixels, top: int, left: int, height: int, width: int, square: Pixels) -> None:
         seen.append((height, width))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(crops, "resized_box", spy)
         for numbers in rows:
-            squared(resized_crop, 32, picture, numbers, **LIMITS)
+            squared(resized_crop, 32, image, numbers, **LIMITS)
     torch.manual_seed(0)
     theirs = [v2.RandomResizedCrop(32).make_params([torch.zeros(3, 120, 160)]) for _ in range(4000)]
     ours_by = np.array(seen, dtype=float)

@@ -43,10 +43,10 @@ def test_simple_cnn_gives_what_it_gives_with_relu_before_pooling() -> None:
     layers = list(network.children())
     published = nn.Sequential(*(layers[i] for i in (0, 2, 1, 3, 5, 4, 6, 7, 8, 9)))
     assert [type(layer) for layer in list(published)[:3]] == [nn.Conv2d, nn.ReLU, nn.MaxPool2d]
-    pictures = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     outputs, gradients = [], []
     for net in (network, published):  # of the same layers
-        outputs.append(net(pictures))
+        outputs.append(net(images))
         net.zero_grad()
         outputs[-1].square().sum().backward()
         gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
@@ -181,7 +181,7 @@ def test_dropout_stands_before_the_last_layer(name: str) -> None:
     assert layers[-2].p == 0.25
 
 
-def test_grey_pictures_for_a_network_that_takes_colour_are_refused() -> None:
+def test_grey_images_for_a_network_that_takes_colour_are_refused() -> None:
     with pytest.raises(
         InputError, match=r"^params.yaml: model.name is 'resnet18', which does not take 1 channels of 32"
     ):

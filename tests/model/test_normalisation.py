@@ -32,7 +32,7 @@ def test_half_is_for_any_number_of_channels() -> None:
     assert NORMALISATIONS["half"]([0.1], [0.2]) == ([0.5], [0.5])
 
 
-def test_imagenet_s_is_refused_for_grey_pictures() -> None:
+def test_imagenet_s_is_refused_for_grey_images() -> None:
     with pytest.raises(InputError, match=r"^params.yaml: model.normalise is 'imagenet', which is of 3 channels, and "):
         NORMALISATIONS["imagenet"]([0.1], [0.2])
 

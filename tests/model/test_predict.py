@@ -1,4 +1,4 @@
-"""Every picture once, each with its own answer."""
+"""Every image once, each with its own answer."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ from imgpipe.train.state import new_state
 
 @pytest.mark.parametrize("flips", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 100])
-def test_each_picture_gets_its_own_logits_whatever_the_batches(batch_size: int, flips: bool) -> None:
+def test_each_image_gets_its_own_logits_whatever_the_batches(batch_size: int, flips: bool) -> None:
     split, model = random_split(7), classifier().eval()
     logits = predict_split(
         model,
@@ -38,14 +38,14 @@ def test_each_picture_gets_its_own_logits_whatever_the_batches(batch_size: int, 
         world=ALONE,
     )
     with torch.no_grad():
-        expected = torch.cat([model(torch.from_numpy(split.picture(i).copy())[None]) for i in range(7)])
-        mirrored = torch.cat([model(torch.from_numpy(split.picture(i)[:, ::-1].copy())[None]) for i in range(7)])
+        expected = torch.cat([model(torch.from_numpy(split.image(i).copy())[None]) for i in range(7)])
+        mirrored = torch.cat([model(torch.from_numpy(split.image(i)[:, ::-1].copy())[None]) for i in range(7)])
     torch.testing.assert_close(logits, (expected + mirrored) / 2 if flips else expected)
     assert (mirrored - expected).abs().max() > 1e-3
 
 
 def test_the_pipeline_s_parts_learn_real_digits(finished: Project) -> None:
-    """Four classes, 168 pictures of 8 x 8 pixels to train on: chance is 0.25."""
+    """Four classes, 168 images of 8 x 8 pixels to train on: chance is 0.25."""
     packed = finished.folder / "data" / "packed"
     statistics = read_statistics(packed / "statistics.json")
     train, val, test = (read_split(packed / name, channels=1, encoding="raw") for name in ("train", "val", "test"))
@@ -82,7 +82,7 @@ def test_the_pipeline_s_parts_learn_real_digits(finished: Project) -> None:
     assert validate(logits, torch.from_numpy(test.labels))[1] > 0.9
 
 
-def test_predictions_are_of_the_test_pictures_with_their_classes_and_agree_with_the_metrics(finished: Project) -> None:
+def test_predictions_are_of_the_test_images_with_their_classes_and_agree_with_the_metrics(finished: Project) -> None:
     with (finished.folder / "data/images.csv").open() as file:
         table = {row["file"]: row["label"] for row in csv.DictReader(file) if row["split"] == "test"}
     with (finished.folder / "metrics/test/predictions.csv").open() as file:

@@ -41,35 +41,35 @@ def test_raw_pixels_are_pillow_s_and_the_statistics_numpy_s(tmp_path: Path) -> N
     for i, image in enumerate(IMAGES.values()):
         scale = 11 / min(image.size)
         size = round(image.width * scale), round(image.height * scale)
-        assert np.array_equal(split.picture(i), np.asarray(image.resize(size, Image.Resampling.BILINEAR)))
+        assert np.array_equal(split.image(i), np.asarray(image.resize(size, Image.Resampling.BILINEAR)))
     every_pixel = np.load(tmp_path / "images.npy").reshape(-1, 3).astype(np.float64) / 255
     mean, std = mean_and_std(split, threads=2)
     assert mean == pytest.approx(every_pixel.mean(axis=0), abs=1e-12)
     assert std == pytest.approx(every_pixel.std(axis=0), abs=1e-12)
 
 
-def test_smaller_pictures_are_enlarged_only_where_asked(tmp_path: Path) -> None:
+def test_smaller_images_are_enlarged_only_where_asked(tmp_path: Path) -> None:
     heights = packed(tmp_path, enlarge=False).heights.tolist()
     assert heights == [10, 11, 11, 11]
     assert packed(tmp_path / "x", enlarge=True).heights.tolist() == [11, 11, 11, 11]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_jpeg_pictures_are_files_that_others_read_and_their_statistics_those_of_what_they_show(
+def test_jpeg_images_are_files_that_others_read_and_their_statistics_those_of_what_they_show(
     tmp_path: Path, channels: int
 ) -> None:
     raw = packed(tmp_path / "raw", image_size=60, channels=channels)
     split = packed(tmp_path / "jpeg", image_size=60, channels=channels, encoding="jpeg")
     assert len(split.content) < len(raw.content) / 3
     for i in range(len(split)):
-        picture = split.picture(i)
-        assert picture.shape == raw.picture(i).shape
+        image = split.image(i)
+        assert image.shape == raw.image(i).shape
         content = split.content[split.offsets[i] :][: split.lengths[i]].tobytes()
-        by_pillow = np.asarray(Image.open(io.BytesIO(content))).reshape(picture.shape)
-        assert np.abs(picture.astype(int) - by_pillow).max() <= 4  # decoders round otherwise
-    difference = split.picture(3).astype(int) - raw.picture(3)
+        by_pillow = np.asarray(Image.open(io.BytesIO(content))).reshape(image.shape)
+        assert np.abs(image.astype(int) - by_pillow).max() <= 4  # decoders round otherwise
+    difference = split.image(3).astype(int) - raw.image(3)
     assert 0 < np.abs(difference).mean() < 6  # the photo; of noise JPEG makes something else
-    every_pixel = np.concatenate([split.picture(i).reshape(-1, channels) for i in range(len(split))]) / 255
+    every_pixel = np.concatenate([split.image(i).reshape(-1, channels) for i in range(len(split))]) / 255
     assert mean_and_std(split, threads=1)[0] == pytest.approx(every_pixel.mean(axis=0), abs=1e-12)
 
 
@@ -83,9 +83,9 @@ def test_processes_and_threads_change_no_byte(tmp_path: Path, encoding: str, mon
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "4" / name).read_bytes()
 
 
-def test_a_prepared_picture_that_broke_is_named(tmp_path: Path) -> None:
+def test_a_prepared_image_that_broke_is_named(tmp_path: Path) -> None:
     row = {"file": "train/a/x.png", "label": "a"}
-    with pytest.raises(InputError, match=r"prepared picture train/a/x.png: it is empty; take it out"):
+    with pytest.raises(InputError, match=r"prepared image train/a/x.png: it is empty; take it out"):
         pack([row], lambda file: b"", tmp_path, classes=["a"], image_size=8, enlarge=True, channels=3, encoding="raw",
              jpeg_quality=90, processes=1)  # fmt: skip
 
@@ -95,7 +95,7 @@ def test_a_prepared_picture_that_broke_is_named(tmp_path: Path) -> None:
     [((1, 70_000), "jpeg", "11 x 770000"), ((1, 2_000_000), "raw", "11 x 22000000")],
     ids=["longer than a JPEG may be", "more pixels than are read"],
 )
-def test_a_picture_too_long_to_be_packed_is_named(
+def test_an_image_too_long_to_be_packed_is_named(
     size: tuple[int, int], encoding: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(IMAGES, "train/a/0.png", Image.new("L", size))
@@ -105,7 +105,7 @@ def test_a_picture_too_long_to_be_packed_is_named(
         packed(tmp_path, encoding=encoding)
 
 
-def test_pictures_of_one_size_are_known_to_be(tmp_path: Path) -> None:
+def test_images_of_one_size_are_known_to_be(tmp_path: Path) -> None:
     assert packed(tmp_path).common_shape is None
     alike = {"train/a/0.png": noise(0), "train/a/1.png": noise(1)}
     rows = [{"file": file, "label": "a"} for file in alike]
@@ -113,4 +113,4 @@ def test_pictures_of_one_size_are_known_to_be(tmp_path: Path) -> None:
          encoding="raw", jpeg_quality=90, processes=1)  # fmt: skip
     split = read_split(tmp_path, channels=3, encoding="raw")
     assert split.common_shape == (10, 12)
-    assert np.array_equal(split.pictures(np.array([1, 0])), np.stack([split.picture(1), split.picture(0)]))
+    assert np.array_equal(split.images(np.array([1, 0])), np.stack([split.image(1), split.image(0)]))

@@ -60,127 +60,43 @@ def test_outputs_are_neither_kept_between_runs_nor_always_made_anew() -> None:
     assert re.findall(r"\$\{.*", text) == ["${download.location} # noticed when what it names changes"]
 
 
-ARROWS = {
-    "archives": "common.errors",
-    "augmentation.colours": "common.rules packed randomness",
-    "augmentation.policies": "augmentation.colours common.rules packed randomness",
-    "augmentation.transforms": "augmentation.colours augmentation.policies loading.crops packed randomness",
-    "commands.__main__": "",
-    "commands.compare": "common.errors comparing.comparison comparing.pairing comparing.revisions",
-    "commands.doctor": "doctor.diagnosis",
-    "commands.predict": (
-        "common.errors common.files common.progress hardware.devices parallel "
-        "plotting.drawing predicting.classifying predicting.gathering predicting.listing "
-        "predicting.sheets"
-    ),
-    "commands.recipe": "common.errors common.files common.params",
-    "common.command": "common.errors common.files",
-    "common.errors": "",
-    "common.files": "",
-    "common.params": "common.errors common.rules",
-    "common.progress": "",
-    "common.rules": "",
-    "comparing.comparison": "evaluation.intervals randomness",
-    "comparing.pairing": "common.errors tables",
-    "comparing.revisions": "common.errors",
-    "doctor.diagnosis": "doctor.findings doctor.locked doctor.machine doctor.probes doctor.probing",
-    "doctor.findings": "",
-    "doctor.locked": "doctor.findings",
-    "doctor.machine": "doctor.findings",
-    "doctor.probes": "hardware.devices",
-    "doctor.probing": "doctor.probes",
-    "downloading.datasets": "common.errors common.files preparing.layouts",
-    "downloading.fetching": "common.errors common.files",
-    "downloading.sources": (
-        "archives common.errors common.files common.progress downloading.datasets downloading.fetching folders"
-    ),
-    "evaluation.calibration": "",
-    "evaluation.intervals": "randomness",
-    "evaluation.metrics": "evaluation.intervals evaluation.scoring evaluation.thresholds",
-    "evaluation.scoring": "",
-    "evaluation.thresholds": "",
-    "folders": "",
-    "hardware.devices": "common.errors hardware.processes",
-    "hardware.processes": "common.errors common.rules",
-    "hardware.runtime": "common.rules parallel",
-    "loading.batches": "packed parallel",
-    "loading.crops": "common.rules packed randomness",
-    "networks.classifier": "common.files networks.models",
-    "networks.layers": "",
-    "networks.models": "common.errors common.rules networks.layers networks.pooling",
-    "networks.pooling": "",
-    "networks.prediction": "common.progress hardware.devices loading.batches loading.crops networks.classifier packed",
-    "packed": "tables",
-    "packing.pack": "common.errors common.progress packed parallel pictures tables",
-    "packing.prepared": "",
-    "parallel": "common.errors",
-    "pictures": "common.errors",
-    "plotting.class_figures": "plotting.drawing",
-    "plotting.drawing": "common.files",
-    "plotting.figures": "plotting.drawing",
-    "plotting.galleries": "packed plotting.drawing",
-    "plotting.report": "plotting.drawing plotting.galleries",
-    "predicting.classifying": (
-        "archives common.errors evaluation.scoring loading.crops networks.classifier "
-        "networks.prediction packed packing.pack parallel predicting.gathering"
-    ),
-    "predicting.gathering": "archives common.errors folders",
-    "predicting.listing": "tables",
-    "predicting.sheets": "packed",
-    "preparing.duplicates": "pictures",
-    "preparing.layouts": "common.errors",
-    "preparing.prepare": (
-        "archives common.errors preparing.duplicates preparing.layouts preparing.reading preparing.splits"
-    ),
-    "preparing.reading": (
-        "archives common.errors common.progress parallel pictures preparing.duplicates preparing.layouts"
-    ),
-    "preparing.splits": "common.errors",
-    "randomness": "",
-    "resuming.agreement": "common.errors hardware.devices",
-    "resuming.checkpoints": "common.errors common.files resuming.interruption",
-    "resuming.inputs": "common.files common.params",
-    "resuming.interruption": "",
-    "resuming.parents": "hardware.processes",
-    "resuming.resume": "common.errors hardware.devices resuming.checkpoints resuming.interruption training.state",
-    "tables": "common.files",
-    "training.averaging": "",
-    "training.class_weights": "common.errors common.rules packed",
-    "training.freezing": "common.errors networks.models",
-    "training.groups": "",
-    "training.loop": (
-        "augmentation.transforms common.errors common.progress hardware.devices "
-        "loading.batches networks.prediction packed randomness resuming.interruption "
-        "training.mixing training.parts training.reduction training.state "
-        "training.stopping training.watching"
-    ),
-    "training.mixing": "",
-    "training.normalisation": "common.errors",
-    "training.optim": "common.rules",
-    "training.orders": "packed randomness",
-    "training.parts": "",
-    "training.recomputing": "common.errors networks.layers",
-    "training.reduction": "hardware.devices",
-    "training.schedules": "common.rules",
-    "training.state": "networks.classifier training.averaging",
-    "training.stopping": "",
-    "training.watching": "common.errors common.files parallel",
-    "training.weights": "common.errors common.files common.rules downloading.fetching networks.models",
-}
+STAGE_ROOMS = set(STAGES)
+LAYERS: tuple[set[str], ...] = ({"common"}, {"data"}, {"model"}, STAGE_ROOMS, {"commands"})
+"""The rooms of the library from the ground up: each imports from those below it and from itself."""
 
 
-def test_modules_of_the_library_import_along_these_arrows_only() -> None:
+def _room(module: str) -> str | None:
+    """The room of the library that a module is in; none for anybody else's."""
+    home, _, rest = module.partition(".")
+    return rest.partition(".")[0] if home == "imgpipe" and rest else None
+
+
+def test_every_room_of_the_library_has_its_layer() -> None:
+    rooms = {file.parent.name for file in (HOMES["imgpipe"] / "imgpipe").rglob("*.py")} - {"imgpipe"}
+    assert rooms == set().union(*LAYERS)
+
+
+def test_rooms_import_from_those_below_and_no_stage_s_room_from_another_s() -> None:
     library = HOMES["imgpipe"] / "imgpipe"
-    modules = {
-        ".".join(file.relative_to(library).with_suffix("").parts): file
-        for file in library.rglob("*.py")
-        if file.stem != "__init__"
+    below: set[str] = set()
+    for layer in LAYERS:
+        for room in sorted(layer):
+            for file in (library / room).rglob("*.py"):
+                used = {target for module in imported_modules(file) if (target := _room(module))}
+                assert used <= below | {room}, f"{file.name} imports from {sorted(used - below - {room})}"
+        below |= layer
+
+
+def test_modules_import_in_no_circle() -> None:
+    library = HOMES["imgpipe"]
+    files = {
+        ".".join(file.relative_to(library).with_suffix("").parts).removesuffix(".__init__"): file
+        for file in (library / "imgpipe").rglob("*.py")
     }
-    arrows = {
-        name: {target.removeprefix("imgpipe.") for target in imported_modules(file)} & set(modules)
-        for name, file in modules.items()
-    }
-    assert arrows == {name: set(targets.split()) for name, targets in ARROWS.items()}
+    waiting = {name: {other for other in imported_modules(file) if other in files} for name, file in files.items()}
+    while free := {name for name, others in waiting.items() if not others & set(waiting)}:
+        waiting = {name: others for name, others in waiting.items() if name not in free}
+    assert not waiting, f"these import one another: {sorted(waiting)}"
 
 
 def test_the_library_never_imports_the_stages() -> None:

@@ -1,4 +1,4 @@
-"""Every recipe: checked as a params file, and run for a few steps on stand-in pictures of its layout."""
+"""Every recipe: checked as a params file, and run for a few steps on stand-in images of its layout."""
 
 import csv
 import json
@@ -56,9 +56,9 @@ def test_the_weights_that_a_recipe_starts_from_are_there(name: str) -> None:
 
 @dataclass(frozen=True)
 class StandIn:
-    """Pictures in the layout of a recipe, and what is to come of them.
+    """Images in the layout of a recipe, and what is to come of them.
 
-    names: of the pictures in the archive. counts: in train, val and test. lr: at the end of the only epoch.
+    names: of the images in the archive. counts: in train, val and test. lr: at the end of the only epoch.
     small: values of the recipe that are made smaller.
     """
 
@@ -130,13 +130,13 @@ STAND_INS = {
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_trains_on_pictures_of_its_layout(name: str, project: Project) -> None:
+def test_a_recipe_trains_on_images_of_its_layout(name: str, project: Project) -> None:
     stand_in, folder = STAND_INS[name], project.folder
     (folder / "params.yaml").write_bytes(RECIPES[name].read_bytes())
     changes = {"runtime.processes": 1, "runtime.device": "cpu", "train.epochs": 1, "train.cpu_threads": 1}
     if stand_in.names:
-        zip_of(folder / "pictures.zip", {name: encoded(noise(i)) for i, name in enumerate(stand_in.names)})
-        changes |= {"download.source": "archive", "download.location": "pictures.zip"}
+        zip_of(folder / "images.zip", {name: encoded(noise(i)) for i, name in enumerate(stand_in.names)})
+        changes |= {"download.source": "archive", "download.location": "images.zip"}
     else:
         write_mnist(folder / "data/partial/MNIST/MNIST/raw")
     changes |= stand_in.small
@@ -156,7 +156,7 @@ def test_a_recipe_trains_on_pictures_of_its_layout(name: str, project: Project) 
 
 
 def write_mnist(folder: Path) -> None:
-    """80 pictures of noise to train on and 20 to test, each class as often."""
+    """80 images of noise to train on and 20 to test, each class as often."""
     random = np.random.default_rng(0)
     for prefix, count in (("train", 80), ("t10k", 20)):
         write(folder / f"{prefix}-images-idx3-ubyte", idx(random.integers(0, 256, (count, 28, 28), dtype=np.uint8)))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import OUTPUTS, Project, write_pictures
+from conftest import OUTPUTS, Project, write_images
 
 STAGES = ("download", "prepare", "pack", "train", "evaluate", "plot")
 
@@ -18,7 +18,7 @@ def untouched(pipeline: Project) -> Iterator[Project]:
 
 
 def refused(project: Project, stage: str, line: str, **environment: str) -> None:
-    """The stage ends with this line, and nothing before it but the count of pictures read, and exits with 1."""
+    """The stage ends with this line, and nothing before it but the count of images read, and exits with 1."""
     run = project.run("python", "-m", f"stages.{stage}", **environment)
     *before, last = run.out.splitlines()
     assert last == f"error: {line}"
@@ -57,7 +57,7 @@ def test_a_batch_larger_than_the_training_split(untouched: Project) -> None:
     refused(
         untouched,
         "train",
-        "params.yaml: train.batch_size is 1000, more than the 168 pictures of the training split; at most 168 fit",
+        "params.yaml: train.batch_size is 1000, more than the 168 images of the training split; at most 168 fit",
     )
 
 
@@ -86,7 +86,7 @@ def test_no_cuda_where_it_is_asked_for(untouched: Project, stage: str) -> None:
     refused(untouched, stage, line, CUDA_VISIBLE_DEVICES="")
 
 
-def test_pictures_too_small_for_the_model_are_refused_before_any_process_is_started(untouched: Project) -> None:
+def test_images_too_small_for_the_model_are_refused_before_any_process_is_started(untouched: Project) -> None:
     untouched.set(model__name="alexnet", runtime__processes=2)
     run = untouched.run("python", "-m", "stages.train")
     assert run.status == 1
@@ -96,13 +96,13 @@ def test_pictures_too_small_for_the_model_are_refused_before_any_process_is_star
     assert run.out.count("\n") == 1
 
 
-def test_an_empty_picture_folder(untouched: Project) -> None:
+def test_an_empty_image_folder(untouched: Project) -> None:
     (untouched.folder / "empty").mkdir()
     untouched.set(download__location="empty")
     refused(
         untouched,
         "download",
-        "params.yaml: download.location is 'empty', which holds no pictures; "
+        "params.yaml: download.location is 'empty', which holds no images; "
         "their names end in .bmp, .gif, .jpeg, .jpg, .png, .ppm, .tif, .tiff, .webp",
     )
 
@@ -112,7 +112,7 @@ def test_a_location_that_is_not_there(untouched: Project) -> None:
     refused(
         untouched,
         "download",
-        "params.yaml: download.location is 'nowhere', which is no folder; name the folder that holds the pictures",
+        "params.yaml: download.location is 'nowhere', which is no folder; name the folder that holds the images",
     )
 
 
@@ -125,20 +125,20 @@ def test_an_archive_with_another_sha256(untouched: Project) -> None:
     untouched.set(download__sha256="00ff" * 16)
     run = untouched.run("python", "-m", "stages.download")
     assert run.status == 1
-    assert run.out.startswith(f"error: params.yaml: download.sha256 is '{'00ff' * 16}', but pictures.tar has ")
+    assert run.out.startswith(f"error: params.yaml: download.sha256 is '{'00ff' * 16}', but images.tar has ")
     assert run.out.count("\n") == 1
 
 
-def test_a_class_with_too_few_pictures_to_split(project: Project) -> None:
-    write_pictures(project.folder / "pictures", count=40, classes=4)
-    for number, digit in enumerate(sorted((project.folder / "pictures" / "3").iterdir())):
+def test_a_class_with_too_few_images_to_split(project: Project) -> None:
+    write_images(project.folder / "images", count=40, classes=4)
+    for number, digit in enumerate(sorted((project.folder / "images" / "3").iterdir())):
         if number >= 2:
             digit.unlink()
     project.succeed("python", "-m", "stages.download")
     refused(
         project,
         "prepare",
-        "class '3' has 2 pictures to train on and split; it needs 3 at least: "
+        "class '3' has 2 images to train on and split; it needs 3 at least: "
         "add some, or merge it into another class (params.yaml: prepare.class_map)",
     )
     assert not (project.folder / "data" / "prepared").exists()
@@ -164,17 +164,17 @@ def test_paths_need_no_more_than_the_current_folder(tmp_path: Path, bare_project
     assert run.status == 1
 
 
-def test_too_many_rejected_pictures_are_all_listed(project: Project) -> None:
+def test_too_many_rejected_images_are_all_listed(project: Project) -> None:
     for i in range(4):
-        (project.folder / "pictures/0" / f"broken{i}.png").write_bytes(b"not a picture")
+        (project.folder / "images/0" / f"broken{i}.png").write_bytes(b"not an image")
     project.succeed("python", "-m", "stages.download")
     refused(
         project,
         "prepare",
-        "4 of 244 pictures are rejected, more than params.yaml: prepare.max_rejected of 0.01 allows; data/rejected.csv "
-        "names all, such as '0/broken0.png': its content is no picture, or its start is damaged",
+        "4 of 244 images are rejected, more than params.yaml: prepare.max_rejected of 0.01 allows; data/rejected.csv "
+        "names all, such as '0/broken0.png': its content is no image, or its start is damaged",
     )
     assert (project.folder / "data/rejected.csv").read_text().count("broken") == 4
     project.set(prepare__max_rejected=0.1)
     run = project.succeed("python", "-m", "stages.prepare")
-    assert "4 pictures rejected: data/rejected.csv says why" in run.out
+    assert "4 images rejected: data/rejected.csv says why" in run.out

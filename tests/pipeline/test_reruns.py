@@ -31,9 +31,9 @@ def edited(project: Project) -> None:
         (project.folder / "src/imgpipe/train" / name).write_text("what an editor keeps\n")
 
 
-def other_picture(project: Project) -> None:
-    picture = next((project.folder / "pictures" / "0").iterdir())
-    picture.write_bytes((project.folder / "pictures" / "1" / "0001.png").read_bytes())
+def other_image(project: Project) -> None:
+    image = next((project.folder / "images" / "0").iterdir())
+    image.write_bytes((project.folder / "images" / "1" / "0001.png").read_bytes())
 
 
 CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
@@ -46,13 +46,13 @@ CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "what an editor leaves": (edited, []),
     "the check of params.yaml": (code("stages/check.py", "def check", "# checked at every start\ndef check"), []),
     "download: code": (code("src/imgpipe/download/sources.py", "SOURCES = ", "# by name\nSOURCES = "), ["download"]),
-    "download: a picture that changed in its place": (other_picture, ALL),
+    "download: an image that changed in its place": (other_image, ALL),
     "prepare: code": (
         code("src/imgpipe/prepare/splits.py", "MOST_FOLDS = ", "# at most\nMOST_FOLDS = "),
         ["prepare"],
     ),
     "prepare.format": (value(prepare__format="tree"), ["prepare", "pack", "plot"]),
-    "pack: code": (code("src/imgpipe/pack/pack.py", "RUN = ", "# pictures\nRUN = "), ["pack"]),
+    "pack: code": (code("src/imgpipe/pack/pack.py", "RUN = ", "# images\nRUN = "), ["pack"]),
     "pack.image_size": (value(pack__image_size=9), ALL[2:]),
     "model.dropout": (value(model__dropout=0.5), ALL[3:]),
     "train: code": (code("src/imgpipe/train/loop.py", "def train_step", "# one update\ndef train_step"), ["train"]),
@@ -73,24 +73,24 @@ def test_a_change_reruns(pipeline: Project, change: Callable[[Project], None], s
 
 
 def archive_of_the_folder(project: Project) -> None:
-    shutil.copy(project.folder / "data" / "raw" / "pictures.tar", project.folder / "pictures.tar")
-    project.set(download__source="archive", download__location="pictures.tar")
+    shutil.copy(project.folder / "data" / "raw" / "images.tar", project.folder / "images.tar")
+    project.set(download__source="archive", download__location="images.tar")
 
 
 def test_a_local_archive_that_is_touched_is_not_read_again_and_one_that_changed_is(pipeline: Project) -> None:
     archive_of_the_folder(pipeline)
     assert pipeline.succeed("dvc", "repro").stages_run == ["download", "plot"]
-    (pipeline.folder / "pictures.tar").touch()
+    (pipeline.folder / "images.tar").touch()
     assert pipeline.succeed("dvc", "repro").stages_run == []
-    with tarfile.open(pipeline.folder / "pictures.tar", "a") as archive:
-        archive.add(pipeline.folder / "pictures/0/0000.png", "0/again.png")
+    with tarfile.open(pipeline.folder / "images.tar", "a") as archive:
+        archive.add(pipeline.folder / "images/0/0000.png", "0/again.png")
     run = pipeline.succeed("dvc", "repro", "pack")
     assert run.stages_run == ["download", "prepare"]  # the copy is dropped, and data/duplicates.csv says so
     assert "0/again.png" in (pipeline.folder / "data/duplicates.csv").read_text(encoding="utf-8")
 
 
 def test_without_the_source_a_finished_pipeline_goes_on_from_dvc_s_own_copies(pipeline: Project) -> None:
-    shutil.rmtree(pipeline.folder / "pictures")
+    shutil.rmtree(pipeline.folder / "images")
     pipeline.set(plot__dpi=60)
     assert pipeline.succeed("dvc", "repro", "--allow-missing").stages_run == ["plot"]
 
@@ -101,7 +101,7 @@ def test_a_stage_that_needs_no_torch_runs_without_it(pipeline: Project, tmp_path
     pipeline.succeed("python", "-m", f"stages.{stage}", PYTHONPATH=str(tmp_path))
 
 
-def test_a_packed_picture_deleted_is_restored_without_a_run(pipeline: Project) -> None:
+def test_a_packed_image_deleted_is_restored_without_a_run(pipeline: Project) -> None:
     before = pipeline.fingerprint("data")
     (pipeline.folder / "data/packed/train/images.npy").unlink()
     run = pipeline.succeed("dvc", "repro")

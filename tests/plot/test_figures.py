@@ -92,7 +92,7 @@ def drawn_texts(figure: Figure) -> Iterator[Text]:
 
 
 def all_figures(folder: Path, classes: int) -> dict[str, Figure]:
-    """Every figure of a test with so many classes; where there are more than two, one is without test pictures."""
+    """Every figure of a test with so many classes; where there are more than two, one is without test images."""
     names = NAMES[classes]
     test = outcome(names, 10 * classes, absent=[classes - 1] if classes > 2 else (), skill=2)
     write(test, folder)
@@ -111,7 +111,7 @@ def all_figures(folder: Path, classes: int) -> dict[str, Figure]:
         "confusion": class_figures.confusion_matrix(table["predictions"], names),
         "classes": class_figures.class_scores(table["classes"]),
         "balance": class_figures.class_balance({name: {"train": 12345, "val": 7, "test": 7} for name in names}),
-        "predictions": galleries.picture_grid(examples, "nothing"),
+        "predictions": galleries.image_grid(examples, "nothing"),
     }
 
 
@@ -161,10 +161,10 @@ def test_of_a_hundred_curves_the_worst_five_are_named(tmp_path: Path) -> None:
     figure = all_figures(tmp_path, 100)["roc"]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert len(labels) == 6
-    assert labels[-1].startswith("94 others, at least 0.")  # one class has no pictures and no curve
+    assert labels[-1].startswith("94 others, at least 0.")  # one class has no images and no curve
 
 
-def test_reliability_shows_bins_that_hold_pictures_before_and_after_scaling() -> None:
+def test_reliability_shows_bins_that_hold_images_before_and_after_scaling() -> None:
     keys = ("scaling", "low", "high", "pictures", "confidence", "accuracy")
     rows = [("before", 0, 0.5, 0, "", ""), ("before", 0.5, 1, 4, 0.9, 0.75), ("after", 0.5, 1, 6, 0.8, 0.75)]
     figure = figures.reliability([dict(zip(keys, map(str, row), strict=True)) for row in rows])
@@ -193,7 +193,7 @@ def test_the_threshold_is_marked_where_there_is_one(threshold: float | None, mar
     assert labels == ["coverage", "precision", "recall", "F1", *marked]
 
 
-def test_the_scores_of_classes_start_with_the_worst_and_end_with_those_that_have_no_pictures() -> None:
+def test_the_scores_of_classes_start_with_the_worst_and_end_with_those_that_have_no_images() -> None:
     good = {"class": "good", "support": "3", "precision": "1", "recall": "1", "f1": "1", "auroc": "1"}
     poor = {"class": "poor", "support": "2", "precision": "0.4", "recall": "0.6", "f1": "0.48", "auroc": "1"}
     none = {"class": "none", "support": "0", "precision": "", "recall": "", "f1": "", "auroc": ""}
@@ -206,7 +206,7 @@ def test_the_scores_of_classes_start_with_the_worst_and_end_with_those_that_have
     assert [text.get_text() for text in right.texts] == ["2", "3", "0"]
 
 
-def test_examples_are_as_many_of_each_class_spread_over_its_pictures() -> None:
+def test_examples_are_as_many_of_each_class_spread_over_its_images() -> None:
     rows = guesses(*(["a a"] * 6 + ["b b"] * 2 + ["c c"] * 9))
     chosen = galleries.choose_examples(rows, ["a", "b", "c", "empty"], 9)
     assert [row["file"] for row in chosen] == ["0.png", "2.png", "4.png", "6.png", "7.png", "8.png", "11.png", "14.png"]
@@ -216,13 +216,11 @@ def test_examples_are_as_many_of_each_class_spread_over_its_pictures() -> None:
 def test_mistakes_come_with_the_most_confident_first_and_none_is_said_in_words() -> None:
     rows = [*guesses("a a", "a b", confidence=0.6), *guesses("b b", "b a", confidence=0.9)]
     assert [row["confidence"] for row in galleries.confident_mistakes(rows)] == ["0.9", "0.6"]
-    assert texts(galleries.picture_grid([], "No mistakes among 4 pictures")) == ["No mistakes among 4 pictures"]
+    assert texts(galleries.image_grid([], "No mistakes among 4 pictures")) == ["No mistakes among 4 pictures"]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pictures_are_shown_as_they_were_packed_and_mistakes_by_sign_and_dash_too(
-    tmp_path: Path, channels: int
-) -> None:
+def test_images_are_shown_as_they_were_packed_and_mistakes_by_sign_and_dash_too(tmp_path: Path, channels: int) -> None:
     test = outcome(["a", "b"], 40, skill=1, shape=(6, 10, channels))
     write(test, tmp_path)
     split = read_split(tmp_path / "data/packed/test", channels=channels, encoding="raw")
@@ -230,12 +228,12 @@ def test_pictures_are_shown_as_they_were_packed_and_mistakes_by_sign_and_dash_to
     right = next(row for row in rows if row["actual"] == row["predicted"])
     wrong = next(row for row in rows if row["actual"] != row["predicted"])
     examples = galleries.with_pixels([wrong, right], split)
-    figure = galleries.picture_grid(examples, "nothing")
+    figure = galleries.image_grid(examples, "nothing")
     (axes,) = figure.axes
     for image, row in zip(axes.images, (wrong, right), strict=True):
         pixels = image.get_array()
         assert pixels is not None
-        assert pixels.reshape(6, 10, channels).tolist() == split.picture(split.files.index(row["file"])).tolist()
+        assert pixels.reshape(6, 10, channels).tolist() == split.image(split.files.index(row["file"])).tolist()
     assert [frame.get_linestyle() == "-" for frame in axes.patches] == [False, True]
     assert [text[0] for text in texts(figure) if text[:1] in ("✓", "✗")] == ["✗", "✓"]
     assert f"is {drawing.in_line(wrong['actual'], 9)}" in "".join(texts(figure))

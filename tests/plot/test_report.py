@@ -40,7 +40,7 @@ def page(folder: Path, test: Outcome, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report about names that are hard to show, colour pictures that are not square, and a class without pictures."""
+    """A report about names that are hard to show, colour images that are not square, and a class without images."""
     test = outcome(NAMES, 150, skill=2, absent=[5], shape=(20, 30, 3))
     with pytest.MonkeyPatch.context() as patch:
         return page(tmp_path_factory.mktemp("odd"), test, patch)
@@ -98,11 +98,11 @@ def test_text_on_a_phone_is_no_smaller_than_12_pixels_and_that_of_figures_no_sma
     assert browser.run(scale) >= 0.6
 
 
-def test_every_picture_has_a_name_and_headings_have_no_gaps(browser: Browser, odd: Path) -> None:
+def test_every_image_has_a_name_and_headings_have_no_gaps(browser: Browser, odd: Path) -> None:
     browser.open(odd, width=1280)
     tree = browser.devtools("Accessibility.getFullAXTree")["nodes"]
-    pictures = [node for node in tree if node.get("role", {}).get("value") in ("image", "img")]
-    named = [node["name"]["value"] for node in pictures if not node["ignored"]]
+    images = [node for node in tree if node.get("role", {}).get("value") in ("image", "img")]
+    named = [node["name"]["value"] for node in images if not node["ignored"]]
     assert len(named) == browser.run("return document.images.length") > 30
     assert all(named)
     assert {"Confusion matrix", f"{NAMES[0]}, recognised"} <= set(named)

@@ -1,4 +1,4 @@
-"""Equal and alike pictures, and what becomes of them."""
+"""Equal and alike images, and what becomes of them."""
 
 from itertools import combinations
 

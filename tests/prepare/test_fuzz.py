@@ -1,4 +1,4 @@
-"""Real pictures and archives, damaged at random a thousand times: every one is read or named, and nothing crashes."""
+"""Real images and archives, damaged at random a thousand times: every one is read or named, and nothing crashes."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from imgpipe.data.images import decode, eight_bits
 from imgpipe.prepare.reading import read_archive
 
 KINDS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-PICTURES = [encoded(photo(i, (64, 48)), kind) for i, kind in enumerate(KINDS)]
-PICTURES.append(encoded(photo(0, (64, 48)), "JPEG", progressive=True, quality=60))
-PICTURES.append(encoded(photo(1, (64, 48)).convert("P"), "PNG"))
-PICTURES.append(encoded(photo(1, (64, 48)), "TIFF", compression="tiff_lzw"))
+IMAGES = [encoded(photo(i, (64, 48)), kind) for i, kind in enumerate(KINDS)]
+IMAGES.append(encoded(photo(0, (64, 48)), "JPEG", progressive=True, quality=60))
+IMAGES.append(encoded(photo(1, (64, 48)).convert("P"), "PNG"))
+IMAGES.append(encoded(photo(1, (64, 48)), "TIFF", compression="tiff_lzw"))
 
 
 def damaged(content: bytes, random: np.random.Generator) -> bytes:
@@ -39,11 +39,11 @@ def damaged(content: bytes, random: np.random.Generator) -> bytes:
 
 
 @pytest.mark.parametrize("seed", range(7))
-def test_a_hundred_damaged_pictures_are_read_or_refused_with_a_reason(seed: int) -> None:
+def test_a_hundred_damaged_images_are_read_or_refused_with_a_reason(seed: int) -> None:
     random = np.random.default_rng(seed)
     refused = 0
     for i in range(100):
-        content = damaged(PICTURES[i % len(PICTURES)], random)
+        content = damaged(IMAGES[i % len(IMAGES)], random)
         try:
             assert np.asarray(eight_bits(decode(content), 3)).dtype == np.uint8
         except InputError as error:
@@ -53,10 +53,10 @@ def test_a_hundred_damaged_pictures_are_read_or_refused_with_a_reason(seed: int)
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "gz"])
-def test_of_a_hundred_damaged_archives_every_picture_is_read_or_named_or_the_archive_is(
+def test_of_a_hundred_damaged_archives_every_image_is_read_or_named_or_the_archive_is(
     tmp_path: Path, kind: str
 ) -> None:
-    files = {f"cat/{i}.{kind.lower()}": content for i, (kind, content) in enumerate(zip(KINDS, PICTURES, strict=False))}
+    files = {f"cat/{i}.{kind.lower()}": content for i, (kind, content) in enumerate(zip(KINDS, IMAGES, strict=False))}
     path = tmp_path / "cats"
     whole = (zip_of(path, files) if kind == "zip" else tar_of(path, files, "gz" if kind == "gz" else "")).read_bytes()
     random = np.random.default_rng(0)

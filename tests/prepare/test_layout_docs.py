@@ -1,4 +1,4 @@
-"""The layouts of docs/pictures.md, on stand-in pictures with the real names, through the real stage."""
+"""The layouts of docs/images.md, on stand-in images with the real names, through the real stage."""
 
 import csv
 import json
@@ -12,14 +12,14 @@ from closure import ROOT
 from conftest import Project
 from samples import encoded, noise, zip_of
 
-PAGE = (ROOT / "docs/pictures.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/images.md").read_text(encoding="utf-8")
 FOOD, COIL = (yaml.safe_load(block)["prepare"] for block in re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL))
 
 
 def prepared(project: Project, names: list[str], settings: dict[str, Any]) -> list[dict[str, str]]:
     files = {name: encoded(noise(i)) for i, name in enumerate(names)}
     (project.folder / "data/raw").mkdir(parents=True)
-    zip_of(project.folder / "data/raw/pictures.zip", files)
+    zip_of(project.folder / "data/raw/images.zip", files)
     project.set(**{f"prepare__{key}": value for key, value in settings.items()})
     project.here("prepare")
     with (project.folder / "data/images.csv").open(encoding="utf-8") as file:

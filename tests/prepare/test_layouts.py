@@ -64,7 +64,7 @@ def test_labels_get_names_and_are_merged_by_name() -> None:
     ("names", "merged", "message"),
     [
         ({"cats": "c", "dog": "d"}, None, "prepare.class_names has no name for label 'cat'; did you mean 'cats'?"),
-        (None, {"pet": ["cat", "dgo"], "x": "rest"}, "prepare.class_map lists under 'pet' what no picture has: label "
+        (None, {"pet": ["cat", "dgo"], "x": "rest"}, "prepare.class_map lists under 'pet' what no image has: label "
          "'dgo'; did you mean 'dog'?"),
         (None, {"pet": ["cat"]}, "prepare.class_map has no class for (nor a class with the word rest): label 'dog'"),
         (None, {"pet": ["cat"], "x": ["cat", "dog"]}, "prepare.class_map lists 'cat' under two classes"),

@@ -30,7 +30,7 @@ PHOTO = np.asarray(photo())
 
 
 def augmented(rows: np.ndarray[tuple[int, int], np.dtype[np.float64]], **changes: object) -> Pixels:
-    """The first pictures of a split, each with its row, in all but what is changed as they are."""
+    """The first images of a split, each with its row, in all but what is changed as they are."""
     plain: dict[str, object] = {
         "crop": partial(centre, fraction=1.0),
         "horizontal_flip": 0.0,
@@ -81,14 +81,14 @@ def test_a_rotation_is_torchvision_s(degrees: float) -> None:
 
 def test_what_is_erased_is_one_box_of_a_colour_with_the_drawn_area_and_place() -> None:
     """Of 100 x 100: share 0.04, ratio 1 is a box of 20 x 20, at a quarter and three quarters of the 81 places."""
-    picture = np.zeros((100, 100, 3), dtype=np.uint8)
+    image = np.zeros((100, 100, 3), dtype=np.uint8)
     row = np.array([0.02 / 0.31, np.log(1 / 0.3) / np.log(11), 0.25, 0.75])
-    box = erased(picture, row, [1, 2, 3])
+    box = erased(image, row, [1, 2, 3])
     assert np.array_equal(np.argwhere(box[..., 0]).min(0), [20, 60])
     assert np.array_equal(np.argwhere(box[..., 0]).max(0), [39, 79])
     assert box[30, 70].tolist() == [1, 2, 3]
-    assert not picture.any()
-    theirs = tv.erase(as_tensor(picture), 20, 60, 20, 20, torch.tensor([1, 2, 3], dtype=torch.uint8)[:, None, None])
+    assert not image.any()
+    theirs = tv.erase(as_tensor(image), 20, 60, 20, 20, torch.tensor([1, 2, 3], dtype=torch.uint8)[:, None, None])
     assert difference(box, theirs) == (0, 0)
 
 
@@ -105,10 +105,10 @@ def test_every_policy_takes_squares_of_either_kind_and_leaves_its_input() -> Non
         "rand_augment": {"operations": 2, "magnitude": 9},
     }
     for name, policy in POLICIES.items():
-        for picture in (PHOTO, PHOTO[..., :1]):
-            before = picture.copy()
+        for image in (PHOTO, PHOTO[..., :1]):
+            before = image.copy()
             for row in np.random.default_rng(0).random((40, DRAWS)):
-                changed = policy(picture, row, **arguments.get(name, {}))
-                assert changed.shape == picture.shape
+                changed = policy(image, row, **arguments.get(name, {}))
+                assert changed.shape == image.shape
                 assert changed.dtype == np.uint8
-            assert np.array_equal(picture, before)
+            assert np.array_equal(image, before)

@@ -23,7 +23,7 @@ def test_balanced_is_scikit_learns() -> None:
     assert weights.tolist() == pytest.approx(expected.tolist())
 
 
-def test_given_weights_keep_their_ratios_and_have_a_mean_of_1_over_the_pictures() -> None:
+def test_given_weights_keep_their_ratios_and_have_a_mean_of_1_over_the_images() -> None:
     """cat 3, the unnamed bird 1 and 7 (a number in YAML) 5: their mean is (6 * 1 + 3 * 3 + 1 * 5) / 10 = 2."""
     weights = CLASS_WEIGHTS["given"](LABELS, CLASSES, weights={"cat": 3, 7: 5.0})
     assert weights.dtype == torch.float32

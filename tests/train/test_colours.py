@@ -31,28 +31,28 @@ from imgpipe.train.colours import (
 )
 
 
-def image(picture: Pixels) -> Image.Image:
-    return Image.fromarray(picture.squeeze(2) if picture.shape[2] == 1 else picture)
+def pil(image: Pixels) -> Image.Image:
+    return Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image)
 
 
-def pixels(picture: Image.Image) -> Pixels:
-    array = np.array(picture)
+def pixels(image: Image.Image) -> Pixels:
+    array = np.array(image)
     return array if array.ndim == 3 else array[:, :, np.newaxis]
 
 
-def grey(picture: Pixels) -> Pixels:
-    return pixels(image(picture).convert("L"))
+def grey(image: Pixels) -> Pixels:
+    return pixels(pil(image).convert("L"))
 
 
-def read_only(picture: Pixels) -> Pixels:
-    picture = picture.copy()
-    picture.flags.writeable = False
-    return picture
+def read_only(image: Pixels) -> Pixels:
+    image = image.copy()
+    image.flags.writeable = False
+    return image
 
 
 PHOTO = read_only(load_sample_image("china.jpg")[200:320, 200:360])
 NOISE = read_only(np.random.default_rng(0).integers(0, 256, (97, 64, 3), dtype=np.uint8))
-PICTURES = {
+IMAGES = {
     "photo": PHOTO,
     "grey photo": read_only(grey(PHOTO)),
     "noise": NOISE,
@@ -85,48 +85,48 @@ FUNCTIONS: dict[str, tuple[Callable[..., Pixels], Callable[..., Any], Iterable[t
 }
 
 
-@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
+@pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
 @pytest.mark.parametrize(("ours", "theirs", "arguments", "_tolerance"), FUNCTIONS.values(), ids=FUNCTIONS)
 def test_a_change_is_bit_for_bit_torchvision_s_of_a_pil_image(
-    picture: Pixels,
+    image: Pixels,
     ours: Callable[..., Pixels],
     theirs: Callable[..., Any],
     arguments: Iterable[tuple[Any, ...]],
     _tolerance: int,
 ) -> None:
     for values in arguments:
-        changed = ours(picture, *values)
+        changed = ours(image, *values)
         assert changed.dtype == np.uint8
-        assert np.array_equal(changed, pixels(theirs(image(picture), *values))), values
+        assert np.array_equal(changed, pixels(theirs(pil(image), *values))), values
 
 
-@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
+@pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
 @pytest.mark.parametrize(("ours", "theirs", "arguments", "tolerance"), FUNCTIONS.values(), ids=FUNCTIONS)
 def test_a_change_is_near_torchvision_s_of_a_tensor(
-    picture: Pixels,
+    image: Pixels,
     ours: Callable[..., Pixels],
     theirs: Callable[..., Any],
     arguments: Iterable[tuple[Any, ...]],
     tolerance: int,
 ) -> None:
-    tensor = torch.from_numpy(picture.transpose(2, 0, 1).copy())
+    tensor = torch.from_numpy(image.transpose(2, 0, 1).copy())
     for values in arguments:
         expected = theirs(tensor, *values).numpy().transpose(1, 2, 0)
-        assert np.abs(ours(picture, *values).astype(int) - expected).max() <= tolerance, values
+        assert np.abs(ours(image, *values).astype(int) - expected).max() <= tolerance, values
 
 
 @pytest.mark.parametrize(("ours", "_theirs", "arguments", "_tolerance"), FUNCTIONS.values(), ids=FUNCTIONS)
-def test_a_change_does_not_write_to_its_picture(
+def test_a_change_does_not_write_to_its_image(
     ours: Callable[..., Pixels], _theirs: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], _tolerance: int
 ) -> None:
     for original in (PHOTO, grey(PHOTO)):
-        picture = original.copy()
+        image = original.copy()
         for values in arguments:
-            ours(picture, *values)
-            assert np.array_equal(picture, original), values
+            ours(image, *values)
+            assert np.array_equal(image, original), values
 
 
-def test_a_picture_of_one_value_stays_as_it_is_where_there_is_nothing_to_stretch() -> None:
+def test_an_image_of_one_value_stays_as_it_is_where_there_is_nothing_to_stretch() -> None:
     flat = np.full((40, 32, 3), 77, dtype=np.uint8)
     for change in (autocontrast, equalize):
         assert np.array_equal(change(flat), flat)
@@ -157,14 +157,14 @@ def test_a_turn_of_hue_worked_out_by_hand() -> None:
     assert turned.tolist() == [[[0, 255, 24]]]
 
 
-def test_amounts_of_0_leave_the_picture_as_it_is() -> None:
+def test_amounts_of_0_leave_the_image_as_it_is() -> None:
     for row in np.random.default_rng(2).random((20, COLOUR_JITTER_DRAWS)):
         assert np.array_equal(colour_jitter(PHOTO, row, brightness=0, contrast=0, saturation=0, hue=0), PHOTO)
 
 
-@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
+@pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
 @pytest.mark.parametrize("amount", [0.4, 1.5])
-def test_a_colour_jitter_is_torchvision_s_with_the_same_draws(picture: Pixels, amount: float) -> None:
+def test_a_colour_jitter_is_torchvision_s_with_the_same_draws(image: Pixels, amount: float) -> None:
     jitter = v2.ColorJitter(amount, amount, amount, 0.1)
     for row in np.random.default_rng(3).random((20, COLOUR_JITTER_DRAWS)):
         low = max(0, 1 - amount)
@@ -176,17 +176,17 @@ def test_a_colour_jitter_is_torchvision_s_with_the_same_draws(picture: Pixels, a
             "saturation_factor": factors[2],
             "hue_factor": float(-0.1 + row[3] * 0.2),
         }
-        ours = colour_jitter(picture, row, brightness=amount, contrast=amount, saturation=amount, hue=0.1)
-        assert np.array_equal(ours, pixels(jitter.transform(image(picture), drawn)))
+        ours = colour_jitter(image, row, brightness=amount, contrast=amount, saturation=amount, hue=0.1)
+        assert np.array_equal(ours, pixels(jitter.transform(pil(image), drawn)))
 
 
 def test_every_order_of_a_colour_jitter_is_as_likely(monkeypatch: pytest.MonkeyPatch) -> None:
     """4 steps have 24 orders; 240 even numbers give each 10 times."""
     seen: list[int] = []
 
-    def note(step: int, picture: Pixels, _: float) -> Pixels:
+    def note(step: int, image: Pixels, _: float) -> Pixels:
         seen.append(step)
-        return picture
+        return image
 
     monkeypatch.setattr(colours, "STEPS", [partial(note, step) for step in range(4)])
     orders: Counter[tuple[int, ...]] = Counter()

@@ -54,17 +54,17 @@ def test_a_frozen_batchnorm_normalises_by_its_running_statistics() -> None:
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.running_mean = torch.randn(norm.num_features)
-    pictures = torch.randn(2, 3, 32, 32)
-    expected = network.eval()(pictures)
+    images = torch.randn(2, 3, 32, 32)
+    expected = network.eval()(images)
     apply_freezing(network.train(), "batchnorm")
-    assert torch.equal(network(pictures), expected)
+    assert torch.equal(network(images), expected)
 
 
 def test_the_head_s_dropout_goes_on() -> None:
     network = small(dropout=0.5).train()
     apply_freezing(network, "backbone")
-    pictures = torch.randn(2, 3, 32, 32)
-    assert not torch.equal(network(pictures), network(pictures))
+    images = torch.randn(2, 3, 32, 32)
+    assert not torch.equal(network(images), network(images))
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "vit_b_16", "vgg_funnel", "resnet9"])

@@ -36,26 +36,26 @@ def classifier(*layers: nn.Module) -> Classifier:
     return Classifier(network, [0.4], [0.3], channels_last=True)
 
 
-def random_split(pictures: int) -> Split:
+def random_split(images: int) -> Split:
     random = np.random.default_rng(0)
     return Split(
-        content=random.integers(0, 256, pictures * 64, dtype=np.uint8),
+        content=random.integers(0, 256, images * 64, dtype=np.uint8),
         encoding="raw",
         channels=1,
-        offsets=np.arange(pictures) * 64,
-        lengths=np.full(pictures, 64),
-        heights=np.full(pictures, 8),
-        widths=np.full(pictures, 8),
-        labels=random.integers(0, 3, pictures),
-        files=[f"{i}.png" for i in range(pictures)],
+        offsets=np.arange(images) * 64,
+        lengths=np.full(images, 64),
+        heights=np.full(images, 8),
+        widths=np.full(images, 8),
+        labels=random.integers(0, 3, images),
+        files=[f"{i}.png" for i in range(images)],
     )
 
 
 def parts_of(split: Split, count: int) -> list[Batch]:
     size = len(split) // count
     places = [slice(i * size, (i + 1) * size) for i in range(count)]
-    pictures, labels = torch.from_numpy(split.content.reshape(-1, 8, 8, 1)), torch.from_numpy(split.labels)
-    return [(pictures[place], labels[place], place) for place in places]
+    images, labels = torch.from_numpy(split.content.reshape(-1, 8, 8, 1)), torch.from_numpy(split.labels)
+    return [(images[place], labels[place], place) for place in places]
 
 
 def step(
@@ -110,17 +110,17 @@ def test_an_update_is_the_gradient_of_the_mean_loss_over_the_whole_batch(parts: 
     assert sums[:, 1].sum().item() == (logits.argmax(1) == torch.from_numpy(split.labels)).sum().item()
 
 
-def test_a_kept_last_batch_counts_each_of_its_pictures_once_however_they_fall_into_parts() -> None:
-    """5 pictures in parts of 2, 2, 1 and none: one update by the plain mean over the 5, in float64 as above."""
+def test_a_kept_last_batch_counts_each_of_its_images_once_however_they_fall_into_parts() -> None:
+    """5 images in parts of 2, 2, 1 and none: one update by the plain mean over the 5, in float64 as above."""
     split = random_split(5)
     model, textbook = classifier(), classifier().double()
-    pictures, labels = torch.from_numpy(split.content.reshape(5, 8, 8, 1)), torch.from_numpy(split.labels)
-    loss = cross_entropy(textbook.network((pictures.permute(0, 3, 1, 2).double() / 255 - 0.4) / 0.3), labels)
+    images, labels = torch.from_numpy(split.content.reshape(5, 8, 8, 1)), torch.from_numpy(split.labels)
+    loss = cross_entropy(textbook.network((images.permute(0, 3, 1, 2).double() / 255 - 0.4) / 0.3), labels)
     loss.backward()
     expected = [p.detach() - 0.1 * p.grad for p in textbook.parameters() if p.grad is not None]
 
     ((*plan,),) = cut(5, batch_size=8, micro_batches=4, keep_last=True)
-    parts = [(pictures[place], labels[place], place) for place, _ in plan]
+    parts = [(images[place], labels[place], place) for place, _ in plan]
     updater = torch.optim.SGD(model.parameters(), lr=0.1)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     sums = step(model, updater, scaler, parts, shares=[share for _, share in plan])
@@ -129,7 +129,7 @@ def test_a_kept_last_batch_counts_each_of_its_pictures_once_however_they_fall_in
     assert sums[:, 0].sum().item() == pytest.approx(5 * loss.item(), rel=1e-5)
 
 
-def test_class_weights_multiply_the_losses_of_their_pictures() -> None:
+def test_class_weights_multiply_the_losses_of_their_images() -> None:
     logits, labels = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 2, 1, 2])
     weights = torch.tensor([0.5, 1.0, 3.0])
     each = -logits.log_softmax(1)[range(4), labels]
@@ -308,7 +308,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_its_step() -> None:
 
 
 def test_memory_that_does_not_suffice_is_said_with_the_size_of_the_micro_batches() -> None:
-    with pytest.raises(InputError, match="micro-batches of 16 pictures"), naming_what_parts_lack(16):
+    with pytest.raises(InputError, match="micro-batches of 16 images"), naming_what_parts_lack(16):
         torch.empty(2**60)
     with pytest.raises(RuntimeError, match="inconsistent tensor size"), naming_what_parts_lack(16):
         torch.ones(2) @ torch.ones(3)
@@ -338,7 +338,7 @@ def test_the_reported_lr_follows_the_schedule() -> None:
     assert [epoch.lr for epoch in history] == pytest.approx([0.0853553, 0.05, 0.0146447, 0.0], abs=1e-6)
 
 
-def test_a_better_epoch_has_more_pictures_right_or_as_many_with_a_lower_loss() -> None:
+def test_a_better_epoch_has_more_images_right_or_as_many_with_a_lower_loss() -> None:
     epoch = Epoch(1, 0.1, 1.0, 0.5, val_loss=0.4, val_accuracy=0.9)
     assert replace(epoch, val_accuracy=0.91, val_loss=0.5).merit > epoch.merit
     assert replace(epoch, val_loss=0.39).merit > epoch.merit
@@ -346,7 +346,7 @@ def test_a_better_epoch_has_more_pictures_right_or_as_many_with_a_lower_loss() -
     assert replace(epoch, val_accuracy=0.89, val_loss=0.1).merit < epoch.merit
 
 
-def test_validation_numbers_are_means_over_pictures() -> None:
+def test_validation_numbers_are_means_over_images() -> None:
     from imgpipe.train.loop import validate
 
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
@@ -365,8 +365,8 @@ def test_a_saved_classifier_comes_back_whole(tmp_path: Path) -> None:
     model = new_classifier(description, [0.5], [0.2]).eval()
     save_classifier(tmp_path / "model.safetensors", model, description)
     loaded, read = load_classifier(tmp_path / "model.safetensors")
-    pictures = torch.randint(0, 256, (3, 8, 8, 1), dtype=torch.uint8)
+    images = torch.randint(0, 256, (3, 8, 8, 1), dtype=torch.uint8)
     assert read == description
-    assert torch.equal(loaded(pictures), model(pictures))
+    assert torch.equal(loaded(images), model(images))
     save_classifier(tmp_path / "again.safetensors", loaded, read)
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()

@@ -9,23 +9,23 @@ from imgpipe.model.randomness import generator
 from imgpipe.train.loop import mixed_loss
 from imgpipe.train.mixing import Mix, draw_mix, mixed
 
-PICTURES = torch.arange(3, dtype=torch.uint8)[:, None, None, None] * 100 + torch.zeros(3, 4, 4, 1, dtype=torch.uint8)
+IMAGES = torch.arange(3, dtype=torch.uint8)[:, None, None, None] * 100 + torch.zeros(3, 4, 4, 1, dtype=torch.uint8)
 
 
 def draws(count: int, **alphas: float) -> list[Mix | None]:
     return [draw_mix(generator("mixing", 0, 0, i), size=32, **alphas) for i in range(count)]
 
 
-def test_mixup_blends_each_picture_with_the_one_before_it() -> None:
-    blended = mixed(PICTURES, Mix(0.75, None))
+def test_mixup_blends_each_image_with_the_one_before_it() -> None:
+    blended = mixed(IMAGES, Mix(0.75, None))
     assert blended[:, 0, 0, 0].tolist() == [0.75 * 0 + 0.25 * 200, 0.75 * 100, 0.75 * 200 + 0.25 * 100]
 
 
 def test_cutmix_pastes_a_box_of_the_one_before_it() -> None:
-    pasted = mixed(PICTURES, Mix(0.75, (0, 1, 2, 3)))[..., 0]
+    pasted = mixed(IMAGES, Mix(0.75, (0, 1, 2, 3)))[..., 0]
     assert pasted[1].tolist() == [[100, 0, 0, 100], [100, 0, 0, 100], [100] * 4, [100] * 4]
     assert pasted[0, 0].tolist() == [0, 200, 200, 0]
-    assert PICTURES.unique().tolist() == [0, 100, 200]
+    assert IMAGES.unique().tolist() == [0, 100, 200]
 
 
 def test_the_share_of_a_cutmix_is_the_area_that_stayed() -> None:

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 from torchvision.transforms import v2
-from train.test_colours import NOISE, PHOTO, PICTURES, image, pixels
+from train.test_colours import IMAGES, NOISE, PHOTO, pil, pixels
 
 from imgpipe.data.packed import Pixels
 from imgpipe.model.randomness import Floats
@@ -34,7 +34,7 @@ def place(name: str) -> float:
     return (NAMES.index(name) + 0.5) / 14
 
 
-def magnitude(name: str, argument: float, policy: str, picture: Pixels) -> float:
+def magnitude(name: str, argument: float, policy: str, image: Pixels) -> float:
     """What torchvision calls the magnitude of an operation, from our function's argument."""
     if name in ("Brightness", "Color", "Contrast", "Sharpness"):
         return argument - 1
@@ -43,7 +43,7 @@ def magnitude(name: str, argument: float, policy: str, picture: Pixels) -> float
     if name == "Posterize":
         return round(argument)
     if policy == "RandAugment" and name.startswith("Translate"):
-        side: int = picture.shape[1 if name == "TranslateX" else 0]
+        side: int = image.shape[1 if name == "TranslateX" else 0]
         return argument * side / 331
     return argument
 
@@ -53,7 +53,7 @@ def magnitude(name: str, argument: float, policy: str, picture: Pixels) -> float
 def test_the_tables_are_torchvision_s(policy: str, size: tuple[int, int]) -> None:
     """Theirs are float32; for RandAugment's moves, they depend on the size."""
     ours, theirs = POLICIES[policy]
-    picture = np.zeros((*size, 3), dtype=np.uint8)
+    image = np.zeros((*size, 3), dtype=np.uint8)
     assert list(ours) == list(theirs._AUGMENTATION_SPACE)
     for name, (_, start, reach, either_side) in ours.items():
         magnitudes, signed = theirs._AUGMENTATION_SPACE[name]
@@ -61,14 +61,14 @@ def test_the_tables_are_torchvision_s(policy: str, size: tuple[int, int]) -> Non
         assert either_side == signed, name
         if expected is not None:
             arguments = [start + reach * i / 30 for i in range(31)]
-            found = [magnitude(name, argument, policy, picture) for argument in arguments]
+            found = [magnitude(name, argument, policy, image) for argument in arguments]
             assert np.allclose(found, expected.numpy(), rtol=1e-6, atol=1e-6), name
 
 
-@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
+@pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("policy", POLICIES)
-def test_an_operation_is_bit_for_bit_torchvision_s_at_every_magnitude(policy: str, name: str, picture: Pixels) -> None:
+def test_an_operation_is_bit_for_bit_torchvision_s_at_every_magnitude(policy: str, name: str, image: Pixels) -> None:
     """Torchvision is given our magnitude, as its own in float32 can fall on the other side of a whole number."""
     ours, theirs = POLICIES[policy]
     function, start, reach, either_side = ours[name]
@@ -76,9 +76,9 @@ def test_an_operation_is_bit_for_bit_torchvision_s_at_every_magnitude(policy: st
         for i in range(31):
             argument = start + side * (reach * i / 30)
             expected = theirs._apply_image_or_video_transform(
-                image(picture), name, magnitude(name, argument, policy, picture), theirs.interpolation, theirs._fill
+                pil(image), name, magnitude(name, argument, policy, image), theirs.interpolation, theirs._fill
             )
-            assert np.array_equal(function(picture, argument), pixels(expected)), argument
+            assert np.array_equal(function(image, argument), pixels(expected)), argument
 
 
 # by hand: magnitude 0, 12 and 30 of TrivialAugment's operations to the one side and to the other
@@ -93,32 +93,32 @@ TRIVIAL = {
 }
 
 
-@pytest.mark.parametrize("picture", [PHOTO, NOISE], ids=["photo", "noise"])
+@pytest.mark.parametrize("image", [PHOTO, NOISE], ids=["photo", "noise"])
 @pytest.mark.parametrize(("name", "sides"), TRIVIAL.items(), ids=TRIVIAL)
 def test_trivial_augment_applies_what_its_random_numbers_say(
-    name: str, sides: tuple[list[float], list[float]], picture: Pixels
+    name: str, sides: tuple[list[float], list[float]], image: Pixels
 ) -> None:
     theirs = v2.TrivialAugmentWide()
     for number, expected in zip([0.7, 0.2], sides, strict=True):
         for i, value in zip([0, 12, 30], expected, strict=True):
-            ours = trivial_augment(picture, np.array([place(name), (i + 0.5) / 31, number]))
+            ours = trivial_augment(image, np.array([place(name), (i + 0.5) / 31, number]))
             changed = theirs._apply_image_or_video_transform(
-                image(picture), name, value, theirs.interpolation, theirs._fill
+                pil(image), name, value, theirs.interpolation, theirs._fill
             )
             assert np.array_equal(ours, pixels(changed)), (i, value)
 
 
 @pytest.mark.parametrize("operations", range(1, MOST_OPERATIONS + 1))
-@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
-def test_rand_augment_applies_one_operation_after_the_other(picture: Pixels, operations: int) -> None:
+@pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
+def test_rand_augment_applies_one_operation_after_the_other(image: Pixels, operations: int) -> None:
     """By hand: at magnitude 10 of 30, a third of the way."""
     theirs = v2.RandAugment()
     chain = [("ShearX", 0.2, -0.1), ("Equalize", 0.9, 0), ("Rotate", 0.9, 10), ("Brightness", 0.2, -0.3)]
     row = np.array([[place(name), side] for name, side, _ in chain]).ravel()
-    expected = image(picture)
+    expected = pil(image)
     for name, _, value in chain[:operations]:
         expected = theirs._apply_image_or_video_transform(expected, name, value, theirs.interpolation, theirs._fill)
-    assert np.array_equal(rand_augment(picture, row, operations=operations, magnitude=10), pixels(expected))
+    assert np.array_equal(rand_augment(image, row, operations=operations, magnitude=10), pixels(expected))
 
 
 @pytest.fixture
@@ -126,9 +126,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
     """What is applied, by name and argument, in place of doing it."""
     calls: list[tuple[str, float]] = []
 
-    def note(name: str, picture: Pixels, argument: float) -> Pixels:
+    def note(name: str, image: Pixels, argument: float) -> Pixels:
         calls.append((name, argument))
-        return picture
+        return image
 
     for table in ("TRIVIAL_AUGMENT", "RAND_AUGMENT"):
         operations = getattr(policies, table)
@@ -179,15 +179,15 @@ def augmented(threads: int) -> list[tuple[bytes, bytes]]:
         return list(pool.map(both, rows))
 
 
-def test_the_pictures_are_the_same_in_1_and_4_threads() -> None:
+def test_the_images_are_the_same_in_1_and_4_threads() -> None:
     assert augmented(1) == augmented(4)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_operation_does_not_write_to_its_picture(name: str) -> None:
-    for original in (PHOTO, PICTURES["grey photo"]):
-        picture = original.copy()
+def test_an_operation_does_not_write_to_its_image(name: str) -> None:
+    for original in (PHOTO, IMAGES["grey photo"]):
+        image = original.copy()
         for side in (0.2, 0.7):
-            trivial_augment(picture, np.array([place(name), 0.9, side]))
-            rand_augment(picture, np.array([place(name), side] * 4), operations=4, magnitude=30)
-        assert np.array_equal(picture, original)
+            trivial_augment(image, np.array([place(name), 0.9, side]))
+            rand_augment(image, np.array([place(name), side] * 4), operations=4, magnitude=30)
+        assert np.array_equal(image, original)

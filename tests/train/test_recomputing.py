@@ -41,12 +41,12 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 def built(name: str) -> tuple[nn.Module, Tensor]:
-    """A network in training, with weights of its own, and pictures for it."""
+    """A network in training, with weights of its own, and images for it."""
     torch.manual_seed(0)
     return NETWORKS[name]().train(), torch.randn(4, 3, 32, 32)
 
 
-def update(network: nn.Module, pictures: Tensor, precision: torch.dtype = torch.float32) -> tuple[list[Tensor], int]:
+def update(network: nn.Module, images: Tensor, precision: torch.dtype = torch.float32) -> tuple[list[Tensor], int]:
     """Loss, gradients, statistics and the random numbers left after a forward and backward pass; bytes kept for it."""
     kept: dict[int, int] = {}
 
@@ -58,7 +58,7 @@ def update(network: nn.Module, pictures: Tensor, precision: torch.dtype = torch.
     torch.manual_seed(1)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         with torch.autocast("cpu", dtype=precision, enabled=precision != torch.float32):
-            logits = network(pictures)
+            logits = network(images)
         loss = cross_entropy(logits.float(), torch.arange(4))
     weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
     loss.backward()
@@ -73,13 +73,13 @@ def same(some: list[Tensor], others: list[Tensor]) -> bool:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_bit_changes_and_less_is_kept(name: str) -> None:
-    network, pictures = built(name)
+    network, images = built(name)
     before = [buffer.clone() for buffer in network.buffers()]
     names = list(network.state_dict())
     saving = copy.deepcopy(network)
     recompute_in_backward(saving)
-    expected, bytes_kept = update(network, pictures)
-    got, fewer = update(saving, pictures)
+    expected, bytes_kept = update(network, images)
+    got, fewer = update(saving, images)
     assert same(got, expected)
     assert not before or not same(list(network.buffers()), before)
     assert list(saving.state_dict()) == names
@@ -87,20 +87,20 @@ def test_no_bit_changes_and_less_is_kept(name: str) -> None:
 
 
 def test_the_same_holds_in_bf16() -> None:
-    network, pictures = built("blocks in rows, and dropout")
+    network, images = built("blocks in rows, and dropout")
     saving = copy.deepcopy(network)
     recompute_in_backward(saving)
-    assert same(update(saving, pictures, torch.bfloat16)[0], update(network, pictures, torch.bfloat16)[0])
+    assert same(update(saving, images, torch.bfloat16)[0], update(network, images, torch.bfloat16)[0])
 
 
 @pytest.mark.parametrize("frozen", ["batchnorm", "backbone"])
 def test_the_same_holds_for_a_frozen_network(frozen: str) -> None:
-    network, pictures = built("blocks in rows, and dropout")
+    network, images = built("blocks in rows, and dropout")
     saving = copy.deepcopy(network)
     recompute_in_backward(saving)
     for each in (network, saving):
         apply_freezing(each, frozen)
-    assert same(update(saving, pictures)[0], update(network, pictures)[0])
+    assert same(update(saving, images)[0], update(network, images)[0])
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler here")
@@ -109,9 +109,9 @@ def test_compiled_it_computes_the_same_to_rounding_and_moves_the_statistics_once
     network = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), nn.Flatten())
     saving = copy.deepcopy(network)
     recompute_in_backward(saving)
-    pictures = torch.randn(4, 3, 8, 8)
-    expected = update(network, pictures)[0]
-    got = update(torch.compile(saving), pictures)[0]  # type: ignore[arg-type]
+    images = torch.randn(4, 3, 8, 8)
+    expected = update(network, images)[0]
+    got = update(torch.compile(saving), images)[0]  # type: ignore[arg-type]
     for one, other in zip(got, expected, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -126,14 +126,14 @@ def test_a_network_without_rows_is_refused() -> None:
 
 
 def test_a_copy_computes_with_its_own_weights() -> None:
-    network, pictures = built("rows in rows")
+    network, images = built("rows in rows")
     recompute_in_backward(network)
     twin = copy.deepcopy(network)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
-        assert network.eval()(pictures).abs().max() == 0
-        assert twin.eval()(pictures).abs().max() > 0
+        assert network.eval()(images).abs().max() == 0
+        assert twin.eval()(images).abs().max() > 0
 
 
 def test_what_was_changed_in_place_after_a_piece_was_given_it_is_noticed() -> None:

@@ -1,4 +1,4 @@
-"""Each parameter of the train stage reaches the training: the stage itself, run in this process on a few pictures."""
+"""Each parameter of the train stage reaches the training: the stage itself, run in this process on a few images."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_the_same_parameters_give_the_same_weights(small: Project, plain: Weight
 
 
 def test_frozen_layers_stay_as_they_are_until_they_are_thawed(small: Project) -> None:
-    """BatchNorm's of resnet9_narrow, on the 8 pixels of the pictures enlarged to 16."""
+    """BatchNorm's of resnet9_narrow, on the 8 pixels of the images enlarged to 16."""
     values = {
         "model__name": "resnet9_narrow",
         "model__image_size": 16,

@@ -46,17 +46,17 @@ def test_parts_within_one_another_would_be_counted_twice() -> None:
 
 
 def test_the_account_has_rate_memory_and_place(tmp_path: Path) -> None:
-    """300 pictures in 1 s of data and 2 s of steps are 100 a second; validation is not counted."""
+    """300 images in 1 s of data and 2 s of steps are 100 a second; validation is not counted."""
     clock = Clock()
     clock.seconds = {"data": 1.0, "step": 2.0, "validation": 5.0, "saving": 0.25}
-    clock.pictures = 300
+    clock.images = 300
     write_account(tmp_path, clock, processes=2, device=CPU)
     account = json.loads((tmp_path / "training.json").read_text())
     total = account["seconds"].pop("total")
     assert 0 <= total < 5
     assert account["seconds"] == clock.seconds
-    assert account["pictures"] == 300
-    assert account["pictures_per_second"] == 100.0
+    assert account["images"] == 300
+    assert account["images_per_second"] == 100.0
     assert account["processes"] == 2
     assert account["host"] == socket.gethostname()
     assert account["hardware"]["cores"] >= 1
@@ -67,7 +67,7 @@ def test_the_account_has_rate_memory_and_place(tmp_path: Path) -> None:
 
 def test_a_training_that_took_no_step_has_no_rate(tmp_path: Path) -> None:
     write_account(tmp_path, Clock(), processes=1, device=CPU)
-    assert json.loads((tmp_path / "training.json").read_text())["pictures_per_second"] == 0.0
+    assert json.loads((tmp_path / "training.json").read_text())["images_per_second"] == 0.0
 
 
 def test_peak_memory_counts_what_was_taken_and_given_back() -> None:

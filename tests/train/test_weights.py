@@ -132,8 +132,8 @@ def test_a_model_of_imgpipe_is_a_start(tmp_path: Path, dropout: float) -> None:
     save_classifier(tmp_path / "best.safetensors", classifier, description)
     network = network_of(2, classes=2)
     load(network, tmp_path / "best.safetensors")
-    pictures = torch.randn(2, 3, 32, 32)
-    assert torch.equal(network.eval()(pictures), classifier.network.eval()(pictures))
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(network.eval()(images), classifier.network.eval()(images))
 
 
 def test_layers_that_do_not_fit_are_named(tmp_path: Path) -> None:

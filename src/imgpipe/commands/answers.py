@@ -13,7 +13,7 @@ from imgpipe.common.tables import table_text
 
 @dataclass(frozen=True)
 class Ranked:
-    """A picture's file and its likeliest classes with their probabilities, the likeliest first."""
+    """An image's file and its likeliest classes with their probabilities, the likeliest first."""
 
     file: str
     classes: list[tuple[str, float]]

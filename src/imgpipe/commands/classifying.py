@@ -1,4 +1,4 @@
-"""A finished model at work: picture files to probabilities, prepared to the bit as the test's pictures were."""
+"""A finished model at work: image files to probabilities, prepared to the bit as the test's images were."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from imgpipe.evaluate.scoring import softmax
 from imgpipe.model.classifier import Classifier, Description, load_classifier
 from imgpipe.model.crops import centre_crop
 from imgpipe.model.predict import predict_batch
-from imgpipe.pack.pack import pack_picture
+from imgpipe.pack.pack import pack_image
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says of a picture.
+    """What the model says of an image.
 
     probabilities: float64 (classes,). square: what the network saw, uint8 (size, size, channels).
     """
@@ -62,7 +62,7 @@ def classify(
 ) -> Iterator[Answer | Skipped]:
     """An answer for each path, in their order, or the reason why it can't be read.
 
-    classifier: on the device, ready for evaluation. threads: read and prepare pictures; they change nothing.
+    classifier: on the device, ready for evaluation. threads: read and prepare images; they change nothing.
     """
     cv2.setNumThreads(1)  # the threads are ours
 
@@ -74,16 +74,16 @@ def classify(
 
     loaded = zip(paths, by_threads(load, paths, threads=threads), strict=True)
     while batch := list(islice(loaded, batch_size)):
-        squares = [picture for _, picture in batch if not isinstance(picture, Skipped)]
+        squares = [image for _, image in batch if not isinstance(image, Skipped)]
         answers = iter(_probabilities(squares, classifier, description, device) if squares else [])
-        for path, picture in batch:
-            yield picture if isinstance(picture, Skipped) else Answer(path, next(answers), picture)
+        for path, image in batch:
+            yield image if isinstance(image, Skipped) else Answer(path, next(answers), image)
 
 
 def square(content: bytes, description: Description) -> Pixels:
-    """What the network sees of a picture file, uint8 (size, size, channels): packed, unpacked and cropped as the test's
-    pictures were. Raises InputError with the reason if it can't be read, without a name."""
-    height, width, packed = pack_picture(
+    """What the network sees of an image file, uint8 (size, size, channels): packed, unpacked and cropped as the test's
+    images were. Raises InputError with the reason if it can't be read, without a name."""
+    height, width, packed = pack_image(
         content,
         image_size=description.packed_size,
         enlarge=description.enlarge,
@@ -91,11 +91,11 @@ def square(content: bytes, description: Description) -> Pixels:
         encoding=description.encoding,
         jpeg_quality=description.jpeg_quality,
     )
-    picture = unpacked(
+    image = unpacked(
         np.frombuffer(packed, np.uint8), height, width, channels=description.channels, encoding=description.encoding
     )
     middle = np.empty((description.size, description.size, description.channels), np.uint8)
-    centre_crop(picture, middle, fraction=description.crop_fraction)
+    centre_crop(image, middle, fraction=description.crop_fraction)
     return middle
 
 
@@ -113,9 +113,7 @@ def _content(path: str) -> bytes:
 def _probabilities(
     squares: Sequence[Pixels], classifier: Classifier, description: Description, device: torch.device
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """float64 (pictures, classes)."""
-    pictures = torch.from_numpy(np.stack(squares))
-    logits = predict_batch(
-        classifier, pictures, device=device, precision=description.precision, flips=description.flips
-    )
+    """float64 (images, classes)."""
+    images = torch.from_numpy(np.stack(squares))
+    logits = predict_batch(classifier, images, device=device, precision=description.precision, flips=description.flips)
     return softmax(logits.cpu().numpy() / description.temperature)

@@ -15,12 +15,12 @@ FAILED = 3
 """Exit status where B is worse: 1 is an error, 2 wrong usage."""
 
 LISTED = 10
-"""Pictures that changed sides, of each direction, shown to people."""
+"""Images that changed sides, of each direction, shown to people."""
 
 
 @dataclass(frozen=True)
 class Changed:
-    """A test picture that one of the two got right: its file (as A calls it), its class, and what each answered."""
+    """A test image that one of the two got right: its file (as A calls it), its class, and what each answered."""
 
     file: str
     actual: str
@@ -34,7 +34,7 @@ class Report:
 
     a: Revision
     b: Revision
-    pictures: int
+    images: int
     classes: int
     comparison: "Comparison"
     changed: list[Changed]
@@ -54,7 +54,7 @@ def compare(
         bool, typer.Option("--fail-if-worse", help=f"Exit status {FAILED} if B is worse; 1 is an error.")
     ] = False,
 ) -> None:
-    """Is B better than A, worse, or not distinguishable? By their answers to the same test pictures."""
+    """Is B better than A, worse, or not distinguishable? By their answers to the same test images."""
     if as_json and as_markdown:
         raise InputError("--json and --md are two forms of the same: give one of them")
     report = report_on(a, b)
@@ -82,7 +82,7 @@ def report_on(a: str, b: str) -> Report:
     return Report(
         a=revision_a,
         b=revision_b,
-        pictures=len(actual),
+        images=len(actual),
         classes=len(test_a.classes),
         comparison=compare_answers(actual, Answers(said_a, test_a.losses), Answers(said_b, test_b.losses[places])),
         changed=[
@@ -93,16 +93,16 @@ def report_on(a: str, b: str) -> Report:
 
 
 def to_json(report: Report) -> str:
-    """Everything: numbers unrounded, and all pictures that changed sides."""
+    """Everything: numbers unrounded, and all images that changed sides."""
     return json.dumps(
         {
             "a": {"name": report.a.name, "commit": report.a.commit},
             "b": {"name": report.b.name, "commit": report.b.commit},
-            "pictures": report.pictures,
+            "images": report.images,
             "classes": report.classes,
             **asdict(report.comparison),
-            "predictions_differ_share": report.comparison.predictions_differ / report.pictures,
-            "changed": [asdict(picture) for picture in report.changed],
+            "predictions_differ_share": report.comparison.predictions_differ / report.images,
+            "changed": [asdict(image) for image in report.changed],
         },
         indent=2,
         ensure_ascii=False,
@@ -135,26 +135,26 @@ def _metrics(report: Report) -> list[list[str]]:
 
 
 def _summary(report: Report) -> str:
-    a, b, found, n = report.a.name, report.b.name, report.comparison, report.pictures
+    a, b, found, n = report.a.name, report.b.name, report.comparison, report.images
     return (
-        f"Of {n} test pictures {found.only_b_right} are right in {b} only and {found.only_a_right} in {a} only "
+        f"Of {n} test images {found.only_b_right} are right in {b} only and {found.only_a_right} in {a} only "
         f"(McNemar's exact test: p = {found.p_value:.2g}).\n"
         f"The predictions differ on {found.predictions_differ} ({found.predictions_differ / n:.1%})."
     )
 
 
 def _changed(report: Report) -> list[tuple[str, list[list[str]]]]:
-    """The pictures that only A, and those that only B got right: a title and a table, where there are any."""
-    only_a = [picture for picture in report.changed if picture.a == picture.actual]
-    only_b = [picture for picture in report.changed if picture.b == picture.actual]
+    """The images that only A, and those that only B got right: a title and a table, where there are any."""
+    only_a = [image for image in report.changed if image.a == image.actual]
+    only_b = [image for image in report.changed if image.b == image.actual]
     tables = []
-    for name, pictures in ((report.a.name, only_a), (report.b.name, only_b)):
+    for name, images in ((report.a.name, only_a), (report.b.name, only_b)):
         title = f"Right in {name} only"
-        if len(pictures) > LISTED:
-            title += f", {LISTED} of {len(pictures)} (--json has all)"
+        if len(images) > LISTED:
+            title += f", {LISTED} of {len(images)} (--json has all)"
         rows = [["file", "actual", report.a.name, report.b.name]]
-        rows += [[picture.file, picture.actual, picture.a, picture.b] for picture in pictures[:LISTED]]
-        if pictures:
+        rows += [[image.file, image.actual, image.a, image.b] for image in images[:LISTED]]
+        if images:
             tables.append((f"{title}:", rows))
     return tables
 

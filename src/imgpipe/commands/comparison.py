@@ -1,4 +1,4 @@
-"""Two classifiers on the same test pictures: is one better, or could that be chance?"""
+"""Two classifiers on the same test images: is one better, or could that be chance?"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ BETTER, WORSE, NOT_DISTINGUISHABLE = "better", "worse", "not distinguishable"
 
 @dataclass(frozen=True)
 class Answers:
-    """What a classifier said: the predicted classes, int64 (pictures,), and the losses, float64 (pictures,)."""
+    """What a classifier said: the predicted classes, int64 (images,), and the losses, float64 (images,)."""
 
     predicted: Array
     losses: Array
@@ -35,9 +35,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """B against A. ``p_value`` is that of McNemar's exact test on the pictures that only one of them got right.
+    """B against A. ``p_value`` is that of McNemar's exact test on the images that only one of them got right.
 
-    predictions_differ: pictures that got two answers, one of them right or none.
+    predictions_differ: images that got two answers, one of them right or none.
     """
 
     verdict: str
@@ -49,7 +49,7 @@ class Comparison:
 
 
 def compare(actual: Array, a: Answers, b: Answers) -> Comparison:
-    """Whether B is better than A, by the accuracy. actual: the true classes, int64 (pictures,), at least one."""
+    """Whether B is better than A, by the accuracy. actual: the true classes, int64 (images,), at least one."""
     only_a = int(((a.predicted == actual) & (b.predicted != actual)).sum())
     only_b = int(((a.predicted != actual) & (b.predicted == actual)).sum())
     p_value = mcnemar(only_a, only_b)
@@ -84,7 +84,7 @@ def differences(actual: Array, a: Answers, b: Answers) -> dict[str, Difference]:
     """accuracy, balanced_accuracy, f1_macro and loss, with 95 % intervals of their differences.
 
     The interval is that between the percentiles of the paired bootstrap (Efron and Tibshirani 1993, chapter 13): a
-    resample takes the answers of both to the same pictures. The same arguments always give the same numbers.
+    resample takes the answers of both to the same images. The same arguments always give the same numbers.
     """
     metrics_a, metrics_b = _metrics(actual, a), _metrics(actual, b)
     whole = np.arange(len(actual))[None]
@@ -106,8 +106,8 @@ def differences(actual: Array, a: Answers, b: Answers) -> dict[str, Difference]:
 
 
 def _metrics(actual: Array, answers: Answers) -> Callable[[Array], dict[str, Array]]:
-    """A function from resamples, places of pictures, int64 (resamples, pictures), to each metric of theirs."""
-    # but for the loss they are functions of how many pictures of each class were taken for which
+    """A function from resamples, places of images, int64 (resamples, images), to each metric of theirs."""
+    # but for the loss they are functions of how many images of each class were taken for which
     (truth, said), cell = np.unique(np.stack([actual, answers.predicted]), axis=1, return_inverse=True)
     cell, cells = cell.ravel(), len(truth)
 

@@ -1,4 +1,4 @@
-"""Gathering the pictures that a user names."""
+"""Gathering the images that a user names."""
 
 import glob
 import os
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgpipe.common.errors import InputError
-from imgpipe.data.archives import PICTURES, is_picture_file
+from imgpipe.data.archives import IMAGES, is_image_file
 from imgpipe.data.folders import files_below
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A path that gives no picture, and why."""
+    """A path that gives no image, and why."""
 
     path: str
     reason: str
 
 
-def gather_pictures(names: Iterable[str], listed: Iterable[str]) -> tuple[list[str], list[Skipped]]:
-    """Paths of pictures, each once and where it was named first, and the names that give none.
+def gather_images(names: Iterable[str], listed: Iterable[str]) -> tuple[list[str], list[Skipped]]:
+    """Paths of images, each once and where it was named first, and the names that give none.
 
-    names: files, taken whatever their endings; folders, read to their depths for files that are pictures by their
+    names: files, taken whatever their endings; folders, read to their depths for files that are images by their
         endings or else their first bytes, except hidden ones; patterns with ``*``, ``?``, ``[...]`` and ``**``, in
         place of which stand the files and folders that they match; and ``-`` for those in ``listed``. A folder and a
         pattern give paths in alphabetical order.
@@ -36,7 +36,7 @@ def gather_pictures(names: Iterable[str], listed: Iterable[str]) -> tuple[list[s
             skipped.append(Skipped(name, "nothing matches this pattern"))
         for match in matches:
             try:
-                for path in _pictures(match):
+                for path in _images(match):
                     found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 (a Path would drop the ./ of a name)
             except InputError as error:
                 skipped.append(Skipped(match, str(error)))
@@ -56,8 +56,8 @@ def _matches(pattern: str) -> list[str]:
     return sorted(glob.glob(pattern, recursive=True), key=Path)  # noqa: PTH207 (keeps the paths as they are named)
 
 
-def _pictures(name: str) -> Sequence[str]:
-    """The name itself, or the pictures in the folder of that name."""
+def _images(name: str) -> Sequence[str]:
+    """The name itself, or the images in the folder of that name."""
     path = Path(name)
     try:
         if not name or not path.exists():
@@ -67,19 +67,19 @@ def _pictures(name: str) -> Sequence[str]:
     except OSError as error:
         raise InputError(f"it can't be read: {error.strerror}") from None
     try:
-        pictures = [str(file) for file in sorted(files_below(path)) if _may_be_picture(file)]
+        images = [str(file) for file in sorted(files_below(path)) if _may_be_image(file)]
     except OSError as error:
         raise InputError(f"the folder can't be read: {error.strerror}") from None
-    if not pictures:
+    if not images:
         raise InputError(
-            f"the folder holds no pictures; their names end in {', '.join(PICTURES)}, or their first bytes tell"
+            f"the folder holds no images; their names end in {', '.join(IMAGES)}, or their first bytes tell"
         )
-    return pictures
+    return images
 
 
-def _may_be_picture(file: Path) -> bool:
-    """Whether it is a picture by its name or content, or can't be read, which is then said of it."""
+def _may_be_image(file: Path) -> bool:
+    """Whether it is an image by its name or content, or can't be read, which is then said of it."""
     try:
-        return is_picture_file(file)
+        return is_image_file(file)
     except OSError:
         return True

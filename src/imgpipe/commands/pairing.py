@@ -1,4 +1,4 @@
-"""The test outcomes of two revisions, picture by picture: only on the same pictures can they be compared."""
+"""The test outcomes of two revisions, image by image: only on the same images can they be compared."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ FILES = (IMAGES, PREDICTIONS, PROBABILITIES, CLASSES)
 
 @dataclass(frozen=True)
 class Outcome:
-    """A revision's test: an entry for each picture, in the order of its predictions.
+    """A revision's test: an entry for each image, in the order of its predictions.
 
     classes: their names. files: as metrics/test/predictions.csv has them. content: hashes of the decoded pixels.
-    actual, predicted: names of classes. losses: float64 (pictures,).
+    actual, predicted: names of classes. losses: float64 (images,).
     """
 
     name: str
@@ -42,14 +42,14 @@ def read_test(name: str, folder: Path) -> Outcome:
     Raises InputError where the files do not go together, such as where only some of the stages ran again.
     """
     classes = _columns(name, folder, CLASSES, "class")["class"]
-    images = _columns(name, folder, IMAGES, "file", "split", "label", "pixels")
+    table = _columns(name, folder, IMAGES, "file", "split", "label", "pixels")
     predictions = _columns(name, folder, PREDICTIONS, "file", "actual", "predicted")
-    rows = zip(*images.values(), strict=True)
-    pictures = {file: (label, pixels) for file, split, label, pixels in rows if split == "test"}
+    rows = zip(*table.values(), strict=True)
+    images = {file: (label, pixels) for file, split, label, pixels in rows if split == "test"}
     probabilities = np.load(folder / PROBABILITIES, mmap_mode="r")
     labels = dict(zip(predictions["file"], predictions["actual"], strict=True))
-    if labels != {file: label for file, (label, _) in pictures.items()}:
-        raise InputError(f"'{name}': {PREDICTIONS} and {IMAGES} have different test pictures: {_again(name)}")
+    if labels != {file: label for file, (label, _) in images.items()}:
+        raise InputError(f"'{name}': {PREDICTIONS} and {IMAGES} have different test images: {_again(name)}")
     numbers = {c: i for i, c in enumerate(classes)}
     if probabilities.shape != (len(labels), len(classes)) or not {*labels.values(), *predictions["predicted"]} <= {
         *numbers
@@ -59,7 +59,7 @@ def read_test(name: str, folder: Path) -> Outcome:
         name=name,
         classes=classes,
         files=predictions["file"],
-        content=[pictures[file][1] for file in predictions["file"]],
+        content=[images[file][1] for file in predictions["file"]],
         actual=predictions["actual"],
         predicted=predictions["predicted"],
         losses=_losses(probabilities, np.array([numbers[c] for c in predictions["actual"]])),
@@ -67,15 +67,15 @@ def read_test(name: str, folder: Path) -> Outcome:
 
 
 def _losses(probabilities: Array, labels: Array) -> Array:
-    """Cross-entropy of each picture; a probability that float32 rounded to 0 counts as the smallest that it has."""
+    """Cross-entropy of each image; a probability that float32 rounded to 0 counts as the smallest that it has."""
     own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return np.asarray(-np.log(np.maximum(own, float(np.finfo(np.float32).smallest_subnormal))))
 
 
 def places_in(b: Outcome, a: Outcome) -> Array:
-    """For each picture of A its place in B, int64 (pictures,): that of the same pixels, whatever the file's name.
+    """For each image of A its place in B, int64 (images,): that of the same pixels, whatever the file's name.
 
-    Raises InputError where the test pictures, their labels or the names of the classes are not the same. The order of
+    Raises InputError where the test images, their labels or the names of the classes are not the same. The order of
     the classes need not be.
     """
     if set(a.classes) != set(b.classes):
@@ -90,7 +90,7 @@ def places_in(b: Outcome, a: Outcome) -> Array:
     shared = (Counter(a.content) & Counter(b.content)).total()
     if shared < max(len(a.files), len(b.files)):
         raise InputError(
-            f"'{a.name}' and '{b.name}' were tested on different pictures ({len(a.files)} and {len(b.files)}, {shared} "
+            f"'{a.name}' and '{b.name}' were tested on different images ({len(a.files)} and {len(b.files)}, {shared} "
             "of them the same), so their metrics can't be compared: give both the same source and prepare parameters"
         )
     order_a, order_b = _by_content(a), _by_content(b)
@@ -98,7 +98,7 @@ def places_in(b: Outcome, a: Outcome) -> Array:
     if moved:
         i, j = moved[0]
         raise InputError(
-            f"'{a.name}' and '{b.name}' have other labels for {len(moved)} of the same test pictures, such as "
+            f"'{a.name}' and '{b.name}' have other labels for {len(moved)} of the same test images, such as "
             f"'{a.files[i]}', {a.actual[i]} and {b.actual[j]}, so their metrics can't be compared"
         )
     places = np.empty(len(order_a), dtype=np.int64)
@@ -107,7 +107,7 @@ def places_in(b: Outcome, a: Outcome) -> Array:
 
 
 def _by_content(test: Outcome) -> list[int]:
-    """Places of the pictures in an order that no file's name changes, copies of one picture apart."""
+    """Places of the images in an order that no file's name changes, copies of one image apart."""
     return sorted(range(len(test.files)), key=lambda i: (test.content[i], test.actual[i], test.files[i]))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgpipe.commands.answers import Ranked, as_csv, as_json, as_table, printable, readable
-from imgpipe.commands.gathering import Skipped, gather_pictures
+from imgpipe.commands.gathering import Skipped, gather_images
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_text
 
@@ -41,28 +41,28 @@ WRITERS = {Format.TABLE: as_table, Format.CSV: as_csv, Format.JSON: as_json}
 
 
 def predict(
-    pictures: Annotated[
+    images: Annotated[
         list[str], typer.Argument(help="Files, folders, patterns such as 'photos/**/*.jpg', or - for a list of paths.")
     ],
     model: Annotated[Path, typer.Option(help="The model file.")] = Path("models/classifier.safetensors"),
     form: Annotated[Format, typer.Option("--format", help="How the answers are written.")] = Format.TABLE,
     top: Annotated[int, typer.Option(min=1, help="How many classes, the likeliest first.")] = 1,
     output: Annotated[Path | None, typer.Option(help="A file for the answers, not standard output.")] = None,
-    grid: Annotated[Path | None, typer.Option(help="A .png or .svg file for the pictures and their answers.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures that go through the network at once.")] = 64,
+    grid: Annotated[Path | None, typer.Option(help="A .png or .svg file for the images and their answers.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that go through the network at once.")] = 64,
     device: Annotated[Device, typer.Option(help="auto is cuda where there is one.")] = Device.AUTO,
 ) -> None:
-    """Say what is on pictures.
+    """Say what is on images.
 
     Folders are read to their depths; in a list on standard input each line is a path. What can't be read is named on
     standard error and left out, and the exit status is then 1.
     """
     _check_writable(output, grid)
-    paths, skipped = gather_pictures(pictures, _lines_of_standard_input())
+    paths, skipped = gather_images(images, _lines_of_standard_input())
     for one in skipped:
         _say(one)
     if not paths:
-        raise InputError("no picture is left to predict")
+        raise InputError("no image is left to predict")
 
     from imgpipe.commands.classifying import classify, open_classifier
     from imgpipe.commands.sheets import MOST
@@ -150,7 +150,7 @@ def _prepared_device(asked: Device, description: "Description") -> "torch.device
 
 
 def _draw(grid: Path, shown: "Sequence[Answer]", listed: Sequence[Ranked]) -> None:
-    """The first pictures with their likeliest class and its confidence."""
+    """The first images with their likeliest class and its confidence."""
     from imgpipe.commands.sheets import contact_sheet
     from imgpipe.plot import drawing
 
@@ -161,4 +161,4 @@ def _draw(grid: Path, shown: "Sequence[Answer]", listed: Sequence[Ranked]) -> No
         sheet = contact_sheet([answer.square for answer in shown], answers, names)
         drawing.save(sheet, grid, dpi=GRID_DPI)
     if len(shown) < len(listed):
-        typer.echo(f"{grid} shows the first {len(shown)} of {len(listed)} pictures", err=True)
+        typer.echo(f"{grid} shows the first {len(shown)} of {len(listed)} images", err=True)

@@ -45,7 +45,7 @@ def recipe(
         typer.echo(f"{key}: {before} -> {after}")
     location = Path(new["download"]["location"])
     if not location.exists():
-        typer.echo(f"{location} is not there: docs/recipes.md says which pictures belong there", err=True)
+        typer.echo(f"{location} is not there: docs/recipes.md says which images belong there", err=True)
 
 
 def changes(old: dict[str, Any], new: dict[str, Any], place: str = "") -> Iterator[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""A contact sheet: pictures side by side, each with what the model says of it."""
+"""A contact sheet: images side by side, each with what the model says of it."""
 
 import math
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from imgpipe.data.packed import Pixels
 
 MOST = 100
-"""Pictures that one sheet shows."""
+"""Images that one sheet shows."""
 LABEL, NAME = 13, 20
-"""Characters of a class and of a file's name that fit above and below a picture."""
+"""Characters of a class and of a file's name that fit above and below an image."""
 
 
 def contact_sheet(squares: Sequence[Pixels], answers: Sequence[tuple[str, float]], names: Sequence[str]) -> Figure:
-    """The pictures in rows, as the network saw them, class and confidence above and the file's name below each.
+    """The images in rows, as the network saw them, class and confidence above and the file's name below each.
 
     squares: uint8 (size, size, channels), at most MOST. answers: a class and its probability for each.
     """
@@ -27,7 +27,7 @@ def contact_sheet(squares: Sequence[Pixels], answers: Sequence[tuple[str, float]
         axes.set_axis_off()
     for axes, square, (answer, sure), name in zip(every_axes, squares, answers, names, strict=False):
         grey = square.shape[2] == 1
-        # 0 to 255 is said, or matplotlib would stretch the levels of a grey picture to black and white
+        # 0 to 255 is said, or matplotlib would stretch the levels of a grey image to black and white
         axes.imshow(square[:, :, 0] if grey else square, cmap="gray", vmin=0, vmax=255)
         axes.set_title(f"{_shortened(answer, LABEL)} ({sure:.0%})", fontsize=8, pad=3)
         axes.text(

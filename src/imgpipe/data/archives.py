@@ -13,7 +13,7 @@ from typing import Self
 
 from imgpipe.common.errors import InputError
 
-PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 LARGEST = 1 << 28
 """Bytes of the largest member that is read."""
@@ -39,23 +39,23 @@ class Member:
     problem: str
 
 
-def names_a_picture(name: str) -> bool:
-    """Whether a file's name ends as that of a picture does."""
-    return PurePosixPath(name).suffix.lower() in PICTURES
+def names_an_image(name: str) -> bool:
+    """Whether a file's name ends as that of an image does."""
+    return PurePosixPath(name).suffix.lower() in IMAGES
 
 
-def is_picture(name: str, start: bytes) -> bool:
-    """Whether a file is a picture as its name says or, if that says nothing, its first bytes (12 suffice)."""
+def is_image(name: str, start: bytes) -> bool:
+    """Whether a file is an image as its name says or, if that says nothing, its first bytes (12 suffice)."""
     webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
-    return names_a_picture(name) or webp or start.startswith(SIGNATURES)
+    return names_an_image(name) or webp or start.startswith(SIGNATURES)
 
 
-def is_picture_file(path: Path) -> bool:
-    """``is_picture`` of a file on the disk, which is opened only where its name says nothing. Raises OSError."""
-    if names_a_picture(path.name):
+def is_image_file(path: Path) -> bool:
+    """``is_image`` of a file on the disk, which is opened only where its name says nothing. Raises OSError."""
+    if names_an_image(path.name):
         return True
     with path.open("rb") as file:
-        return is_picture(path.name, file.read(12))
+        return is_image(path.name, file.read(12))
 
 
 def members(path: Path) -> Iterator[Member]:

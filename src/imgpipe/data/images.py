@@ -1,4 +1,4 @@
-"""Picture files to pixels."""
+"""Image files to pixels."""
 
 import io
 import warnings
@@ -13,13 +13,13 @@ MODES = {1: "L", 3: "RGB"}
 KINDS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is decoded, by content; other formats of Pillow's may start programs (EPS) or need more than the file."""
 MOST_PIXELS = 1 << 27
-"""Of one picture. More is taken for a decompression bomb: a small file that would fill the memory."""
+"""Of one image. More is taken for a decompression bomb: a small file that would fill the memory."""
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata, without a name; what matters is an error
 
 
 def decode(content: bytes) -> Image.Image:
-    """The picture, turned upright as its EXIF says; of an animated one the first frame.
+    """The image, turned upright as its EXIF says; of an animated one the first frame.
 
     Raises InputError with the reason if it can't be read, without a name.
     """
@@ -36,7 +36,7 @@ def decode(content: bytes) -> Image.Image:
     except InputError:
         raise
     except UnidentifiedImageError:
-        raise InputError("its content is no picture, or its start is damaged") from None
+        raise InputError("its content is no image, or its start is damaged") from None
     except Image.DecompressionBombError:
         raise InputError(f"it has more than the {MOST_PIXELS:,} pixels that are read") from None
     except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
@@ -64,7 +64,7 @@ def eight_bits(image: Image.Image, channels: int) -> Image.Image:
 def packed_size(size: tuple[int, int], short: int, *, enlarge: bool) -> tuple[int, int]:
     """Width and height with the short side of ``short`` pixels and the same proportions.
 
-    enlarge: if not, a picture whose short side is shorter stays as it is.
+    enlarge: if not, an image whose short side is shorter stays as it is.
 
     >>> packed_size((400, 533), 100, enlarge=False)
     (100, 133)
@@ -76,7 +76,7 @@ def packed_size(size: tuple[int, int], short: int, *, enlarge: bool) -> tuple[in
 
 
 def pixels(image: Image.Image, *, size: tuple[int, int], channels: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The picture as uint8 (height, width, channels), resized with Pillow's antialiased bilinear filter.
+    """The image as uint8 (height, width, channels), resized with Pillow's antialiased bilinear filter.
 
     size: width and height.
     """

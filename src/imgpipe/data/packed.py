@@ -1,4 +1,4 @@
-"""A packed split: its pictures in one plain .npy file, and a CSV index (docs/data-flow.md)."""
+"""A packed split: its images in one plain .npy file, and a CSV index (docs/data-flow.md)."""
 
 import json
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ DECODED = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR_RGB}
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures of one split, in the order of the index.
+    """Images of one split, in the order of the index.
 
-    content: uint8 (bytes,), memory-mapped; picture i is ``lengths[i]`` bytes from ``offsets[i]``: raw, that is pixels
+    content: uint8 (bytes,), memory-mapped; image i is ``lengths[i]`` bytes from ``offsets[i]``: raw, that is pixels
         (height, width, channels), RGB or grey, or a JPEG file.
-    offsets, lengths, heights, widths, labels: int64 (pictures,); a label is the number of a class, in the order of
+    offsets, lengths, heights, widths, labels: int64 (images,); a label is the number of a class, in the order of
         ``classes``.
-    files: path of each picture within the prepared data.
+    files: path of each image within the prepared data.
     """
 
     content: Pixels
@@ -41,8 +41,8 @@ class Split:
     def __len__(self) -> int:
         return len(self.files)
 
-    def picture(self, i: int) -> Pixels:
-        """Picture i, uint8 (height, width, channels); where they are raw, a view of the file."""
+    def image(self, i: int) -> Pixels:
+        """Image i, uint8 (height, width, channels); where they are raw, a view of the file."""
         start = int(self.offsets[i])
         content = self.content[start : start + int(self.lengths[i])]
         return unpacked(
@@ -51,18 +51,18 @@ class Split:
 
     @cached_property
     def common_shape(self) -> tuple[int, int] | None:
-        """Height and width of all pictures, where they are raw and of one size."""
+        """Height and width of all images, where they are raw and of one size."""
         alike = self.encoding == "raw" and len(set(self.heights.tolist())) == len(set(self.widths.tolist())) == 1
         return (int(self.heights[0]), int(self.widths[0])) if alike else None
 
-    def pictures(self, numbers: Integers) -> Pixels:
-        """Copies of some pictures of one common shape: uint8 (n, height, width, channels)."""
+    def images(self, numbers: Integers) -> Pixels:
+        """Copies of some images of one common shape: uint8 (n, height, width, channels)."""
         assert self.common_shape
         return self.content.reshape(len(self), *self.common_shape, self.channels)[numbers]
 
 
 def unpacked(content: Pixels, height: int, width: int, *, channels: int, encoding: str) -> Pixels:
-    """A picture, uint8 (height, width, channels), from its packed bytes, uint8 (bytes,); where they are raw, a view."""
+    """An image, uint8 (height, width, channels), from its packed bytes, uint8 (bytes,); where they are raw, a view."""
     pixels = content if encoding == "raw" else np.asarray(cv2.imdecode(content, DECODED[channels]), np.uint8)
     return pixels.reshape(height, width, channels)
 

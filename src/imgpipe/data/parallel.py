@@ -48,7 +48,7 @@ def by_processes(function: Callable[[Item], Result], items: Iterable[Item], *, p
             for results in _in_order(pool, partial(_each, function), runs, most=2 * processes):
                 yield from results
         except BrokenProcessPool:
-            raise InputError("a process that works on pictures was killed; most likely memory ran out") from None
+            raise InputError("a process that works on images was killed; most likely memory ran out") from None
 
 
 def _each(function: Callable[[Item], Result], items: list[Item]) -> list[Result]:

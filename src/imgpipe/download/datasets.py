@@ -1,4 +1,4 @@
-"""torchvision's classification datasets, by name, as picture files."""
+"""torchvision's classification datasets, by name, as image files."""
 
 import inspect
 import io
@@ -22,7 +22,7 @@ DATASETS: dict[str, dict[str, dict[str, Any]]] = {
     "Caltech256": WHOLE,
     "CIFAR10": FLAG,
     "CIFAR100": FLAG,
-    "CLEVRClassification": {"train": {"split": "train"}, "val": {"split": "val"}},  # its test pictures have no labels
+    "CLEVRClassification": {"train": {"split": "train"}, "val": {"split": "val"}},  # its test images have no labels
     "Country211": {"train": {"split": "train"}, "val": {"split": "valid"}, "test": {"split": "test"}},
     "DTD": THREE,
     "EMNIST": {split: {"split": "balanced", **flag} for split, flag in FLAG.items()},
@@ -48,11 +48,11 @@ DATASETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def torchvision_pictures(name: str, root: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each picture of one of DATASETS; torchvision downloads what is not in ``root`` yet.
+def torchvision_images(name: str, root: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each image of one of DATASETS; torchvision downloads what is not in ``root`` yet.
 
     Names are ``<split>/<class>/<file>``, or ``<class>/<file>`` where the dataset has no splits. A file keeps its name
-    and its bytes where torchvision tells where it is; else the picture is a PNG, which loses nothing, and its number
+    and its bytes where torchvision tells where it is; else the image is a PNG, which loses nothing, and its number
     in the split is its name.
 
     Classes have the dataset's names, or else their numbers, ``007``. A "/" in them becomes "_"; and a class that has
@@ -74,12 +74,12 @@ def torchvision_pictures(name: str, root: Path) -> Iterator[tuple[str, bytes]]:
             order = _order(dataset)
         for number in order:
             with _explained(name, root):
-                label, file, content = _picture(dataset, number)
+                label, file, content = _image(dataset, number)
             yield PurePosixPath(split, label, file).as_posix(), content
 
 
 def _dataset(name: str, root: Path, keywords: dict[str, Any]) -> Any:
-    """The dataset; one that takes a loader gives the path of each picture file in place of the picture."""
+    """The dataset; one that takes a loader gives the path of each image file in place of the image."""
     from torchvision import datasets
 
     kind = getattr(datasets, name)
@@ -88,19 +88,19 @@ def _dataset(name: str, root: Path, keywords: dict[str, Any]) -> Any:
 
 
 def _order(dataset: Any) -> list[int]:
-    """The numbers of the pictures, files by name: SUN397 has them in the order of the disk, which is any."""
+    """The numbers of the images, files by name: SUN397 has them in the order of the disk, which is any."""
     numbers = list(range(len(dataset)))
     return sorted(numbers, key=lambda number: dataset[number][0]) if hasattr(dataset, "loader") else numbers
 
 
-def _picture(dataset: Any, number: int) -> tuple[str, str, bytes]:
-    """Class, file name and bytes of a picture."""
-    picture, label = dataset[number]
-    file = picture if isinstance(picture, Path) else getattr(picture, "filename", None)
+def _image(dataset: Any, number: int) -> tuple[str, str, bytes]:
+    """Class, file name and bytes of an image."""
+    image, label = dataset[number]
+    file = image if isinstance(image, Path) else getattr(image, "filename", None)
     if file:
         return _class(dataset, label), Path(file).name, Path(file).read_bytes()
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
+    image.save(buffer, format="PNG")
     digits = len(str(len(dataset) - 1))
     return _class(dataset, label), f"{number:0{digits}}.png", buffer.getvalue()
 

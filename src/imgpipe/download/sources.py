@@ -1,4 +1,4 @@
-"""Where pictures come from. Each source leaves one archive in a folder: DVC handles one file fast, thousands slowly.
+"""Where images come from. Each source leaves one archive in a folder: DVC handles one file fast, thousands slowly.
 
 To add a source: a function here, its name in the download section, and its case in the download stage.
 """
@@ -13,12 +13,12 @@ from urllib.parse import unquote, urlsplit
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import sha256_of
 from imgpipe.common.progress import counting
-from imgpipe.data.archives import PICTURES, is_picture, is_picture_file, members, write_tar
+from imgpipe.data.archives import IMAGES, is_image, is_image_file, members, write_tar
 from imgpipe.data.folders import files_below
-from imgpipe.download.datasets import torchvision_pictures
+from imgpipe.download.datasets import torchvision_images
 
 LOCATION = "params.yaml: download.location is"
-NO_PICTURES = f"which holds no pictures; their names end in {', '.join(PICTURES)}"
+NO_IMAGES = f"which holds no images; their names end in {', '.join(IMAGES)}"
 
 
 def digits(folder: Path) -> None:
@@ -36,34 +36,34 @@ def digits(folder: Path) -> None:
 
 
 def tree(folder: Path, source: Path) -> None:
-    """The pictures below a local folder, in one tar. Other files are counted, hidden ones passed over."""
+    """The images below a local folder, in one tar. Other files are counted, hidden ones passed over."""
     if not source.is_dir():
-        raise InputError(f"{LOCATION} '{source}', which is no folder; name the folder that holds the pictures")
-    pictures: list[Path] = []
+        raise InputError(f"{LOCATION} '{source}', which is no folder; name the folder that holds the images")
+    images: list[Path] = []
     others: list[Path] = []
     try:
         for file in sorted(files_below(source)):
-            (pictures if is_picture_file(file) else others).append(file)
-        if not pictures:
-            raise InputError(f"{LOCATION} '{source}', {NO_PICTURES}")
+            (images if is_image_file(file) else others).append(file)
+        if not images:
+            raise InputError(f"{LOCATION} '{source}', {NO_IMAGES}")
         if others:
             logging.warning(
-                "%d files are pictures neither by name nor by content and left out, such as %s", len(others), others[0]
+                "%d files are images neither by name nor by content and left out, such as %s", len(others), others[0]
             )
         write_tar(
             folder / _not_hidden(f"{source.resolve().name}.tar"),
-            ((file.relative_to(source).as_posix(), file.read_bytes()) for file in pictures),
+            ((file.relative_to(source).as_posix(), file.read_bytes()) for file in images),
         )
     except PermissionError as error:
-        raise InputError(f"{LOCATION} '{source}', of which a picture may not be read: {error}; change that") from None
+        raise InputError(f"{LOCATION} '{source}', of which an image may not be read: {error}; change that") from None
 
 
 def archive(folder: Path, source: Path) -> None:
     """A local zip or tar, as it is."""
     if not source.exists():
-        raise InputError(f"{LOCATION} '{source}', which does not exist; name the archive that holds the pictures")
-    if not any(is_picture(member.name, member.content or b"") for member in members(source)):
-        raise InputError(f"{LOCATION} '{source}', {NO_PICTURES}")
+        raise InputError(f"{LOCATION} '{source}', which does not exist; name the archive that holds the images")
+    if not any(is_image(member.name, member.content or b"") for member in members(source)):
+        raise InputError(f"{LOCATION} '{source}', {NO_IMAGES}")
     shutil.copyfile(source, folder / _not_hidden(source.name))
 
 
@@ -87,7 +87,7 @@ def url(folder: Path, address: str, partial: Path, sha256: str | None) -> None:
 
 def torchvision(folder: Path, name: str, partial: Path) -> None:
     """One of torchvision's datasets, in one tar. ``partial``: where torchvision's own files lie until that is whole."""
-    write_tar(folder / f"{name}.tar", counting(name, torchvision_pictures(name, partial / name)))
+    write_tar(folder / f"{name}.tar", counting(name, torchvision_images(name, partial / name)))
     shutil.rmtree(partial / name)
 
 
@@ -97,7 +97,7 @@ def _not_hidden(name: str) -> str:
 
 
 def _png(levels: Any) -> bytes:
-    """An 8-bit grey picture, array of uint8 (height, width), as PNG."""
+    """An 8-bit grey image, array of uint8 (height, width), as PNG."""
     from PIL import Image
 
     buffer = io.BytesIO()

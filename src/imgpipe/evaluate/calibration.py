@@ -7,13 +7,13 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 LEAST, MOST = 0.05, 20.0
-"""Of a temperature: where all pictures are right, the best would be 0."""
+"""Of a temperature: where all images are right, the best would be 0."""
 
 
 def fit_temperature(logits: Array, labels: Array) -> float:
     """The number by which to divide logits so that the cross-entropy is least (Guo et al. 2017, section 4.2).
 
-    logits: float (pictures, classes), of pictures that were not trained on. labels: int64 (pictures,). No prediction
+    logits: float (images, classes), of images that were not trained on. labels: int64 (images,). No prediction
     changes. In terms of 1 / temperature the cross-entropy is convex: its slope has one zero, which is bisected.
     """
     from scipy.optimize import brentq

@@ -1,4 +1,4 @@
-"""95 % confidence intervals: how far a metric would move with other test pictures of the same kind."""
+"""95 % confidence intervals: how far a metric would move with other test images of the same kind."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,16 +17,16 @@ CHUNK = 2**22
 """Numbers that are worked on at once."""
 
 
-def wilson(right: int, pictures: int) -> Ends:
+def wilson(right: int, images: int) -> Ends:
     """Of a proportion such as the accuracy (Wilson 1927): it holds near 1, too, where a bootstrap sees no error."""
     from scipy.stats import binomtest
 
-    ends = binomtest(right, pictures).proportion_ci(LEVEL, method="wilson")
+    ends = binomtest(right, images).proportion_ci(LEVEL, method="wilson")
     return float(ends.low), float(ends.high)
 
 
 def of_mean(values: Array) -> Ends:
-    """Of the mean of one number for each picture, float64 (pictures,).
+    """Of the mean of one number for each image, float64 (images,).
 
     A bootstrap without resamples: ABC, which approximates BCa (see ``_corrected``) by a formula. A mean has neither
     bias nor curvature, so that all of it is the skew (Efron and Tibshirani 1993, section 14.4).
@@ -44,8 +44,8 @@ def of_mean(values: Array) -> Ends:
 def of_confusion(labels: Array, predicted: Array) -> dict[str, Ends]:
     """Of balanced_accuracy and f1_macro, by the bootstrap.
 
-    labels, predicted: int64 (pictures,). Both metrics are functions of how many pictures of each class were taken for
-    which, so whole cells of the confusion matrix are resampled and not pictures.
+    labels, predicted: int64 (images,). Both metrics are functions of how many images of each class were taken for
+    which, so whole cells of the confusion matrix are resampled and not images.
     """
     (actual, guessed), counts = np.unique(np.stack([labels, predicted]), axis=1, return_counts=True)
     metrics = {"balanced_accuracy": balanced_accuracy, "f1_macro": f1_macro}
@@ -71,20 +71,20 @@ def of_confusion(labels: Array, predicted: Array) -> dict[str, Ends]:
 
 
 def balanced_accuracy(actual: Array, guessed: Array, counts: Array) -> Array:
-    """Mean recall of the classes that have pictures, float64 (resamples,).
+    """Mean recall of the classes that have images, float64 (resamples,).
 
-    actual, guessed: classes of each cell of the confusion matrix, int64 (cells,), sorted by the first. counts: pictures
+    actual, guessed: classes of each cell of the confusion matrix, int64 (cells,), sorted by the first. counts: images
     in it, (resamples, cells).
     """
-    pictures, right = _by(actual, counts), _by(actual, counts * (actual == guessed))
-    return _mean_of_shares(right, pictures)
+    images, right = _by(actual, counts), _by(actual, counts * (actual == guessed))
+    return _mean_of_shares(right, images)
 
 
 def f1_macro(actual: Array, guessed: Array, counts: Array) -> Array:
-    """Mean F1 of the classes that have pictures or were predicted; arguments and result as of balanced_accuracy."""
+    """Mean F1 of the classes that have images or were predicted; arguments and result as of balanced_accuracy."""
     classes = np.union1d(actual, guessed)
     own = actual == guessed
-    # a class counts once for each picture of it, once for each prediction of it
+    # a class counts once for each image of it, once for each prediction of it
     sums = np.zeros((len(counts), len(classes)))
     for sides in (actual, guessed):
         order = np.argsort(sides, kind="stable")
@@ -109,7 +109,7 @@ def _by(sides: Array, counts: Array) -> Array:
 def _corrected(resampled: Array, value: float, without_one: Array, weights: Array) -> Ends:
     """Quantiles of a bootstrap, corrected for bias and skew: BCa (Efron 1987, section 2 and equation 7.3 for the skew).
 
-    without_one: the metric with one picture left out. weights: how many pictures each of these stands for.
+    without_one: the metric with one image left out. weights: how many images each of these stands for.
     """
     from scipy.stats import norm
 

@@ -12,11 +12,11 @@ def metrics_of_test(
 ) -> dict[str, float | int | None]:
     """The metrics of ``score`` and more, plain numbers rounded to 6 decimals; None where one is undefined.
 
-    probabilities, unscaled: float64 (pictures, classes), with and without temperature scaling. labels: int64
-    (pictures,).
+    probabilities, unscaled: float64 (images, classes), with and without temperature scaling. labels: int64
+    (images,).
 
     ..._ci_low, ..._ci_high: 95 % intervals. threshold: the lowest confidence from which on a share of target_precision
-    of the answers is right, rounded down so that it is reached; threshold_coverage: the share of the pictures that it
+    of the answers is right, rounded down so that it is reached; threshold_coverage: the share of the images that it
     answers.
     """
     predicted = probabilities.argmax(axis=1)

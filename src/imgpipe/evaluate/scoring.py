@@ -13,13 +13,13 @@ BINS = 15
 
 
 def softmax(logits: Array) -> Array:
-    """Probabilities of the classes, float64 (pictures, classes); logits: float (pictures, classes)."""
+    """Probabilities of the classes, float64 (images, classes); logits: float (images, classes)."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
 def ranks(probabilities: Array, labels: Array) -> Array:
-    """Place of the true class among the probabilities of each picture, int64 (pictures,): 1 where it was predicted.
+    """Place of the true class among the probabilities of each image, int64 (images,): 1 where it was predicted.
 
     Of equal probabilities the class of the lower number comes first, as ``argmax`` has it.
     """
@@ -32,10 +32,10 @@ def ranks(probabilities: Array, labels: Array) -> Array:
 def score(probabilities: Array, labels: Array) -> dict[str, float]:
     """The metrics of a test.
 
-    probabilities: float64 (pictures, classes), rows of sum 1. labels: int64 (pictures,), the true classes.
+    probabilities: float64 (images, classes), rows of sum 1. labels: int64 (images,), the true classes.
 
-    Means over classes (macro) are over those that the test holds or that were predicted, weighted ones by the pictures
-    of each; of roc_auc_ovr_macro, one class against the rest, over those with pictures on both sides, and of
+    Means over classes (macro) are over those that the test holds or that were predicted, weighted ones by the images
+    of each; of roc_auc_ovr_macro, one class against the rest, over those with images on both sides, and of
     average_precision_macro over those that the test holds. A class never predicted has a precision of 0.
     loss: cross-entropy. brier: sum over the classes of the squared differences (Brier 1950), from 0 to 2. ece: see
     ``calibration_error``.
@@ -66,15 +66,15 @@ def score(probabilities: Array, labels: Array) -> dict[str, float]:
 
 
 def losses(probabilities: Array, labels: Array) -> Array:
-    """Cross-entropy of each picture, float64 (pictures,); a probability of 0 counts as the smallest float."""
+    """Cross-entropy of each image, float64 (images,); a probability of 0 counts as the smallest float."""
     own = probabilities[np.arange(len(labels)), labels]
     return -np.log(np.maximum(own, np.finfo(np.float64).tiny))
 
 
 def aurocs(probabilities: Array, labels: Array) -> Array:
-    """Area under the ROC curve of each class against the rest, float64 (classes,); NaN without pictures on a side.
+    """Area under the ROC curve of each class against the rest, float64 (classes,); NaN without images on a side.
 
-    The share of pairs, one picture of the class and one other, in which the first has the higher probability, equal
+    The share of pairs, one image of the class and one other, in which the first has the higher probability, equal
     ones counted half, from sums of ranks (Hanley and McNeil 1982): scikit-learn's number in a tenth of its time.
     """
     from scipy.stats import rankdata
@@ -89,7 +89,7 @@ def aurocs(probabilities: Array, labels: Array) -> Array:
 def class_scores(probabilities: Array, labels: Array) -> dict[str, Array]:
     """Support, precision, recall, F1 and AUROC, each (classes,).
 
-    NaN where undefined: without a picture of the class, but that the precision of a predicted class is 0.
+    NaN where undefined: without an image of the class, but that the precision of a predicted class is 0.
     """
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -109,34 +109,34 @@ def class_scores(probabilities: Array, labels: Array) -> dict[str, Array]:
 def reliability(probabilities: Array, labels: Array) -> dict[str, Array]:
     """Confidence against accuracy in BINS bins of equal width, but for empty ones (Guo et al. 2017, section 2).
 
-    A bin holds confidences above its low end, up to its high end. ``pictures`` in it, their mean ``confidence``, and
+    A bin holds confidences above its low end, up to its high end. ``images`` in it, their mean ``confidence``, and
     their ``accuracy``.
     """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     ends = np.linspace(0, 1, BINS + 1)
     place = np.clip(np.searchsorted(ends, confidence, side="left") - 1, 0, BINS - 1)
-    pictures = np.bincount(place, minlength=BINS)
-    filled = np.flatnonzero(pictures)
+    images = np.bincount(place, minlength=BINS)
+    filled = np.flatnonzero(images)
     mean_of: Callable[[Array], Array] = lambda values: (  # noqa: E731
-        np.bincount(place, weights=values, minlength=BINS)[filled] / pictures[filled]
+        np.bincount(place, weights=values, minlength=BINS)[filled] / images[filled]
     )
     return {
         "low": ends[filled],
         "high": ends[filled + 1],
-        "pictures": pictures[filled],
+        "pictures": images[filled],
         "confidence": mean_of(confidence),
         "accuracy": mean_of(right.astype(np.float64)),
     }
 
 
 def calibration_error(probabilities: Array, labels: Array) -> float:
-    """Expected calibration error: mean distance of confidence and accuracy over the bins, by their pictures."""
+    """Expected calibration error: mean distance of confidence and accuracy over the bins, by their images."""
     bins = reliability(probabilities, labels)
     return float((bins["pictures"] * np.abs(bins["confidence"] - bins["accuracy"])).sum() / len(labels))
 
 
 def roc_curves(probabilities: Array, labels: Array) -> dict[int, Points]:
-    """For each class that has pictures on both sides, false and true positive rate of that class against the rest."""
+    """For each class that has images on both sides, false and true positive rate of that class against the rest."""
     from sklearn.metrics import roc_curve
 
     curves = {}

@@ -12,8 +12,8 @@ THRESHOLDS = np.arange(0, 101) / 100
 def at_thresholds(confidence: Array, right: Array) -> dict[str, Array]:
     """Coverage, precision, recall and F1 at each of THRESHOLDS, each float64 (101,).
 
-    coverage: share of the pictures that get an answer. precision: share of the answers that are right; NaN where there
-    is none. recall: right answers, as a share of all pictures. confidence, right: of each picture's prediction.
+    coverage: share of the images that get an answer. precision: share of the answers that are right; NaN where there
+    is none. recall: right answers, as a share of all images. confidence, right: of each image's prediction.
     """
     answered = confidence >= THRESHOLDS[:, None]
     given, good = answered.sum(axis=1), (answered & right).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Batches of packed pictures, made ahead of their use by threads over the memory map."""
+"""Batches of packed images, made ahead of their use by threads over the memory map."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -16,15 +16,15 @@ def batches(
     split: Split,
     order: Integers,
     places: Iterable[slice],
-    pictures: Callable[[slice], Pixels],
+    images: Callable[[slice], Pixels],
     *,
     threads: int,
     device: torch.device,
 ) -> Iterator[Batch]:
-    """For each run of places: its pictures uint8 (n, size, size, channels), their labels int64 (n,), the run itself.
+    """For each run of places: its images uint8 (n, size, size, channels), their labels int64 (n,), the run itself.
 
-    order: picture numbers. places: which of them are a batch, as slices of the order.
-    pictures: makes the square pictures of a run; it runs in a thread.
+    order: image numbers. places: which of them are a batch, as slices of the order.
+    images: makes the square images of a run; it runs in a thread.
     threads: how many batches are made at once; twice as many wait at most. Changes nothing in the batches.
     device: that the batches are made for. They come from memory that a GPU copies from while it computes.
     """
@@ -32,7 +32,7 @@ def batches(
     cv2.setNumThreads(1)  # the threads are ours
 
     def make(place: slice) -> Batch:
-        made = torch.from_numpy(pictures(place)), torch.from_numpy(split.labels[order[place]])
+        made = torch.from_numpy(images(place)), torch.from_numpy(split.labels[order[place]])
         pixels, labels = (tensor.pin_memory() if pinned else tensor for tensor in made)
         return pixels, labels, place
 

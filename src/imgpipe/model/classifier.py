@@ -18,11 +18,11 @@ class Description:
     """What a classifier is and how it computed: enough to build it again and to use it in the same way.
 
     classes: the names, in the order of the logits.
-    packed_size, enlarge, channels, encoding, jpeg_quality: how pictures were packed, as ``pack`` takes them.
-    size: side of the square pictures, in pixels, each the middle of a packed one with crop_fraction of its short side.
+    packed_size, enlarge, channels, encoding, jpeg_quality: how images were packed, as ``pack`` takes them.
+    size: side of the square images, in pixels, each the middle of a packed one with crop_fraction of its short side.
     channels_last: the order of the numbers in memory, which shows in their rounding.
     device, precision, cpu_threads: a CPU and a GPU, and other threads on a CPU, agree to rounding only.
-    flips: the logits are means over a picture and its mirror image.
+    flips: the logits are means over an image and its mirror image.
     temperature: by which logits are divided before they become probabilities.
     """
 
@@ -45,15 +45,15 @@ class Description:
 
 
 class Classifier(nn.Module):
-    """Pictures on the scale 0-255, (n, size, size, channels), uint8 or float, to logits, float32 (n, classes)."""
+    """Images on the scale 0-255, (n, size, size, channels), uint8 or float, to logits, float32 (n, classes)."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, network: nn.Module, mean: list[float], std: list[float], *, channels_last: bool) -> None:
-        """mean, std: of each channel of the training pictures, on the scale 0-1.
+        """mean, std: of each channel of the training images, on the scale 0-1.
 
-        channels_last: the order in memory in which the network computes. It is that in which pictures come.
+        channels_last: the order in memory in which the network computes. It is that in which images come.
         """
         super().__init__()
         self._order = torch.channels_last if channels_last else torch.contiguous_format
@@ -61,18 +61,18 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        logits: Tensor = self.network(normalised(pictures, self.mean, self.std).contiguous(memory_format=self._order))
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(normalised(images, self.mean, self.std).contiguous(memory_format=self._order))
         return logits.float()
 
 
-def normalised(pictures: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Less the mean and by the standard deviation of each channel: float32 (n, channels, size, size), channels last.
 
-    pictures: (n, size, size, channels), on the scale 0-255. mean, std: (channels,), on 0-1.
+    images: (n, size, size, channels), on the scale 0-255. mean, std: (channels,), on 0-1.
     """
-    n, height, width, channels = pictures.shape
-    flat = pictures.reshape(n, -1).to(torch.float32, copy=True)
+    n, height, width, channels = images.shape
+    flat = images.reshape(n, -1).to(torch.float32, copy=True)
     for_each_pixel = [(levels * 255).repeat(height * width) for levels in (mean, std)]  # 5 times as fast
     flat.sub_(for_each_pixel[0]).div_(for_each_pixel[1])
     return flat.view(n, height, width, channels).permute(0, 3, 1, 2)

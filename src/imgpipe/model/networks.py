@@ -130,7 +130,7 @@ def build_model(name: str, *, channels: int, classes: int, size: int, dropout: f
     It takes float (n, channels, size, size), normalised, and gives logits, float (n, classes).
     dropout: probability of dropping each input of the head, on top of the network's own dropout.
 
-    Raises InputError where the network does not take such pictures, or is timm's and that is not installed.
+    Raises InputError where the network does not take such images, or is timm's and that is not installed.
     """
     import torch
 

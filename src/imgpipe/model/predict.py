@@ -1,4 +1,4 @@
-"""Logits for every picture of a split, each exactly once on any number of processes."""
+"""Logits for every image of a split, each exactly once on any number of processes."""
 
 import numpy as np
 import torch
@@ -15,16 +15,16 @@ from imgpipe.model.devices import World, autocast
 
 @torch.inference_mode()
 def predict_batch(
-    classifier: Classifier, pictures: Tensor, *, device: torch.device, precision: str, flips: bool
+    classifier: Classifier, images: Tensor, *, device: torch.device, precision: str, flips: bool
 ) -> Tensor:
-    """Logits, float32 (n, classes) on the device. pictures: uint8 (n, size, size, channels).
+    """Logits, float32 (n, classes) on the device. images: uint8 (n, size, size, channels).
 
-    classifier: ready for evaluation. flips: means over a picture and its mirror image.
+    classifier: ready for evaluation. flips: means over an image and its mirror image.
     """
-    pictures = pictures.to(device, non_blocking=True)
+    images = images.to(device, non_blocking=True)
     with autocast(device, precision):
-        logits: Tensor = classifier(pictures)
-        return (logits + classifier(pictures.flip(2))) / 2 if flips else logits
+        logits: Tensor = classifier(images)
+        return (logits + classifier(images.flip(2))) / 2 if flips else logits
 
 
 def predict_split(
@@ -41,7 +41,7 @@ def predict_split(
     description: str,
     world: World,
 ) -> Tensor:
-    """Logits of the centre crops, float32 (pictures, classes) on the CPU, in the order of the split, on every process.
+    """Logits of the centre crops, float32 (images, classes) on the CPU, in the order of the split, on every process.
 
     Whole batches of a fixed composition are dealt out to the processes. Each fills in the rows that it computed, and
     adding the others' zeros is exact, so the number of processes does not show in the result.
@@ -62,11 +62,11 @@ def predict_split(
         mine = counting_where_long(description, mine, len(my_places))
     logits = torch.zeros(len(split), classes, device=world.device)
     times_seen = torch.zeros(len(split), dtype=torch.int32, device=world.device)
-    for pictures, _, place in mine:
-        logits[place] = predict_batch(classifier, pictures, device=world.device, precision=precision, flips=flips)
+    for images, _, place in mine:
+        logits[place] = predict_batch(classifier, images, device=world.device, precision=precision, flips=flips)
         times_seen[place] += 1
     if world.size > 1:
         dist.all_reduce(logits)
         dist.all_reduce(times_seen)
-    assert (times_seen == 1).all(), "every picture is predicted once"
+    assert (times_seen == 1).all(), "every image is predicted once"
     return logits.cpu()

@@ -17,9 +17,9 @@ def generator(
 
 
 def random_rows(first: int, count: int, width: int, *, seed: int, epoch: int) -> Floats:
-    """Rows of numbers in [0, 1) for the augmentation of an epoch's pictures, float64 (count, width), from the first on.
+    """Rows of numbers in [0, 1) for the augmentation of an epoch's images, float64 (count, width), from the first on.
 
-    A row is a function of seed, epoch and the picture's place in the epoch alone, so it depends neither on threads or
+    A row is a function of seed, epoch and the image's place in the epoch alone, so it depends neither on threads or
     processes nor on where a run was taken up. width: a multiple of 4, as many as a step of Philox's counter makes.
     """
     assert width % 4 == 0

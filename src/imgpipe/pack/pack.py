@@ -1,4 +1,4 @@
-"""Picture files to a packed split: decoded and resized once, for good."""
+"""Image files to a packed split: decoded and resized once, for good."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from imgpipe.data.packed import Pixels, Split
 from imgpipe.data.parallel import by_processes, by_threads
 
 RUN = 256
-"""Pictures that one thread counts at a time."""
+"""Images that one thread counts at a time."""
 LONGEST_JPEG = 65_500
 """Pixels of a side, the most that libjpeg writes."""
 INDEX = ("file", "label", "offset", "bytes", "height", "width")
@@ -36,12 +36,12 @@ def pack(
     jpeg_quality: int,
     processes: int,
 ) -> None:
-    """Writes ``folder/images.npy`` and ``folder/index.csv``, a picture for each row of the table.
+    """Writes ``folder/images.npy`` and ``folder/index.csv``, an image for each row of the table.
 
-    rows: with the file and the label of each picture.
+    rows: with the file and the label of each image.
     read: gives the bytes of a file.
-    image_size: short side of a packed picture, in pixels; the long side keeps the proportions.
-    enlarge: pictures whose short side is shorter, too.
+    image_size: short side of a packed image, in pixels; the long side keeps the proportions.
+    enlarge: images whose short side is shorter, too.
     jpeg_quality: 1-100, where the encoding is jpeg.
     processes: change nothing in the result.
     """
@@ -65,30 +65,30 @@ def pack(
 
 
 def _packed(file: tuple[str, bytes], **form: Any) -> tuple[int, int, bytes]:
-    """``pack_picture`` of a prepared file, given its name and its bytes."""
+    """``pack_image`` of a prepared file, given its name and its bytes."""
     name, content = file
     try:
-        return pack_picture(content, **form)
+        return pack_image(content, **form)
     except InputError as error:
         raise InputError(
-            f"prepared picture {name}: {error}; take it out of the source, or, if it was damaged here, "
+            f"prepared image {name}: {error}; take it out of the source, or, if it was damaged here, "
             "dvc repro --force prepare makes it anew"
         ) from None
 
 
-def pack_picture(
+def pack_image(
     content: bytes, *, image_size: int, enlarge: bool, channels: int, encoding: str, jpeg_quality: int
 ) -> tuple[int, int, bytes]:
-    """Height, width and packed bytes (see ``packed.unpacked``) of a picture, given the bytes of its file.
+    """Height, width and packed bytes (see ``packed.unpacked``) of an image, given the bytes of its file.
 
     The rest as in ``pack``. Raises InputError with the reason if it can't be read or packed, without a name.
     """
-    image = decode(content)
-    size = packed_size(image.size, image_size, enlarge=enlarge)
+    decoded = decode(content)
+    size = packed_size(decoded.size, image_size, enlarge=enlarge)
     if size[0] * size[1] > MOST_PIXELS or (encoding == "jpeg" and max(size) > LONGEST_JPEG):
         raise InputError(f"it is so long that it would be packed as {size[0]} x {size[1]} pixels")
-    picture = pixels(image, size=size, channels=channels)
-    return *picture.shape[:2], picture.tobytes() if encoding == "raw" else _jpeg(picture, jpeg_quality)
+    image = pixels(decoded, size=size, channels=channels)
+    return *image.shape[:2], image.tobytes() if encoding == "raw" else _jpeg(image, jpeg_quality)
 
 
 def write_bytes(path: Path, pieces: Iterator[bytes]) -> None:
@@ -109,9 +109,9 @@ def _write_header(file: BinaryIO, length: int) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (length,)})
 
 
-def _jpeg(picture: Pixels, quality: int) -> bytes:
+def _jpeg(image: Pixels, quality: int) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(picture.squeeze(2) if picture.shape[2] == 1 else picture).save(buffer, "JPEG", quality=quality)
+    Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
@@ -124,8 +124,8 @@ def mean_and_std(split: Split, *, threads: int) -> tuple[list[float], list[float
     def levels_of(chosen: range) -> np.ndarray[Any, np.dtype[np.int64]]:
         counted = np.zeros((split.channels, 256), dtype=np.int64)
         for i in chosen:
-            picture = split.picture(i).reshape(-1, split.channels)
-            counted += [np.bincount(picture[:, channel], minlength=256) for channel in range(split.channels)]
+            image = split.image(i).reshape(-1, split.channels)
+            counted += [np.bincount(image[:, channel], minlength=256) for channel in range(split.channels)]
         return counted
 
     runs = (range(start, min(start + RUN, len(split))) for start in range(0, len(split), RUN))

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def picture_reader(folder: Path) -> Callable[[str], bytes]:
-    """A function from ``<split>/<class>/<name>`` to the bytes of that picture; threads may share it."""
+def image_reader(folder: Path) -> Callable[[str], bytes]:
+    """A function from ``<split>/<class>/<name>`` to the bytes of that image; threads may share it."""
     tars = {path.stem: _tar_reader(path) for path in folder.glob("*.tar")}
 
     def read(file: str) -> bytes:

@@ -16,7 +16,7 @@ NAME = 22  # letters of a class's name in a figure
 
 
 def confusion_matrix(predictions: Sequence[Row], classes: Sequence[str]) -> Figure:
-    """How many pictures of each class were taken for which; shaded by the share of the actual class.
+    """How many images of each class were taken for which; shaded by the share of the actual class.
 
     predictions: rows of metrics/test/predictions.csv. classes: all names, in their order.
     """
@@ -35,7 +35,7 @@ def confusion_matrix(predictions: Sequence[Row], classes: Sequence[str]) -> Figu
     side = max(3.2, cell * len(classes))
     figure = Figure(figsize=(max(WIDTH, side + labels + 0.5), side + labels + 1.3), layout="constrained")
     axes = figure.subplots()
-    rooted = PowerNorm(0.5, vmin=0, vmax=1)  # so that one picture among many is seen, too
+    rooted = PowerNorm(0.5, vmin=0, vmax=1)  # so that one image among many is seen, too
     image = axes.imshow(share, cmap="Blues", norm=rooted, interpolation="nearest")
     bar = figure.colorbar(
         image,
@@ -70,9 +70,9 @@ def confusion_matrix(predictions: Sequence[Row], classes: Sequence[str]) -> Figu
 
 
 def class_scores(scores: Sequence[Row]) -> Figure:
-    """F1 of each class as a bar, its precision and recall as marks on it, and its test pictures; the worst on top.
+    """F1 of each class as a bar, its precision and recall as marks on it, and its test images; the worst on top.
 
-    scores: rows of metrics/test/classes.csv. A class without test pictures has no scores, and says so.
+    scores: rows of metrics/test/classes.csv. A class without test images has no scores, and says so.
     """
     tested = sorted((row for row in scores if int(row["support"])), key=lambda row: float(row["f1"]))
     untested = [row for row in scores if not int(row["support"])]
@@ -97,7 +97,7 @@ def class_scores(scores: Sequence[Row]) -> Figure:
 
 
 def class_balance(counts: Mapping[str, Mapping[str, int]]) -> Figure:
-    """How many pictures of each class are in each split; every split on a scale of its own.
+    """How many images of each class are in each split; every split on a scale of its own.
 
     counts: by class, the number by split, as "classes" in metrics/prepare.json.
     """

@@ -100,7 +100,7 @@ def _curves(points: Points, areas: Mapping[str, float], *, area: str, step: str)
 
 
 def reliability(bins: Sequence[Row]) -> Figure:
-    """Accuracy against confidence, before and after temperature scaling, and how many pictures are in each bin.
+    """Accuracy against confidence, before and after temperature scaling, and how many images are in each bin.
 
     bins: rows of metrics/test/curves/reliability.csv. Source of the diagram: Guo et al. 2017, On Calibration of Modern
     Neural Networks, section 2.

@@ -1,4 +1,4 @@
-"""Pictures of the test split with what was said about them."""
+"""Images of the test split with what was said about them."""
 
 import base64
 import io
@@ -18,15 +18,15 @@ from imgpipe.plot.drawing import BLUE, RED, Row, in_line
 T = TypeVar("T")
 
 COLUMNS = 6
-CELL, SIDE, TEXT = 1.15, 1.0, 0.4  # inches: width of a cell, of the picture in it; height of two lines below
-NAME = 17  # letters of a class's name under a picture
-THUMBNAIL = 128  # pixels of the longest side of a picture in the report
+CELL, SIDE, TEXT = 1.15, 1.0, 0.4  # inches: width of a cell, of the image in it; height of two lines below
+NAME = 17  # letters of a class's name under an image
+THUMBNAIL = 128  # pixels of the longest side of an image in the report
 LOSSLESS = 64  # pixels of the longest side up to which it is a PNG there, and a JPEG above
 
 
 @dataclass(frozen=True)
 class Example:
-    """A test picture, un-normalised: uint8 (height, width, channels), as it was packed."""
+    """A test image, un-normalised: uint8 (height, width, channels), as it was packed."""
 
     file: str
     pixels: Pixels
@@ -40,9 +40,9 @@ class Example:
 
 
 def choose_examples(predictions: Sequence[Row], classes: Sequence[str], most: int) -> list[Row]:
-    """At most so many predictions, as many of each class, spread evenly over its pictures in the order of the table.
+    """At most so many predictions, as many of each class, spread evenly over its images in the order of the table.
 
-    Of more classes than that, the first picture of as many classes, spread evenly. Nothing is drawn by lot.
+    Of more classes than that, the first image of as many classes, spread evenly. Nothing is drawn by lot.
     """
     by_class: dict[str, list[Row]] = {name: [] for name in classes}
     for row in predictions:
@@ -64,12 +64,12 @@ def _spread(items: Sequence[T], most: int) -> list[T]:
 
 
 def with_pixels(rows: Sequence[Row], test: Split) -> list[Example]:
-    """The predictions with their pictures. rows: of metrics/test/predictions.csv. test: the packed split."""
+    """The predictions with their images. rows: of metrics/test/predictions.csv. test: the packed split."""
     numbers: Mapping[str, int] = {file: i for i, file in enumerate(test.files)}
     return [
         Example(
             file=row["file"],
-            pixels=np.array(test.picture(numbers[row["file"]])),
+            pixels=np.array(test.image(numbers[row["file"]])),
             actual=row["actual"],
             predicted=row["predicted"],
             confidence=float(row["confidence"]),
@@ -78,11 +78,11 @@ def with_pixels(rows: Sequence[Row], test: Split) -> list[Example]:
     ]
 
 
-def picture_grid(examples: Sequence[Example], nothing: str) -> Figure:
-    """The pictures, each with the guess, and the truth where that is another. A tick and a thin frame mark
+def image_grid(examples: Sequence[Example], nothing: str) -> Figure:
+    """The images, each with the guess, and the truth where that is another. A tick and a thin frame mark
     what is right, a cross and a thick, dashed one what is wrong.
 
-    nothing: what the figure says where there are no pictures.
+    nothing: what the figure says where there are no images.
     """
     if not examples:
         figure = Figure(figsize=(COLUMNS * CELL, 1))
@@ -106,7 +106,7 @@ def picture_grid(examples: Sequence[Example], nothing: str) -> Figure:
 
 
 def _show(axes: Axes, example: Example, *, middle: float, bottom: float, tall: float) -> None:
-    """The picture and its frame, as large as they fit above ``bottom``; all in inches."""
+    """The image and its frame, as large as they fit above ``bottom``; all in inches."""
     pixels = example.pixels
     scale = min(SIDE / pixels.shape[1], tall / pixels.shape[0])
     wide, high = pixels.shape[1] * scale, pixels.shape[0] * scale
@@ -133,7 +133,7 @@ def _show(axes: Axes, example: Example, *, middle: float, bottom: float, tall: f
 
 
 def data_uri(pixels: Pixels) -> str:
-    """The picture for an HTML page, made smaller where it is large: PNG, or JPEG where it is no drawing of few pixels.
+    """The image for an HTML page, made smaller where it is large: PNG, or JPEG where it is no drawing of few pixels.
 
     pixels: uint8 (height, width, channels), RGB or grey.
     """

@@ -1,4 +1,4 @@
-"""Pictures that occur more than once: equal pixel for pixel, or alike to the eye."""
+"""Images that occur more than once: equal pixel for pixel, or alike to the eye."""
 
 import hashlib
 from collections import defaultdict
@@ -18,15 +18,15 @@ BITS = 64
 
 
 def pixel_hash(image: Image.Image) -> str:
-    """Equal for pictures of one size with equal pixels, as RGB of 8 bits, whatever their file's format."""
+    """Equal for images of one size with equal pixels, as RGB of 8 bits, whatever their file's format."""
     rgb = eight_bits(image, 3)
     return hashlib.blake2b(rgb.tobytes(), digest_size=16, person=b"%dx%d" % rgb.size).hexdigest()
 
 
 def perceptual_hash(image: Image.Image) -> int:
-    """64 bits that change little when a picture is resized, recompressed or retouched.
+    """64 bits that change little when an image is resized, recompressed or retouched.
 
-    The difference hash: whether each of 8 x 8 points is darker than its right neighbour, of the picture shrunk to 9 x 8
+    The difference hash: whether each of 8 x 8 points is darker than its right neighbour, of the image shrunk to 9 x 8
     grey pixels. Source: N. Krawetz, Kind of Like That, hackerfactor.com, 2013.
     """
     grey = np.asarray(eight_bits(image, 1).resize((9, 8), Image.Resampling.BOX))
@@ -42,9 +42,9 @@ def equal_groups(keys: Iterable[Hashable]) -> list[list[int]]:
 
 
 def near_pairs(hashes: Sequence[int], levels: Sequence[int], *, distance: int) -> list[tuple[int, int, int]]:
-    """For each picture that has one, the nearest of a higher level: (picture, nearest, bits that differ).
+    """For each image that has one, the nearest of a higher level: (image, nearest, bits that differ).
 
-    hashes: perceptual hashes. levels: of each picture; those of one level are not compared.
+    hashes: perceptual hashes. levels: of each image; those of one level are not compared.
     distance: bits that may differ.
 
     The 64 bits are cut into distance + 1 bands. Two hashes that differ in at most so many bits are equal in one band at

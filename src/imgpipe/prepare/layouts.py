@@ -1,4 +1,4 @@
-"""What a picture's path says: its class and, where the path names them, its split and its group."""
+"""What an image's path says: its class and, where the path names them, its split and its group."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -94,9 +94,7 @@ def _merged(name: str, merged: Mapping[Any, Any], occurring: Sequence[str]) -> s
     for target, listed in merged.items():
         for label in listed if isinstance(listed, list) else ():
             if str(label) not in occurring:
-                raise InputError(
-                    _unknown("class_map", f"lists under '{target}' what no picture has:", label, occurring)
-                )
+                raise InputError(_unknown("class_map", f"lists under '{target}' what no image has:", label, occurring))
             if into.setdefault(str(label), str(target)) != str(target):
                 raise InputError(f"params.yaml: prepare.class_map lists '{label}' under two classes")
     rest = [str(target) for target, listed in merged.items() if listed == REST]

@@ -1,4 +1,4 @@
-"""Pictures to ImageFolder splits: duplicates out, each picture in its split and class, and a table of them all."""
+"""Images to ImageFolder splits: duplicates out, each image in its split and class, and a table of them all."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from imgpipe.prepare.splits import SPLITS, Candidate, Way, assign
 
 
 @dataclass(frozen=True)
-class Picture:
+class ListedImage:
     """A row of the table. ``file`` is ``<split>/<label>/<name>``; label is the class; the rest as in ``Found``."""
 
     file: str
@@ -34,10 +34,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Two pictures, by their paths in the archive, that are equal (pixel for pixel) or near (to the eye).
+    """Two images, by their paths in the archive, that are equal (pixel for pixel) or near (to the eye).
 
     differing_bits: of the perceptual hash. dropped: whether ``source`` was left out because of ``twin``. An empty
-    split: the picture was left out before the splits were cut.
+    split: the image was left out before the splits were cut.
     """
 
     kind: str
@@ -63,23 +63,23 @@ def prepare(
     duplicates: str,
     near_duplicates: str,
     near_distance: int,
-) -> tuple[list[tuple[Picture, Found]], list[Duplicate]]:
-    """The pictures that stay, each with its split, class and file name, by file name; and the duplicates.
+) -> tuple[list[tuple[ListedImage, Found]], list[Duplicate]]:
+    """The images that stay, each with its split, class and file name, by file name; and the duplicates.
 
     class_names, class_map: see ``layouts.classes_of``. duplicates: drop, fail or keep. near_duplicates:
-    report or drop. Of equal pictures that of the test split stays, else that of val, else the first.
+    report or drop. Of equal images that of the test split stays, else that of val, else the first.
 
     Raises InputError for what the policies refuse, and where too little is left to split.
     """
-    classes = classes_of((picture.place.label for picture in found), class_names, class_map)
-    labels = [classes[picture.place.label] for picture in found]
-    given = [picture.place.split for picture in found]
+    classes = classes_of((image.place.label for image in found), class_names, class_map)
+    labels = [classes[image.place.label] for image in found]
+    given = [image.place.split for image in found]
 
     twin_of = _equal_twins(found, given)
     if twin_of and duplicates == "fail":
         one, other = next(iter(twin_of.items()))
         raise InputError(
-            f"{len(twin_of)} pictures are copies of others, such as '{found[one].source}' of '{found[other].source}'; "
+            f"{len(twin_of)} images are copies of others, such as '{found[one].source}' of '{found[other].source}'; "
             "params.yaml: prepare.duplicates is 'fail'"
         )
     kept = [i for i in range(len(found)) if duplicates != "drop" or i not in twin_of]
@@ -117,61 +117,60 @@ def prepare(
             del splits[i]
         for label in sorted(set(labels) - {labels[i] for i, split in splits.items() if split == "train"}):
             raise InputError(
-                f"class '{label}' has no picture to train on once near duplicates are dropped; "
+                f"class '{label}' has no image to train on once near duplicates are dropped; "
                 "see params.yaml: prepare.near_duplicates"
             )
         if "val" not in splits.values():
             raise InputError(
-                "the val split has no picture once near duplicates are dropped; see params.yaml: "
-                "prepare.near_duplicates"
+                "the val split has no image once near duplicates are dropped; see params.yaml: prepare.near_duplicates"
             )
     return _named(found, labels, splits), table
 
 
 def _equal_twins(found: Sequence[Found], given: Sequence[str]) -> dict[int, int]:
-    """For each picture that is a copy, the one that stays in its place."""
+    """For each image that is a copy, the one that stays in its place."""
     twin_of: dict[int, int] = {}
-    for group in equal_groups(picture.pixels for picture in found):
+    for group in equal_groups(image.pixels for image in found):
         best = max(group, key=lambda i: (SPLITS.index(given[i] or "train"), -i))
         twin_of |= dict.fromkeys((i for i in group if i != best), best)
     return twin_of
 
 
-def _named(found: Sequence[Found], labels: Sequence[str], splits: Mapping[int, str]) -> list[tuple[Picture, Found]]:
+def _named(found: Sequence[Found], labels: Sequence[str], splits: Mapping[int, str]) -> list[tuple[ListedImage, Found]]:
     """File names: the source's own or, where two of one class and split have the same, its whole path."""
     short = {i: f"{split}/{labels[i]}/{PurePosixPath(found[i].source).name}" for i, split in splits.items()}
     counts = Counter(short.values())
-    pictures: dict[str, tuple[Picture, Found]] = {}
+    images: dict[str, tuple[ListedImage, Found]] = {}
     for i, split in splits.items():
         one = found[i]
         file = short[i] if counts[short[i]] == 1 else f"{split}/{labels[i]}/{one.source.replace('/', '_')}"
-        if file in pictures:
-            raise InputError(f"'{pictures[file][1].source}' and '{one.source}' would both be {file}; rename one")
+        if file in images:
+            raise InputError(f"'{images[file][1].source}' and '{one.source}' would both be {file}; rename one")
         facts = {name: getattr(one, name) for name in ("source", "width", "height", "bytes", "sha256", "pixels")}
-        pictures[file] = (Picture(file=file, split=split, label=labels[i], group=one.place.group, **facts), one)
-    return [pictures[file] for file in sorted(pictures)]
+        images[file] = (ListedImage(file=file, split=split, label=labels[i], group=one.place.group, **facts), one)
+    return [images[file] for file in sorted(images)]
 
 
 def summary(
-    pictures: Sequence[Picture], rejected: Sequence[Rejected], duplicates: Sequence[Duplicate]
+    images: Sequence[ListedImage], rejected: Sequence[Rejected], duplicates: Sequence[Duplicate]
 ) -> dict[str, Any]:
     """What a reader wants to know first; plain numbers, for ``dvc metrics``."""
     per_class: dict[str, dict[str, int]] = {}
-    for (label, split), count in sorted(Counter((p.label, p.split) for p in pictures).items()):
+    for (label, split), count in sorted(Counter((p.label, p.split) for p in images).items()):
         per_class.setdefault(label, dict.fromkeys(SPLITS, 0))[split] = count
     equal = [pair for pair in duplicates if pair.kind == "equal"]
     near = [pair for pair in duplicates if pair.kind == "near"]
     return {
-        "images": {"all": len(pictures), **{split: sum(p.split == split for p in pictures) for split in SPLITS}},
+        "images": {"all": len(images), **{split: sum(p.split == split for p in images) for split in SPLITS}},
         "classes": per_class,
         "pixels": {
             side: {"min": min(lengths), "median": median(lengths), "max": max(lengths)}
             for side, lengths in (
-                ("width", [picture.width for picture in pictures]),
-                ("height", [picture.height for picture in pictures]),
+                ("width", [image.width for image in images]),
+                ("height", [image.height for image in images]),
             )
         },
-        "bytes": sum(picture.bytes for picture in pictures),
+        "bytes": sum(image.bytes for image in images),
         "rejected": {
             "pictures": sum(file.picture for file in rejected),
             "other_files": sum(not file.picture for file in rejected),
@@ -188,7 +187,7 @@ def summary(
 
 
 def write_tree(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """A file for each picture, ``<split>/<class>/<name>``: easy to browse, slow for DVC where there are thousands."""
+    """A file for each image, ``<split>/<class>/<name>``: easy to browse, slow for DVC where there are thousands."""
     for file, content in files:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_bytes(content)
@@ -203,9 +202,9 @@ def write_tars(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
 FORMATS: dict[str, Callable[[Path, Iterable[tuple[str, bytes]]], None]] = {"tree": write_tree, "tar": write_tars}
 
 
-def contents(spool: Path, pictures: Iterable[tuple[Picture, Found]]) -> Iterator[tuple[str, bytes]]:
+def contents(spool: Path, images: Iterable[tuple[ListedImage, Found]]) -> Iterator[tuple[str, bytes]]:
     """Name and bytes of each file, the bytes from where they were put when the archive was read."""
     with spool.open("rb") as file:
-        for picture, found in pictures:
+        for image, found in images:
             file.seek(found.offset)
-            yield picture.file, file.read(found.bytes)
+            yield image.file, file.read(found.bytes)

@@ -1,4 +1,4 @@
-"""An archive, read picture by picture: what can be read, with all that is to be known of it; what can't, and why."""
+"""An archive, read image by image: what can be read, with all that is to be known of it; what can't, and why."""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from imgpipe.common.errors import InputError
 from imgpipe.common.progress import counting
-from imgpipe.data.archives import Member, is_picture, members, names_a_picture
+from imgpipe.data.archives import Member, is_image, members, names_an_image
 from imgpipe.data.images import decode
 from imgpipe.data.parallel import by_processes
 from imgpipe.prepare.duplicates import perceptual_hash, pixel_hash
@@ -18,10 +18,10 @@ from imgpipe.prepare.layouts import Place, place
 
 @dataclass(frozen=True)
 class Found:
-    """A picture of the archive.
+    """An image of the archive.
 
     source: its path there. width, height: in pixels, upright. sha256: of the file's bytes. pixels: hash of the pixels,
-    equal for equal pictures in whatever format. look: perceptual hash. offset, bytes: where the spool has the file.
+    equal for equal images in whatever format. look: perceptual hash. offset, bytes: where the spool has the file.
     """
 
     source: str
@@ -37,7 +37,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A file of the archive that was left out, and why; ``picture``: by its name or content it was to be one."""
+    """A file of the archive that was left out, and why; ``image``: by its name or content it was to be one."""
 
     source: str
     reason: str
@@ -45,7 +45,7 @@ class Rejected:
 
 
 def read_archive(archive: Path, spool: Path, *, pattern: str, processes: int) -> tuple[list[Found], list[Rejected]]:
-    """Every file of the archive, found or rejected, both sorted by source; the pictures' bytes are put into ``spool``.
+    """Every file of the archive, found or rejected, both sorted by source; the images' bytes are put into ``spool``.
 
     pattern: see ``layouts.place``. processes: change nothing in the result.
     """
@@ -65,7 +65,7 @@ def read_archive(archive: Path, spool: Path, *, pattern: str, processes: int) ->
                 found.append(result)
             else:
                 rejected.append(result)
-    found.sort(key=lambda picture: picture.source)
+    found.sort(key=lambda image: image.source)
     rejected.sort(key=lambda file: file.source)
     for one, next_one in pairwise(found):
         if one.source == next_one.source:
@@ -77,9 +77,9 @@ def _examine(spooled: tuple[Member, int], *, pattern: str) -> Found | Rejected:
     member, offset = spooled
     name = member.name.encode("utf-8", "backslashreplace").decode()
     if member.content is None:
-        return Rejected(name, member.problem, picture=names_a_picture(name))
-    if not is_picture(name, member.content):
-        return Rejected(name, "it is no picture, neither by its name nor by its content", picture=False)
+        return Rejected(name, member.problem, picture=names_an_image(name))
+    if not is_image(name, member.content):
+        return Rejected(name, "it is no image, neither by its name nor by its content", picture=False)
     try:
         image = decode(member.content)
         where = place(name, pattern)
@@ -99,12 +99,12 @@ def _examine(spooled: tuple[Member, int], *, pattern: str) -> Found | Rejected:
 
 
 def check_rejected(found: int, rejected: list[Rejected], *, most: float, listed: str) -> None:
-    """Refuses too large a share of rejected pictures. ``listed``: where all of them can be read."""
+    """Refuses too large a share of rejected images. ``listed``: where all of them can be read."""
     bad = [file for file in rejected if file.picture]
     if not found and not bad:
-        raise InputError("the archive holds no pictures; point params.yaml: download at some")
+        raise InputError("the archive holds no images; point params.yaml: download at some")
     if len(bad) > most * (found + len(bad)):
         raise InputError(
-            f"{len(bad)} of {found + len(bad)} pictures are rejected, more than params.yaml: prepare.max_rejected of "
+            f"{len(bad)} of {found + len(bad)} images are rejected, more than params.yaml: prepare.max_rejected of "
             f"{most} allows; {listed} names all, such as '{bad[0].source}': {bad[0].reason}"
         )

@@ -1,6 +1,6 @@
-"""Which picture is trained on, which chooses the best weights, and which is kept for the final test.
+"""Which image is trained on, which chooses the best weights, and which is kept for the final test.
 
-To add a way: a function ``(pictures, cuts, seed)`` that says which picture goes where, and a line in WAYS.
+To add a way: a function ``(images, cuts, seed)`` that says which image goes where, and a line in WAYS.
 """
 
 import hashlib
@@ -28,95 +28,88 @@ Cuts = Mapping[str, float]
 Way = Callable[[Sequence[Candidate], Cuts, int], dict[int, str]]
 
 
-def assign(
-    pictures: Sequence[Candidate], way: Way, *, val_fraction: float, test_fraction: float, seed: int
-) -> list[str]:
-    """The split of each picture. Given ones stay; a missing test or val is cut from train. One of WAYS says how.
+def assign(images: Sequence[Candidate], way: Way, *, val_fraction: float, test_fraction: float, seed: int) -> list[str]:
+    """The split of each image. Given ones stay; a missing test or val is cut from train. One of WAYS says how.
 
-    A picture without a given split starts in train.
-    val_fraction, test_fraction: of the pictures that start in train.
-    seed: of the cut. The order of the pictures counts too.
+    An image without a given split starts in train.
+    val_fraction, test_fraction: of the images that start in train.
+    seed: of the cut. The order of the images counts too.
 
-    Raises InputError where there is a single class, or no picture of a class to train on, or too few to cut; where
-    pictures without a group are to be split by groups.
+    Raises InputError where there is a single class, or no image of a class to train on, or too few to cut; where
+    images without a group are to be split by groups.
     """
-    if way is grouped and not all(picture.group for picture in pictures):
+    if way is grouped and not all(image.group for image in images):
         raise InputError("params.yaml: prepare.split is 'grouped', which needs prepare.pattern to name a group")
-    splits = [picture.given or "train" for picture in pictures]
-    labels = {picture.label for picture in pictures}
+    splits = [image.given or "train" for image in images]
+    labels = {image.label for image in images}
     if len(labels) < 2:
-        raise InputError(f"the pictures have {len(labels)} class; a classifier needs at least 2 folders of pictures")
+        raise InputError(f"the images have {len(labels)} class; a classifier needs at least 2 folders of images")
     cuts = {"test": test_fraction, "val": val_fraction}
     missing = {name: fraction for name, fraction in cuts.items() if name not in splits}
     pool = [i for i, split in enumerate(splits) if split == "train"]
-    start = Counter(pictures[i].label for i in pool)
+    start = Counter(images[i].label for i in pool)
     for label in sorted(labels):
         if start[label] <= len(missing):
             least = len(missing) + 1
             raise InputError(
-                f"class '{label}' has {start[label]} pictures to train on and split; it needs {least} at least: "
+                f"class '{label}' has {start[label]} images to train on and split; it needs {least} at least: "
                 "add some, or merge it into another class (params.yaml: prepare.class_map)"
             )
     if missing:
-        for i, split in way([pictures[i] for i in pool], missing, seed).items():
+        for i, split in way([images[i] for i in pool], missing, seed).items():
             splits[pool[i]] = split
-    has = {
-        name: {picture.label for picture, split in zip(pictures, splits, strict=True) if split == name}
-        for name in SPLITS
-    }
+    has = {name: {image.label for image, split in zip(images, splits, strict=True) if split == name} for name in SPLITS}
     for label in sorted(labels - has["train"]):
-        raise InputError(
-            f"class '{label}' has no picture to train on after the cut; change prepare's fractions or seed"
-        )
+        raise InputError(f"class '{label}' has no image to train on after the cut; change prepare's fractions or seed")
     if not has["val"]:
-        raise InputError("the val split has no picture; change params.yaml: prepare.val_fraction")
+        raise InputError("the val split has no image; change params.yaml: prepare.val_fraction")
     if len(has["test"]) < 2:
-        raise InputError(f"the test split has {len(has['test'])} class; a test needs pictures of at least 2")
+        raise InputError(f"the test split has {len(has['test'])} class; a test needs images of at least 2")
     if way is grouped:
-        _check_groups(pictures, splits)
+        _check_groups(images, splits)
     return splits
 
 
-def _check_groups(pictures: Sequence[Candidate], splits: Sequence[str]) -> None:
+def _check_groups(images: Sequence[Candidate], splits: Sequence[str]) -> None:
     side: dict[str, str] = {}
-    for picture, split in zip(pictures, splits, strict=True):
-        if side.setdefault(picture.group, split) != split:
+    for image, split in zip(images, splits, strict=True):
+        if side.setdefault(image.group, split) != split:
             raise InputError(
-                f"group '{picture.group}' has pictures in {side[picture.group]} and in {split}, as the source gives "
+                f"group '{image.group}' has images in {side[image.group]} and in {split}, as the source gives "
                 "them; with prepare.split grouped none may"
             )
 
 
-def stratified(pictures: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int, str]:
+def stratified(images: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int, str]:
     """At random, each class in proportion. Raises InputError where a class is too small for each split to have one."""
     from sklearn.model_selection import train_test_split
 
     moved: dict[int, str] = {}
     for name, fraction in cuts.items():
-        size = round(fraction * len(pictures))
-        pool = [i for i in range(len(pictures)) if i not in moved]
-        counts = Counter(pictures[i].label for i in pool)
-        where = f"params.yaml: prepare.{name}_fraction is {fraction}, which is {size} pictures"
+        size = round(fraction * len(images))
+        pool = [i for i in range(len(images)) if i not in moved]
+        counts = Counter(images[i].label for i in pool)
+        where = f"params.yaml: prepare.{name}_fraction is {fraction}, which is {size} images"
         if size < len(counts) or len(pool) - size < len(counts):
             raise InputError(
                 f"{where} for {name} of {len(pool)}; each of {len(counts)} classes needs one on both sides"
             )
         small = {label: name for label, count in counts.items() if count == 1}
         if not small:
-            labels = [pictures[i].label for i in pool]
+            labels = [images[i].label for i in pool]
             _, chosen = train_test_split(pool, test_size=size, stratify=labels, random_state=seed)
             moved |= dict.fromkeys(chosen, name)
-            has = {(pictures[i].label, moved.get(i, "train")) for i in pool}
+            has = {(images[i].label, moved.get(i, "train")) for i in pool}
             small = {label: side for label in counts for side in ("train", name) if (label, side) not in has}
         for label, side in sorted(small.items()):
             raise InputError(
-                f"{where}, and class '{label}' is too small to have one in {side}; add pictures of it, merge it into "
+                f"{where}, and class '{label}' is too small to have one in {side}; add images of it, merge it into "
                 "another class (prepare.class_map), or change the fraction"
             )
     return moved
 
 
-def grouped(pictures: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int, str]:
+def grouped(images: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int, str]:
     """Whole groups at random, so that no group is on two sides, each class about in proportion.
 
     The groups are dealt into folds of about one size (scikit-learn's StratifiedGroupKFold), 20 at most; a split is as
@@ -127,14 +120,14 @@ def grouped(pictures: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int, s
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups_of: dict[str, set[str]] = {}
-    for picture in pictures:
-        groups_of.setdefault(picture.label, set()).add(picture.group)
+    for image in images:
+        groups_of.setdefault(image.label, set()).add(image.group)
     for label, its_groups in sorted(groups_of.items()):
         if len(its_groups) <= len(cuts):
             raise InputError(
-                f"class '{label}' has pictures of {len(its_groups)} groups; to split it by group takes {len(cuts) + 1}"
+                f"class '{label}' has images of {len(its_groups)} groups; to split it by group takes {len(cuts) + 1}"
             )
-    labels, groups = [p.label for p in pictures], [p.group for p in pictures]
+    labels, groups = [p.label for p in images], [p.group for p in images]
     most = min(MOST_FOLDS, len(set(groups)), min(Counter(labels).values()))
     dealt = StratifiedGroupKFold(most, shuffle=True, random_state=seed).split(labels, labels, groups)
     folds = [fold.tolist() for _, fold in dealt]
@@ -144,20 +137,20 @@ def grouped(pictures: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int, s
             if len(folds) > 1:
                 moved |= dict.fromkeys(folds.pop(), name)
     for name in (*cuts, "train"):
-        there = {labels[i] for i in range(len(pictures)) if moved.get(i, "train") == name}
+        there = {labels[i] for i in range(len(images)) if moved.get(i, "train") == name}
         for label in sorted(set(labels) - there):
-            raise InputError(f"split by group, class '{label}' has no picture in {name}; change prepare's fractions")
+            raise InputError(f"split by group, class '{label}' has no image in {name}; change prepare's fractions")
     return moved
 
 
-def hashed(pictures: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int, str]:
-    """By a hash of each picture's pixels, so that a picture added or taken away moves no other.
+def hashed(images: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int, str]:
+    """By a hash of each image's pixels, so that an image added or taken away moves no other.
 
     Sizes and classes come out in proportion only on average.
     """
     moved = {}
-    for i, picture in enumerate(pictures):
-        digest = hashlib.blake2b(f"{seed} {picture.content}".encode(), digest_size=8).digest()
+    for i, image in enumerate(images):
+        digest = hashlib.blake2b(f"{seed} {image.content}".encode(), digest_size=8).digest()
         place = int.from_bytes(digest, "big") / 2**64
         for name, fraction in cuts.items():
             if 0 <= place < fraction:

@@ -1,4 +1,4 @@
-"""Whether the processes that train together have the same pictures, parameters and code."""
+"""Whether the processes that train together have the same images, parameters and code."""
 
 import socket
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""Augmentations: each a pure function of a picture and its row of random numbers. No random state anywhere.
+"""Augmentations: each a pure function of an image and its row of random numbers. No random state anywhere.
 
-To add what changes a square: a function ``(picture, row, *, ...)`` with its parameters as keywords, and a line in
+To add what changes a square: a function ``(image, row, *, ...)`` with its parameters as keywords, and a line in
 POLICIES.
 """
 
@@ -23,36 +23,36 @@ DRAWS = -(-POLICY.stop // 4) * 4
 """How many random numbers a row holds, and which are for what."""
 
 Augmentation = Callable[[Split, Integers, Floats, int], Pixels]
-"""Picture numbers (n,) of a split and their rows (n, DRAWS) to squares, uint8 (n, size, size, channels)."""
+"""Image numbers (n,) of a split and their rows (n, DRAWS) to squares, uint8 (n, size, size, channels)."""
 
 
-def rotated(picture: Pixels, degrees: float) -> Pixels:
+def rotated(image: Pixels, degrees: float) -> Pixels:
     """Turned counter-clockwise about its middle, bilinear, black where nothing comes to lie."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
-    return np.asarray(cv2.warpAffine(picture, turn, (width, height)), np.uint8).reshape(picture.shape)
+    return np.asarray(cv2.warpAffine(image, turn, (width, height)), np.uint8).reshape(image.shape)
 
 
-def erased(picture: Pixels, row: Floats, colour: Sequence[int]) -> Pixels:
+def erased(image: Pixels, row: Floats, colour: Sequence[int]) -> Pixels:
     """A random box of it in one colour: torchvision's RandomErasing (Zhong et al. 2017), of 2 to 33 % of the area.
 
     row: four numbers. The box's ratio of sides is from 0.3 to 3.3; one that does not fit is cut off.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     area = (0.02 + row[0] * 0.31) * height * width
     ratio = math.exp(math.log(0.3) + row[1] * math.log(3.3 / 0.3))
     box_height, box_width = (
         min(side, round(math.sqrt(a))) for side, a in ((height, area * ratio), (width, area / ratio))
     )
     top, left = int(row[2] * (height - box_height + 1)), int(row[3] * (width - box_width + 1))
-    picture = picture.copy()
-    picture[top : top + box_height, left : left + box_width] = colour
-    return picture
+    image = image.copy()
+    image[top : top + box_height, left : left + box_width] = colour
+    return image
 
 
-def no_policy(picture: Pixels, row: Floats) -> Pixels:
+def no_policy(image: Pixels, row: Floats) -> Pixels:
     """As it is."""
-    return picture
+    return image
 
 
 POLICIES: dict[str, Callable[..., Pixels]] = {
@@ -73,7 +73,7 @@ def augmentation(
     erasing: float,
     colour: Sequence[int],
 ) -> Augmentation:
-    """All steps, in this order, as one function of picture numbers and their rows.
+    """All steps, in this order, as one function of image numbers and their rows.
 
     crop: one of CROPS. horizontal_flip, vertical_flip, erasing: probabilities. rotation: up to so many degrees either
     way. policy: one of POLICIES. colour: that erased boxes get, a level for each channel.

@@ -1,8 +1,8 @@
-"""How much the pictures of each class weigh in the training loss.
+"""How much the images of each class weigh in the training loss.
 
 To add a way: a function ``(labels, classes, *, ...)`` with typed keywords, and a line in CLASS_WEIGHTS. It gets the
-numbers of the training pictures' classes, (pictures,), and the names of the classes, and gives a weight for each class,
-float32 (classes,), with a mean of 1 over the training pictures, so that the learning rate keeps its meaning; or None.
+numbers of the training images' classes, (images,), and the names of the classes, and gives a weight for each class,
+float32 (classes,), with a mean of 1 over the training images, so that the learning rate keeps its meaning; or None.
 
 torch is imported inside: the signatures are also needed where params.yaml is checked, which takes no torch.
 """
@@ -27,14 +27,14 @@ WEIGHTS = Rule("numbers above 0 by name such as {cat: 2.0}", bool)
 
 
 def unweighted(labels: Integers, classes: Sequence[str]) -> Any:
-    """Every picture weighs 1."""
+    """Every image weighs 1."""
     return None
 
 
 def balanced(labels: Integers, classes: Sequence[str]) -> Any:
-    """Every class weighs as much as another: pictures / (classes * pictures of the class) (King and Zeng 2001)."""
+    """Every class weighs as much as another: images / (classes * images of the class) (King and Zeng 2001)."""
     counts = np.bincount(labels, minlength=len(classes))
-    assert counts.all(), "every class has pictures to train on"
+    assert counts.all(), "every class has images to train on"
     return _normalised(1 / counts, labels)
 
 

@@ -1,7 +1,7 @@
-"""Changes of a picture's colours, each bit for bit torchvision's v2 functional of the same name on a PIL image.
+"""Changes of an image's colours, each bit for bit torchvision's v2 functional of the same name on a PIL image.
 
-A picture is uint8 (height, width, channels), RGB or grey. It is not written to; the result has its shape, and may be
-the picture itself. Each step is Pillow's, or the same numbers from something faster.
+An image is uint8 (height, width, channels), RGB or grey. It is not written to; the result has its shape, and may be
+the image itself. Each step is Pillow's, or the same numbers from something faster.
 """
 
 from itertools import permutations
@@ -16,15 +16,15 @@ from imgpipe.data.packed import Pixels
 from imgpipe.model.randomness import Floats
 
 GREYS = np.arange(256, dtype=np.uint8)[None]
-"""Every value of a pixel, as a picture of one row: what a function of single values makes of it is its table."""
+"""Every value of a pixel, as an image of one row: what a function of single values makes of it is its table."""
 
 SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], dtype=np.float32) / 13
 """Pillow's ImageFilter.SMOOTH."""
 
 
-def as_image(picture: Pixels) -> Image.Image:
-    """The picture for Pillow, of mode RGB or L."""
-    return Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
+def as_image(image: Pixels) -> Image.Image:
+    """The image for Pillow, of mode RGB or L."""
+    return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
 def as_pixels(image: Image.Image) -> Pixels:
@@ -32,63 +32,63 @@ def as_pixels(image: Image.Image) -> Pixels:
     return np.asarray(image).reshape(image.height, image.width, -1)
 
 
-def brightness(picture: Pixels, factor: float) -> Pixels:
-    """From black at 0 over the picture at 1 to brighter."""
-    return _away_from(0, picture, factor)
+def brightness(image: Pixels, factor: float) -> Pixels:
+    """From black at 0 over the image at 1 to brighter."""
+    return _away_from(0, image, factor)
 
 
-def contrast(picture: Pixels, factor: float) -> Pixels:
-    """From its mean grey at 0 over the picture at 1 to more contrast."""
-    mean = np.asarray(as_image(picture).convert("L")).mean()
-    return _away_from(int(mean + 0.5), picture, factor)
+def contrast(image: Pixels, factor: float) -> Pixels:
+    """From its mean grey at 0 over the image at 1 to more contrast."""
+    mean = np.asarray(as_image(image).convert("L")).mean()
+    return _away_from(int(mean + 0.5), image, factor)
 
 
-def saturation(picture: Pixels, factor: float) -> Pixels:
-    """From grey at 0 over the picture at 1 to more colourful; a grey picture stays as it is."""
-    return picture if picture.shape[2] == 1 else as_pixels(ImageEnhance.Color(as_image(picture)).enhance(factor))
+def saturation(image: Pixels, factor: float) -> Pixels:
+    """From grey at 0 over the image at 1 to more colourful; a grey image stays as it is."""
+    return image if image.shape[2] == 1 else as_pixels(ImageEnhance.Color(as_image(image)).enhance(factor))
 
 
-def hue(picture: Pixels, shift: float) -> Pixels:
-    """Every hue turned by ``shift`` of the colour circle, -0.5 to 0.5; a grey picture stays as it is."""
-    if picture.shape[2] == 1:
-        return picture
+def hue(image: Pixels, shift: float) -> Pixels:
+    """Every hue turned by ``shift`` of the colour circle, -0.5 to 0.5; a grey image stays as it is."""
+    if image.shape[2] == 1:
+        return image
     # note: 0.5 turns by 127 of Pillow's 256 hues, as in torchvision
     turned = np.roll(GREYS[0], -int(shift * 255))
     table = [*turned.tolist(), *range(256), *range(256)]
-    return as_pixels(as_image(picture).convert("HSV").point(table).convert("RGB"))
+    return as_pixels(as_image(image).convert("HSV").point(table).convert("RGB"))
 
 
-def sharpness(picture: Pixels, factor: float) -> Pixels:
-    """From smoothed at 0 over the picture at 1 to sharper; the pixels at the edges stay as they are."""
+def sharpness(image: Pixels, factor: float) -> Pixels:
+    """From smoothed at 0 over the image at 1 to sharper; the pixels at the edges stay as they are."""
     # six times as fast as Pillow's filter, and no sum of thirteenths is so near a half that rounding could differ
-    smooth = np.asarray(cv2.filter2D(picture, -1, SMOOTH), dtype=np.uint8).reshape(picture.shape)
-    smooth[[0, -1]] = picture[[0, -1]]
-    smooth[:, [0, -1]] = picture[:, [0, -1]]
-    return _blend(smooth, picture, factor)
+    smooth = np.asarray(cv2.filter2D(image, -1, SMOOTH), dtype=np.uint8).reshape(image.shape)
+    smooth[[0, -1]] = image[[0, -1]]
+    smooth[:, [0, -1]] = image[:, [0, -1]]
+    return _blend(smooth, image, factor)
 
 
-def posterize(picture: Pixels, bits: int) -> Pixels:
+def posterize(image: Pixels, bits: int) -> Pixels:
     """The highest ``bits`` of 8 kept of each value, 1 to 8."""
-    return picture & np.uint8(256 - 2 ** (8 - bits))
+    return image & np.uint8(256 - 2 ** (8 - bits))
 
 
-def solarize(picture: Pixels, threshold: float) -> Pixels:
+def solarize(image: Pixels, threshold: float) -> Pixels:
     """Values from the threshold on inverted, 0 to 255."""
-    return _looked_up(picture, np.where(threshold <= GREYS, 255 - GREYS, GREYS))
+    return _looked_up(image, np.where(threshold <= GREYS, 255 - GREYS, GREYS))
 
 
-def autocontrast(picture: Pixels) -> Pixels:
+def autocontrast(image: Pixels) -> Pixels:
     """Each channel stretched to reach from 0 to 255."""
-    return as_pixels(ImageOps.autocontrast(as_image(picture)))
+    return as_pixels(ImageOps.autocontrast(as_image(image)))
 
 
-def equalize(picture: Pixels) -> Pixels:
+def equalize(image: Pixels) -> Pixels:
     """The values of each channel spread so that their histogram is as even as it can be."""
-    return as_pixels(ImageOps.equalize(as_image(picture)))
+    return as_pixels(ImageOps.equalize(as_image(image)))
 
 
-def _away_from(grey: int, picture: Pixels, factor: float) -> Pixels:
-    return _looked_up(picture, _blend(np.full_like(GREYS, grey), GREYS, factor))
+def _away_from(grey: int, image: Pixels, factor: float) -> Pixels:
+    return _looked_up(image, _blend(np.full_like(GREYS, grey), GREYS, factor))
 
 
 def _blend(start: Pixels, end: Pixels, factor: float) -> Pixels:
@@ -97,8 +97,8 @@ def _blend(start: Pixels, end: Pixels, factor: float) -> Pixels:
     return np.asarray(Image.blend(first, last, factor)).reshape(end.shape)
 
 
-def _looked_up(picture: Pixels, table: Pixels) -> Pixels:
-    return np.asarray(cv2.LUT(picture, table.reshape(256)), dtype=np.uint8).reshape(picture.shape)
+def _looked_up(image: Pixels, table: Pixels) -> Pixels:
+    return np.asarray(cv2.LUT(image, table.reshape(256)), dtype=np.uint8).reshape(image.shape)
 
 
 STEPS = (brightness, contrast, saturation, hue)
@@ -109,7 +109,7 @@ COLOUR_JITTER_DRAWS = 5
 
 
 def colour_jitter(
-    picture: Pixels,
+    image: Pixels,
     row: Floats,
     *,
     brightness: Annotated[float, Interval(low=0)],
@@ -126,5 +126,5 @@ def colour_jitter(
     for step in ORDERS[int(row[4] * len(ORDERS))]:
         low, high = ranges[step]
         if low < high:
-            picture = STEPS[step](picture, low + float(row[step]) * (high - low))
-    return picture
+            image = STEPS[step](image, low + float(row[step]) * (high - low))
+    return image

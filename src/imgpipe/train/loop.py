@@ -61,8 +61,8 @@ def fit(
 ) -> Iterator[Epoch]:
     """Trains from where the state stands to the end, and yields after each epoch.
 
-    size, crop_fraction: of the squares that the classifier sees, in pixels, and how much of a picture they show.
-    batch_size: pictures of an update, over all processes. micro_batches: the equal parts of a batch; each process
+    size, crop_fraction: of the squares that the classifier sees, in pixels, and how much of an image they show.
+    batch_size: images of an update, over all processes. micro_batches: the equal parts of a batch; each process
     takes its share of them, one after the other. keep_last: see ``cut``.
     class_weights: of each class in the loss, (classes,), see ``mixed_loss``. clip_grad_norm: the most that the norm of
     the whole gradient may be. early_stop_epochs: see ``stopped_improving``.
@@ -88,12 +88,12 @@ def fit(
             state.sums = torch.zeros(len(plan), micro_batches, 3, dtype=torch.float64, device=world.device)
         order = ordered(train.labels, seed=seed, epoch=epoch)
 
-        def pictures(place: slice, epoch: int = epoch, order: Integers = order) -> Pixels:
+        def images(place: slice, epoch: int = epoch, order: Integers = order) -> Pixels:
             rows = random_rows(place.start, place.stop - place.start, DRAWS, seed=seed, epoch=epoch)
             return augment(train, order[place], rows, size)
 
         places = [place for parts in plan[state.step :] for place, _ in parts[mine]]
-        loader = batches(train, order, places, pictures, threads=threads, device=world.device)
+        loader = batches(train, order, places, images, threads=threads, device=world.device)
         dropout_seeds = generator("dropout", seed, epoch).integers(2**63, size=(len(plan), micro_batches))[:, mine]
 
         state.classifier.train()
@@ -138,7 +138,7 @@ def fit(
                     torch.cat([sums, sums.new_full((share, 1), stop_signal())], 1), world
                 )
                 profile_step()
-                clock.pictures += seen(plan[step : step + 1])
+                clock.images += seen(plan[step : step + 1])
                 state.step = step + 1
                 shown = step % log_every == 0 or state.step == len(plan)
                 if world.device.type == "cpu" or shown:  # reading waits for a GPU
@@ -196,22 +196,22 @@ def train_step(
 ) -> Tensor:
     """One update by the gradient of the mean loss over the batch, over all parts of all processes.
 
-    parts: this process's micro-batches. shares, mixes, dropout_seeds: of each; a part's share of the batch's pictures.
+    parts: this process's micro-batches. shares, mixes, dropout_seeds: of each; a part's share of the batch's images.
 
     Returns, for each part, the sum of the losses and the number of right answers: float64 (parts, 2) on the device. Of
-    a mixed picture the right answer is the label with the larger share.
+    a mixed image the right answer is the label with the larger share.
     """
     updater.zero_grad()
     tree.start_batch()
     sums = torch.zeros(len(parts), 2, dtype=torch.float64, device=device)
-    for i, ((pictures, labels, _), part_share, mix, seed) in enumerate(
+    for i, ((images, labels, _), part_share, mix, seed) in enumerate(
         zip(parts, shares, mixes, dropout_seeds, strict=True)
     ):
         torch.manual_seed(seed)
-        pictures, labels = pictures.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         with tree.part(part_share, last=i == len(parts) - 1) as module:
             with autocast(device, precision):
-                logits = module(mixed(pictures, mix) if mix else pictures)
+                logits = module(mixed(images, mix) if mix else images)
             loss = mixed_loss(logits, labels, mix, label_smoothing=label_smoothing, class_weights=class_weights)
             scaler.scale(loss * part_share).backward()
         if part_share:
@@ -235,7 +235,7 @@ def of_all_processes(rows: Tensor, world: World) -> Tensor:
 
 
 def seen(plan: Sequence[Sequence[Part]]) -> int:
-    """Pictures in these batches."""
+    """Images in these batches."""
     return sum(place.stop - place.start for parts in plan for place, part_share in parts if part_share)
 
 
@@ -254,15 +254,15 @@ def diverged(what: str) -> InputError:
 
 
 @contextmanager
-def naming_what_parts_lack(pictures: int) -> Iterator[None]:
-    """Raises InputError where memory did not suffice for parts of so many pictures, or a part has too few."""
+def naming_what_parts_lack(images: int) -> Iterator[None]:
+    """Raises InputError where memory did not suffice for parts of so many images, or a part has too few."""
     try:
         yield
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
         raise InputError(
-            "BatchNorm needs more than one value of each channel, and a micro-batch of one picture has but one where "
+            "BatchNorm needs more than one value of each channel, and a micro-batch of one image has but one where "
             "the network has made it 1 x 1; take fewer train.micro_batches, a larger model.image_size, or "
             "last_batch drop"
         ) from None
@@ -271,7 +271,7 @@ def naming_what_parts_lack(pictures: int) -> Iterator[None]:
         if not lacking:
             raise
         raise InputError(
-            f"memory does not suffice for micro-batches of {pictures} pictures (train.batch_size / micro_batches); "
+            f"memory does not suffice for micro-batches of {images} images (train.batch_size / micro_batches); "
             "twice the train.micro_batches halve them, and train.gradient_checkpointing takes less for each"
         ) from None
 
@@ -279,10 +279,10 @@ def naming_what_parts_lack(pictures: int) -> Iterator[None]:
 def mixed_loss(
     logits: Tensor, labels: Tensor, mix: Mix | None, *, label_smoothing: float, class_weights: Tensor | None
 ) -> Tensor:
-    """Mean cross-entropy: to its own label by the share of the picture that stayed, to the other's by the rest.
+    """Mean cross-entropy: to its own label by the share of the image that stayed, to the other's by the rest.
 
-    class_weights: of each class's term of the loss, as in torch: a picture's loss is multiplied by its class's weight
-    and, with label smoothing, each class's share of the smoothing by that class's. The mean is over pictures, not over
+    class_weights: of each class's term of the loss, as in torch: an image's loss is multiplied by its class's weight
+    and, with label smoothing, each class's share of the smoothing by that class's. The mean is over images, not over
     weights.
     """
 
@@ -297,6 +297,6 @@ def mixed_loss(
 
 
 def validate(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy. logits: float (pictures, classes); labels: int64 (pictures,)."""
+    """Mean cross-entropy and accuracy. logits: float (images, classes); labels: int64 (images,)."""
     right = (logits.argmax(1) == labels).double().mean()
     return cross_entropy(logits.double(), labels).item(), right.item()

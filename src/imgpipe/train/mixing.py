@@ -1,4 +1,4 @@
-"""Mixup and CutMix: the pictures of a batch blended with one another, and their labels with them."""
+"""Mixup and CutMix: the images of a batch blended with one another, and their labels with them."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Mix:
-    """How each picture of a batch is mixed with the one before it: ``share`` of it stays, blended or as a pasted box.
+    """How each image of a batch is mixed with the one before it: ``share`` of it stays, blended or as a pasted box.
 
     box: top, left, bottom and right of what is pasted, in pixels; None to blend.
     """
@@ -20,10 +20,10 @@ class Mix:
 def draw_mix(random: np.random.Generator, *, mixup_alpha: float, cutmix_alpha: float, size: int) -> Mix | None:
     """Mixup or CutMix, each as likely where both are on; None where both are off.
 
-    mixup_alpha, cutmix_alpha: of the beta distribution from which the share comes; 0 is off. size: of the pictures.
+    mixup_alpha, cutmix_alpha: of the beta distribution from which the share comes; 0 is off. size: of the images.
 
     Source: mixup, Zhang et al. 2017, section 2; CutMix, Yun et al. 2019, section 3.1. As there, the share of a CutMix
-    is in the end that of the area left when the box is cut off at the picture's edges.
+    is in the end that of the area left when the box is cut off at the image's edges.
     """
     alphas = [alpha for alpha in (mixup_alpha, cutmix_alpha) if alpha]
     if not alphas:
@@ -39,15 +39,15 @@ def draw_mix(random: np.random.Generator, *, mixup_alpha: float, cutmix_alpha: f
     return Mix(1 - (bottom - top) * (right - left) / size**2, (top, left, bottom, right))
 
 
-def mixed(pictures: Tensor, mix: Mix) -> Tensor:
-    """Each picture mixed with the one before it, the first with the last.
+def mixed(images: Tensor, mix: Mix) -> Tensor:
+    """Each image mixed with the one before it, the first with the last.
 
-    pictures: uint8 (n, size, size, channels). Returns the same, as float32 where they are blended.
+    images: uint8 (n, size, size, channels). Returns the same, as float32 where they are blended.
     """
-    others = pictures.roll(1, 0)
+    others = images.roll(1, 0)
     if mix.box is None:
-        return pictures.float() * mix.share + others.float() * (1 - mix.share)
+        return images.float() * mix.share + others.float() * (1 - mix.share)
     top, left, bottom, right = mix.box
-    pasted = pictures.clone()
+    pasted = images.clone()
     pasted[:, top:bottom, left:right] = others[:, top:bottom, left:right]
     return pasted

@@ -1,4 +1,4 @@
-"""The mean and standard deviation by which pictures are normalised, by name. To add one: a function and a line below.
+"""The mean and standard deviation by which images are normalised, by name. To add one: a function and a line below.
 
 Each takes those of the training split, for each channel on the scale 0-1, and gives those to use.
 """
@@ -19,7 +19,7 @@ def imagenet(mean: list[float], std: list[float]) -> Statistics:
     """Those of ImageNet, by which nearly all of torchvision's weights were trained (its transforms' defaults)."""
     if len(mean) != 3:
         raise InputError(
-            f"params.yaml: model.normalise is 'imagenet', which is of 3 channels, and these pictures have {len(mean)}; "
+            f"params.yaml: model.normalise is 'imagenet', which is of 3 channels, and these images have {len(mean)}; "
             "set pack.channels to 3, or use training or half"
         )
     return [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

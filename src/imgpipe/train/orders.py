@@ -1,4 +1,4 @@
-"""Which pictures an epoch shows, and in which order: a function of the labels, the seed and the epoch alone.
+"""Which images an epoch shows, and in which order: a function of the labels, the seed and the epoch alone.
 
 To add an order: a function ``(labels, seed, epoch)`` and a line in ORDERS.
 """
@@ -10,14 +10,14 @@ from imgpipe.model.randomness import generator
 
 
 def shuffled(labels: Integers, *, seed: int, epoch: int) -> Integers:
-    """Every picture once, in the order of an epoch, int64 (pictures,): a function of its arguments alone."""
+    """Every image once, in the order of an epoch, int64 (images,): a function of its arguments alone."""
     return generator("order", seed, epoch).permutation(len(labels))
 
 
 def balanced(labels: Integers, *, seed: int, epoch: int) -> Integers:
-    """As many pictures as there are, but each class as often as every other, int64 (pictures,).
+    """As many images as there are, but each class as often as every other, int64 (images,).
 
-    A class too small repeats its pictures, one too large leaves some out: others in every epoch.
+    A class too small repeats its images, one too large leaves some out: others in every epoch.
     """
     random = generator("order", seed, epoch)
     classes = np.unique(labels)

@@ -1,8 +1,8 @@
 """Policies: operations drawn from a table, each with one of 31 magnitudes, as torchvision's defaults have them.
 
 TrivialAugment: Mueller and Hutter 2021, arXiv 2103.10158, algorithm 1, in its wide space. RandAugment: Cubuk et al.
-2020, arXiv 1909.13719, figure 2. A picture is uint8 (height, width, channels), RGB or grey. It is not written to; the
-result has its shape, and may be the picture itself.
+2020, arXiv 1909.13719, figure 2. An image is uint8 (height, width, channels), RGB or grey. It is not written to; the
+result has its shape, and may be the image itself.
 """
 
 from collections.abc import Callable
@@ -27,42 +27,42 @@ from imgpipe.train.colours import (
 )
 
 
-def shear_x(picture: Pixels, slope: float) -> Pixels:
+def shear_x(image: Pixels, slope: float) -> Pixels:
     """Each row moved to the left by ``slope`` times its distance from the top."""
-    return _affine(picture, (1, slope, 0, 0, 1, 0))
+    return _affine(image, (1, slope, 0, 0, 1, 0))
 
 
-def shear_y(picture: Pixels, slope: float) -> Pixels:
+def shear_y(image: Pixels, slope: float) -> Pixels:
     """Each column moved up by ``slope`` times its distance from the left."""
-    return _affine(picture, (1, 0, 0, slope, 1, 0))
+    return _affine(image, (1, 0, 0, slope, 1, 0))
 
 
-def translate_x(picture: Pixels, distance: float) -> Pixels:
+def translate_x(image: Pixels, distance: float) -> Pixels:
     """Moved to the right by whole pixels, the fraction dropped."""
-    return _affine(picture, (1, 0, -int(distance), 0, 1, 0))
+    return _affine(image, (1, 0, -int(distance), 0, 1, 0))
 
 
-def translate_y(picture: Pixels, distance: float) -> Pixels:
+def translate_y(image: Pixels, distance: float) -> Pixels:
     """Moved down by whole pixels, the fraction dropped."""
-    return _affine(picture, (1, 0, 0, 0, 1, -int(distance)))
+    return _affine(image, (1, 0, 0, 0, 1, -int(distance)))
 
 
-def rotate(picture: Pixels, degrees: float) -> Pixels:
+def rotate(image: Pixels, degrees: float) -> Pixels:
     """Turned counterclockwise around its middle."""
-    return as_pixels(as_image(picture).rotate(degrees))
+    return as_pixels(as_image(image).rotate(degrees))
 
 
-def _affine(picture: Pixels, matrix: tuple[float, ...]) -> Pixels:
-    """The pixel at (x, y) is the one nearest to (a x + b y + c, d x + e y + f) in the picture, black outside of it."""
-    image = as_image(picture)
-    return as_pixels(image.transform(image.size, Image.Transform.AFFINE, matrix))
+def _affine(image: Pixels, matrix: tuple[float, ...]) -> Pixels:
+    """The pixel at (x, y) is the one nearest to (a x + b y + c, d x + e y + f) in the image, black outside of it."""
+    pil = as_image(image)
+    return as_pixels(pil.transform(pil.size, Image.Transform.AFFINE, matrix))
 
 
 Operation = tuple[Callable[[Pixels, float], Pixels], float, float, bool]
 
 TRIVIAL_AUGMENT: dict[str, Operation] = {
     # its function, the argument at magnitude 0, how far that goes until magnitude 30, and whether to either side
-    "Identity": (lambda picture, _: picture, 0, 0, False),
+    "Identity": (lambda image, _: image, 0, 0, False),
     "ShearX": (shear_x, 0, 0.99, True),
     "ShearY": (shear_y, 0, 0.99, True),
     "TranslateX": (translate_x, 0, 32, True),
@@ -72,24 +72,24 @@ TRIVIAL_AUGMENT: dict[str, Operation] = {
     "Color": (saturation, 1, 0.99, True),
     "Contrast": (contrast, 1, 0.99, True),
     "Sharpness": (sharpness, 1, 0.99, True),
-    "Posterize": (lambda picture, bits: posterize(picture, round(bits)), 8, -6, False),
+    "Posterize": (lambda image, bits: posterize(image, round(bits)), 8, -6, False),
     "Solarize": (solarize, 255, -255, False),
-    "AutoContrast": (lambda picture, _: autocontrast(picture), 0, 0, False),
-    "Equalize": (lambda picture, _: equalize(picture), 0, 0, False),
+    "AutoContrast": (lambda image, _: autocontrast(image), 0, 0, False),
+    "Equalize": (lambda image, _: equalize(image), 0, 0, False),
 }
 
 RAND_AUGMENT: dict[str, Operation] = TRIVIAL_AUGMENT | {
     "ShearX": (shear_x, 0, 0.3, True),
     "ShearY": (shear_y, 0, 0.3, True),
     # 150 of 331 parts of the side, as in torchvision
-    "TranslateX": (lambda picture, of_331: translate_x(picture, of_331 * picture.shape[1] / 331), 0, 150, True),
-    "TranslateY": (lambda picture, of_331: translate_y(picture, of_331 * picture.shape[0] / 331), 0, 150, True),
+    "TranslateX": (lambda image, of_331: translate_x(image, of_331 * image.shape[1] / 331), 0, 150, True),
+    "TranslateY": (lambda image, of_331: translate_y(image, of_331 * image.shape[0] / 331), 0, 150, True),
     "Rotate": (rotate, 0, 30, True),
     "Brightness": (brightness, 1, 0.9, True),
     "Color": (saturation, 1, 0.9, True),
     "Contrast": (contrast, 1, 0.9, True),
     "Sharpness": (sharpness, 1, 0.9, True),
-    "Posterize": (lambda picture, bits: posterize(picture, round(bits)), 8, -4, False),
+    "Posterize": (lambda image, bits: posterize(image, round(bits)), 8, -4, False),
 }
 
 MAGNITUDES = 31
@@ -101,13 +101,13 @@ RAND_AUGMENT_DRAWS = 2 * MOST_OPERATIONS
 """How many random numbers each uses."""
 
 
-def trivial_augment(picture: Pixels, row: Floats) -> Pixels:
+def trivial_augment(image: Pixels, row: Floats) -> Pixels:
     """One operation of TRIVIAL_AUGMENT with one of its magnitudes, each as likely as the others."""
-    return _operate(TRIVIAL_AUGMENT, picture, row[0], int(row[1] * MAGNITUDES), row[2])
+    return _operate(TRIVIAL_AUGMENT, image, row[0], int(row[1] * MAGNITUDES), row[2])
 
 
 def rand_augment(
-    picture: Pixels,
+    image: Pixels,
     row: Floats,
     *,
     operations: Annotated[int, Interval(1, MOST_OPERATIONS)],
@@ -115,12 +115,12 @@ def rand_augment(
 ) -> Pixels:
     """So many operations of RAND_AUGMENT one after the other, all with the same magnitude, 0 to 30."""
     for i in range(operations):
-        picture = _operate(RAND_AUGMENT, picture, row[2 * i], magnitude, row[2 * i + 1])
-    return picture
+        image = _operate(RAND_AUGMENT, image, row[2 * i], magnitude, row[2 * i + 1])
+    return image
 
 
-def _operate(table: dict[str, Operation], picture: Pixels, which: float, magnitude: int, side: float) -> Pixels:
+def _operate(table: dict[str, Operation], image: Pixels, which: float, magnitude: int, side: float) -> Pixels:
     """The operation that one number chooses, to the side that another does."""
     function, start, reach, either_side = list(table.values())[int(which * len(table))]
     change = reach * magnitude / (MAGNITUDES - 1)
-    return function(picture, start - change if either_side and side < 0.5 else start + change)
+    return function(image, start - change if either_side and side < 0.5 else start + change)

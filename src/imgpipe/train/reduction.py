@@ -110,7 +110,7 @@ class FixedTree:
     def part(self, share: float, *, last: bool) -> Iterator[nn.Module]:
         """The module to run forward and backward on one part.
 
-        share: of the batch's pictures; the loss is to be multiplied by it. last: of this process's parts.
+        share: of the batch's images; the loss is to be multiplied by it. last: of this process's parts.
         """
         for buffer, value in self._before:
             buffer.copy_(value)

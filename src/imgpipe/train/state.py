@@ -12,7 +12,7 @@ from imgpipe.train.averaging import MovingAverage
 
 @dataclass(frozen=True)
 class Epoch:
-    """Numbers of one epoch. Losses are means over pictures, the training one as it was minimised; lr is the last."""
+    """Numbers of one epoch. Losses are means over images, the training one as it was minimised; lr is the last."""
 
     epoch: int
     lr: float
@@ -23,7 +23,7 @@ class Epoch:
 
     @property
     def merit(self) -> tuple[float, float]:
-        """The higher the better: pictures of the validation split that are right, and of as many a lower loss."""
+        """The higher the better: images of the validation split that are right, and of as many a lower loss."""
         return self.val_accuracy, -self.val_loss
 
 

@@ -41,14 +41,14 @@ def new_run_folder(home: Path) -> Path:
 class Clock:
     """Seconds spent in each of several parts of the work: ``with clock("data"): ...``, one at a time.
 
-    pictures: trained on so far, by all processes together.
+    images: trained on so far, by all processes together.
 
     A GPU computes on while Python goes on: its time is that of the part that waits for it.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.pictures = 0
+        self.images = 0
         self._began = perf_counter()
         self._running = False
 
@@ -64,13 +64,13 @@ class Clock:
 
     def __str__(self) -> str:
         parts = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in self.seconds.items())
-        return f"{parts}; {self.rate:.0f} pictures per second"
+        return f"{parts}; {self.rate:.0f} images per second"
 
     @property
     def rate(self) -> float:
-        """Pictures per second of the parts ``data`` and ``step``."""
+        """Images per second of the parts ``data`` and ``step``."""
         trained = self.seconds.get("data", 0.0) + self.seconds.get("step", 0.0)
-        return self.pictures / trained if trained else 0.0
+        return self.images / trained if trained else 0.0
 
     @property
     def total(self) -> float:
@@ -87,8 +87,8 @@ def write_account(folder: Path, clock: Clock, *, processes: int, device: torch.d
         "hardware": hardware(device),
         "versions": versions | {name: version(name) for name in LIBRARIES},
         "seconds": {part: round(seconds, 3) for part, seconds in {**clock.seconds, "total": clock.total}.items()},
-        "pictures": clock.pictures,
-        "pictures_per_second": round(clock.rate, 1),
+        "images": clock.images,
+        "images_per_second": round(clock.rate, 1),
         "peak_memory_bytes": peak_memory(device),
     }
     write_text(folder / "training.json", json.dumps(account, indent=2) + "\n")
