@@ -85,12 +85,11 @@ def reference(folder: Path, size: int, seed: int) -> tuple[Callable[[int], Batch
 def ours(folder: Path, size: int, seed: int) -> tuple[Callable[[int], Batches], Batches]:
     """This project's loader and its crops for training and evaluation."""
     from imgpipe.data.packed import Integers, Pixels, Split, read_split
-    from imgpipe.model.batches import batches
     from imgpipe.model.classifier import normalised
-    from imgpipe.model.crops import centre, resized
+    from imgpipe.model.predict import batches
     from imgpipe.model.randomness import random_rows
-    from imgpipe.train.augment import DRAWS, augmentation, no_policy
-    from imgpipe.train.orders import shuffled
+    from imgpipe.train.augment import DRAWS, augmentation, centre, no_policy, resized
+    from imgpipe.train.sampling import shuffled
 
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     train, val, test = (

@@ -25,8 +25,8 @@ def main(rounds: int = 5) -> None:
     """Print the seconds of each, and the medians of the paired ratios."""
     from imgpipe.data.packed import read_split
     from imgpipe.evaluate import scoring
-    from imgpipe.evaluate.metrics import metrics_of_test
-    from imgpipe.evaluate.thresholds import at_thresholds
+    from imgpipe.evaluate.calibration import at_thresholds
+    from imgpipe.evaluate.scoring import metrics_of_test
     from imgpipe.model import devices
     from imgpipe.model.classifier import load_classifier
     from imgpipe.model.devices import World

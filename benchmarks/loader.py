@@ -130,12 +130,11 @@ def ours(folder: Path, size: int, crop: str, batch: int, *, convert: bool) -> It
     import torch
 
     from imgpipe.data.packed import Integers, Pixels, read_split
-    from imgpipe.model.batches import batches
     from imgpipe.model.classifier import normalised
-    from imgpipe.model.crops import padded, resized
+    from imgpipe.model.predict import batches
     from imgpipe.model.randomness import random_rows
-    from imgpipe.train.augment import DRAWS, augmentation, no_policy
-    from imgpipe.train.orders import shuffled
+    from imgpipe.train.augment import DRAWS, augmentation, no_policy, padded, resized
+    from imgpipe.train.sampling import shuffled
 
     torch.set_num_threads(1)
     split = read_split(folder, channels=3, encoding="raw")

@@ -9,9 +9,8 @@ import numpy as np
 
 from imgpipe.common import params
 from imgpipe.common import stage as command
-from imgpipe.common.files import replacing, write_text
+from imgpipe.common.files import replacing, write_table, write_text
 from imgpipe.common.rules import Interval
-from imgpipe.common.tables import write_table
 from imgpipe.data.packed import read_split, read_statistics
 from imgpipe.model.runtime import Runtime
 
@@ -42,9 +41,8 @@ def evaluate() -> None:
     section, runtime = params.read("evaluate", Evaluate), params.read("runtime", Runtime)
 
     from imgpipe.evaluate import scoring
-    from imgpipe.evaluate.calibration import fit_temperature
-    from imgpipe.evaluate.metrics import metrics_of_test
-    from imgpipe.evaluate.thresholds import at_thresholds
+    from imgpipe.evaluate.calibration import at_thresholds, fit_temperature
+    from imgpipe.evaluate.scoring import metrics_of_test
     from imgpipe.model import devices
     from imgpipe.model.classifier import load_classifier, save_classifier
     from imgpipe.model.predict import predict_split

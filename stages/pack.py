@@ -6,14 +6,12 @@ from typing import Annotated, Literal
 
 from imgpipe.common import params
 from imgpipe.common import stage as command
-from imgpipe.common.files import replacing_folder, write_text
+from imgpipe.common.files import read_table, replacing_folder, write_text
 from imgpipe.common.rules import Interval
-from imgpipe.common.tables import read_table
 from imgpipe.data.packed import Statistics, read_split
 from imgpipe.data.parallel import cores
-from imgpipe.pack.pack import mean_and_std
+from imgpipe.pack.pack import image_reader, mean_and_std
 from imgpipe.pack.pack import pack as pack_images
-from imgpipe.pack.prepared import image_reader
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 
 from imgpipe.common import params
 from imgpipe.common import stage as command
-from imgpipe.common.files import replacing_folder, write_text
+from imgpipe.common.files import read_table, replacing_folder, write_text
 from imgpipe.common.progress import counting
 from imgpipe.common.rules import Interval
-from imgpipe.common.tables import read_table
 from imgpipe.data.packed import read_split, read_statistics
 
 TEST = Path("metrics/test")

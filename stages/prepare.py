@@ -9,9 +9,8 @@ from typing import Annotated, Any, Literal
 from imgpipe.common import params
 from imgpipe.common import stage as command
 from imgpipe.common.errors import InputError
-from imgpipe.common.files import replacing_folder, write_text
+from imgpipe.common.files import columns, replacing_folder, write_table, write_text
 from imgpipe.common.rules import Interval, Rule, one_of_table
-from imgpipe.common.tables import columns, write_table
 from imgpipe.data.parallel import cores
 from imgpipe.prepare.layouts import GROUPS, REST
 from imgpipe.prepare.prepare import FORMATS, Duplicate, ListedImage, contents, summary

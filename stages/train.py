@@ -10,31 +10,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from imgpipe.common import params
 from imgpipe.common import stage as command
 from imgpipe.common.errors import InputError
-from imgpipe.common.files import write_text
+from imgpipe.common.files import write_table, write_text
 from imgpipe.common.rules import SHA256, Choice, Interval, Rule, one_of, one_of_table
-from imgpipe.common.tables import write_table
 from imgpipe.data.packed import Statistics, read_split, read_statistics
 from imgpipe.data.parallel import cores
-from imgpipe.model.crops import CROPS
 from imgpipe.model.networks import MODEL_NAME, head_of, timm_problem, torchvision_name
-from imgpipe.model.runtime import Runtime
-from imgpipe.train.augment import POLICIES, augmentation
-from imgpipe.train.class_weights import CLASS_WEIGHTS
-from imgpipe.train.freezing import apply_freezing, frozen_in
+from imgpipe.model.runtime import Runtime, started_by_torchrun
+from imgpipe.train.augment import CROPS, POLICIES, augmentation
 from imgpipe.train.normalisation import NORMALISATIONS
 from imgpipe.train.optim import OPTIMIZERS
-from imgpipe.train.orders import ORDERS
-from imgpipe.train.parents import die_with_parent
 from imgpipe.train.processes import (
     PROCESSES,
     check_process_count,
+    die_with_parent,
     divisors,
     largest_process_count,
     machine_count,
     restart_under_torchrun,
-    started_by_torchrun,
 )
+from imgpipe.train.sampling import CLASS_WEIGHTS, ORDERS
 from imgpipe.train.schedules import SCHEDULES
+from imgpipe.train.start import apply_freezing, frozen_in
 from imgpipe.train.weights import INITIAL_WEIGHTS, is_a_file, is_a_name, load_initial_weights
 
 if TYPE_CHECKING:
@@ -168,13 +164,11 @@ def train() -> None:
     import torch
 
     from imgpipe.model.devices import device_type, joined_world
-    from imgpipe.train.agreement import same_everywhere
-    from imgpipe.train.groups import parameter_groups
-    from imgpipe.train.inputs import digests_of_inputs, key_of
-    from imgpipe.train.interruption import deferred_signals
+    from imgpipe.train.checkpoints import digests_of_inputs, key_of, resumed, same_everywhere
     from imgpipe.train.loop import fit
+    from imgpipe.train.optim import parameter_groups
+    from imgpipe.train.processes import deferred_signals
     from imgpipe.train.recomputing import recompute_in_backward
-    from imgpipe.train.resume import resumed
     from imgpipe.train.state import new_state
     from imgpipe.train.watching import Clock, check_tensorboard, new_run_folder, profiled, scalars, write_account
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn import metrics
 
-from imgpipe.common.tables import write_table
+from imgpipe.common.files import write_table
 
 EPOCHS = 12
 BINS = 15

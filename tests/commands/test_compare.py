@@ -9,7 +9,7 @@ import pytest
 from conftest import OUTPUTS, ROOT, Project, copy_of
 from typer.testing import CliRunner, Result
 
-from imgpipe.commands import app
+from imgpipe.commands.__main__ import app
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +162,6 @@ def test_from_a_folder_of_the_project_in_a_process_of_its_own(
     finished: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(finished.folder)
-    program = "import os; os.chdir('data'); from imgpipe.commands import app; app()"
+    program = "import os; os.chdir('data'); from imgpipe.commands.__main__ import app; app()"
     run = finished.run("python", "-c", program, "compare", "main", PYTHONPATH=str(ROOT / "src"))
     assert (run.status, run.out) == (0, compare("main").stdout)

@@ -12,10 +12,9 @@ import pytest
 from closure import ROOT
 from conftest import Project
 
-from imgpipe.commands import diagnosis, machine
-from imgpipe.commands.locked import packages
-from imgpipe.commands.probes import Facts
-from imgpipe.commands.probing import ProbeError, ask
+from imgpipe.commands import doctor
+from imgpipe.commands.doctor import packages
+from imgpipe.commands.probes import Facts, ProbeError, ask
 
 CUDA: Facts = {"version": "2.15.0", "cuda": "13.2", "gpus": [], "problem": None, "gloo": True, "nccl": "2.30.7"}
 
@@ -101,14 +100,14 @@ def test_a_lock_that_a_merge_left_in_pieces_is_a_finding(tmp_path: Path) -> None
 def test_outside_a_project_the_doctor_says_where_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert packages(tmp_path).remedy == "run this in the project's top folder"
     monkeypatch.chdir(tmp_path)
-    finding = diagnosis.dvc()
+    finding = doctor.dvc()
     assert "not inside of a DVC repository" in finding.text
     assert finding.remedy
 
 
 def test_a_torchvision_for_another_torch_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken("torchvision", "raise RuntimeError('operator torchvision::nms does not exist')", tmp_path, monkeypatch)
-    finding = diagnosis.torchvision()
+    finding = doctor.torchvision()
     assert finding.text == "does not work with this torch: RuntimeError: operator torchvision::nms does not exist"
     assert finding.remedy == "make setup installs what is locked"
 
@@ -117,7 +116,7 @@ def test_a_torch_that_crashes_is_a_finding_and_the_doctor_lives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken("torch", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", tmp_path, monkeypatch)
-    (finding,) = diagnosis.torch_and_gpus()
+    (finding,) = doctor.torch_and_gpus()
     assert finding.text == "can't be imported: it was ended by SIGSEGV"
     assert finding.remedy
 
@@ -145,7 +144,7 @@ def command_lines() -> list[bytes]:
 def test_processes_that_cannot_meet_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nowhere0")
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "nowhere0")
-    finding = diagnosis.processes(seconds=120)
+    finding = doctor.processes(seconds=120)
     assert finding.text.startswith("two can't sum a number: ")
     assert "nowhere0" in finding.text
     assert "\n" not in finding.text
@@ -166,7 +165,7 @@ def test_processes_that_cannot_meet_are_a_finding(monkeypatch: pytest.MonkeyPatc
 def test_a_locale_without_utf_8_is_found(environment: dict[str, str], expected: str) -> None:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
     program = (
-        "from imgpipe.commands.machine import encoding; f = encoding(); print(f.text, bool(f.remedy), sep='|', end='')"
+        "from imgpipe.commands.doctor import encoding; f = encoding(); print(f.text, bool(f.remedy), sep='|', end='')"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -184,45 +183,45 @@ def test_dvc_s_cache_and_links_are_those_configured_also_before_the_first_run(
     monkeypatch.chdir(project.folder)
     assert not (project.folder / ".dvc/cache").exists()
     project.succeed("dvc", "config", "cache.type", "symlink")
-    finding = diagnosis.dvc()
+    finding = doctor.dvc()
     assert finding.text.endswith(f"cache {project.folder}/.dvc/cache/files/md5, linked by symlink")
     assert finding.remedy is None
     assert not (project.folder / ".dvc/cache").exists()
     project.succeed("dvc", "cache", "dir", str(project.folder / "README.md" / "cache"))
-    finding = diagnosis.dvc()
+    finding = doctor.dvc()
     assert finding.text.startswith("can't be used here: ")
     assert finding.remedy
 
 
 def test_gpus_are_named_with_their_memory_and_one_that_torch_cannot_use_is_found() -> None:
     card = {"name": "Toy 9000", "free": 3 << 30, "total": 4 << 30}
-    assert diagnosis.gpus({**CUDA, "gpus": [card, card]}, driver=True).text == (
+    assert doctor.gpus({**CUDA, "gpus": [card, card]}, driver=True).text == (
         "0: Toy 9000, 3.0 GiB of 4.0 GiB free; 1: Toy 9000, 3.0 GiB of 4.0 GiB free"
     )
-    assert diagnosis.gpus(CUDA, driver=False).remedy is None
-    too_old = diagnosis.gpus({**CUDA, "problem": "driver too old"}, driver=True)
+    assert doctor.gpus(CUDA, driver=False).remedy is None
+    too_old = doctor.gpus({**CUDA, "problem": "driver too old"}, driver=True)
     assert too_old.text == "there is an NVIDIA driver, but torch can't use it: driver too old"
     assert too_old.remedy
-    cpu_build = diagnosis.gpus({**CUDA, "cuda": None}, driver=True)
+    cpu_build = doctor.gpus({**CUDA, "cuda": None}, driver=True)
     assert cpu_build.text == "there is an NVIDIA driver, but torch is for CPUs only"
     assert cpu_build.remedy
 
 
 def test_little_disk_and_little_memory_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert machine.disk(tmp_path).remedy is None
-    monkeypatch.setattr(machine, "LITTLE", 1 << 60)
-    assert machine.disk(tmp_path).remedy == "make room"
-    assert machine.memory().remedy
+    assert doctor.disk(tmp_path).remedy is None
+    monkeypatch.setattr(doctor, "LITTLE", 1 << 60)
+    assert doctor.disk(tmp_path).remedy == "make room"
+    assert doctor.memory().remedy
 
 
 def test_a_container_s_limit_counts(tmp_path: Path) -> None:
-    assert machine._free_of_container(tmp_path) == float("inf")
+    assert doctor._free_of_container(tmp_path) == float("inf")
     (tmp_path / "memory.current").write_text("1000\n")
     (tmp_path / "memory.stat").write_text("inactive_anon 7\ninactive_file 0\n")
     (tmp_path / "memory.max").write_text("max\n")
-    assert machine._free_of_container(tmp_path) == float("inf")
+    assert doctor._free_of_container(tmp_path) == float("inf")
     (tmp_path / "memory.max").write_text("5000\n")
-    assert machine._free_of_container(tmp_path) == 4000
+    assert doctor._free_of_container(tmp_path) == 4000
 
 
 def test_files_that_a_container_s_cache_can_drop_are_free_memory(tmp_path: Path) -> None:
@@ -232,4 +231,4 @@ def test_files_that_a_container_s_cache_can_drop_are_free_memory(tmp_path: Path)
         "stat": "file 7000\ninactive_file 6000\nactive_file 900",
     }.items():
         (tmp_path / f"memory.{name}").write_text(f"{text}\n")
-    assert machine._free_of_container(tmp_path) == 6100
+    assert doctor._free_of_container(tmp_path) == 6100

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgpipe.commands.pairing import CLASSES, FILES, IMAGES, PREDICTIONS, PROBABILITIES, Outcome, places_in, read_test
+from imgpipe.commands.revisions import CLASSES, FILES, IMAGES, PREDICTIONS, PROBABILITIES, Outcome, places_in, read_test
 from imgpipe.common.errors import InputError
-from imgpipe.common.tables import write_table
+from imgpipe.common.files import write_table
 
 ONE = Outcome(
     name="main",

@@ -21,16 +21,17 @@ from samples import encoded, noise, photo
 from terminal import on_terminal
 from typer.testing import CliRunner
 
-from imgpipe.commands import app, sheets
+from imgpipe.commands.__main__ import app
 from imgpipe.commands.answers import Ranked, as_csv, as_table
 from imgpipe.commands.classifying import square
 from imgpipe.commands.gathering import gather_images
 from imgpipe.common import progress
-from imgpipe.common.tables import read_table
+from imgpipe.common.files import read_table
 from imgpipe.data.packed import read_split
 from imgpipe.model.classifier import Description
 from imgpipe.model.crops import centre_crop
 from imgpipe.pack.pack import pack
+from imgpipe.plot import galleries
 
 MODEL = "models/classifier.safetensors"
 
@@ -357,7 +358,7 @@ def test_the_grid_shows_each_image_with_its_answer(place: Path) -> None:
 
 
 def test_a_grid_of_many_images_says_how_many_it_shows(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sheets, "MOST", 5)
+    monkeypatch.setattr(galleries, "MOST", 5)
     said = predict("test", "--grid", "grid.svg")
     assert said.err == "grid.svg shows the first 5 of 36 images\n"
     assert Path("grid.svg").read_text().count("<image") == 5
@@ -387,7 +388,7 @@ def test_standard_output_is_the_answers_alone_and_the_bar_is_on_the_terminal_of_
     Path("test/0/broken.png").write_text("")
     shown, printed = on_terminal(
         "from imgpipe.common import progress; progress.LONG = 0.0\n"
-        "from imgpipe.commands import app; app(['predict', 'test', '--format', 'csv', '--batch-size', '4'])",
+        "from imgpipe.commands.__main__ import app; app(['predict', 'test', '--format', 'csv', '--batch-size', '4'])",
         Path.cwd(),
     )
     assert len(list(csv.DictReader(io.StringIO(printed)))) == 36

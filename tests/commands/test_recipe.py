@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from imgpipe.commands import app
+from imgpipe.commands.__main__ import app
 
 RECIPE = """# Cats, in one line
 # and more

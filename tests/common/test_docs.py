@@ -9,10 +9,9 @@ import pytest
 from closure import ROOT
 from omegaconf import OmegaConf
 
-from imgpipe.model.crops import CROPS
-from imgpipe.train.augment import POLICIES
-from imgpipe.train.class_weights import CLASS_WEIGHTS
+from imgpipe.train.augment import CROPS, POLICIES
 from imgpipe.train.optim import OPTIMIZERS
+from imgpipe.train.sampling import CLASS_WEIGHTS
 from imgpipe.train.schedules import SCHEDULES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

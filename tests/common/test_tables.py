@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipe.common.tables import read_table, table_text, write_table
+from imgpipe.common.files import read_table, table_text, write_table
 
 
 @pytest.mark.parametrize("cell", ["Icon\r", "a\nb", "a\r\nb", 'a "b", c', "", "\u00e9"])

@@ -5,9 +5,8 @@ import pytest
 from sklearn import metrics
 
 from imgpipe.evaluate import scoring
-from imgpipe.evaluate.metrics import metrics_of_test
-from imgpipe.evaluate.scoring import Array
-from imgpipe.evaluate.thresholds import at_thresholds, threshold_for
+from imgpipe.evaluate.calibration import at_thresholds, threshold_for
+from imgpipe.evaluate.scoring import Array, metrics_of_test
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
 LABELS = np.array([0, 0, 1, 1, 2])

@@ -7,7 +7,7 @@ import pytest
 from conftest import Project
 from terminal import on_terminal
 
-from imgpipe.common.tables import read_table
+from imgpipe.common.files import read_table
 
 WRITTEN = ("metrics/test", "models")
 

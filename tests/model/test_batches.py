@@ -12,12 +12,11 @@ from closure import ROOT
 from train.test_loop import random_split
 
 from imgpipe.data.packed import Pixels, Split
-from imgpipe.model.batches import batches
-from imgpipe.model.crops import padded, resized
+from imgpipe.model.predict import batches
 from imgpipe.model.randomness import generator, random_rows
-from imgpipe.train.augment import DRAWS, augmentation
-from imgpipe.train.orders import ORDERS, balanced, shuffled
+from imgpipe.train.augment import DRAWS, augmentation, padded, resized
 from imgpipe.train.policies import rand_augment
+from imgpipe.train.sampling import ORDERS, balanced, shuffled
 
 CPU = torch.device("cpu")
 ALL = augmentation(

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from imgpipe.common.errors import InputError
-from imgpipe.model.networks import MODELS, _timm_names, build_model, head_of, model_names, timm_problem
-from imgpipe.model.pooling import MeanPool
+from imgpipe.model.networks import MODELS, MeanPool, _timm_names, build_model, head_of, model_names, timm_problem
 
 
 def test_torch_and_torchvision_are_a_pair() -> None:

@@ -16,7 +16,7 @@ from outcome import outcome, predictions, write
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from imgpipe.common.tables import read_table
+from imgpipe.common.files import read_table
 from imgpipe.data.packed import read_split
 from imgpipe.plot import class_figures, drawing, figures, galleries
 from imgpipe.plot.drawing import Row

@@ -10,7 +10,7 @@ from samples import encoded, noise, photo, tar_of, zip_of
 
 from imgpipe.common.errors import InputError
 from imgpipe.data import parallel
-from imgpipe.pack.prepared import image_reader
+from imgpipe.pack.pack import image_reader
 from imgpipe.prepare.prepare import FORMATS, Duplicate, ListedImage, contents, prepare, summary
 from imgpipe.prepare.reading import Found, Rejected, check_rejected, read_archive
 from imgpipe.prepare.splits import WAYS

@@ -10,7 +10,7 @@ PROGRAM = """
 import socket, sys
 import stages
 import torch, torch.distributed as dist
-from imgpipe.train.agreement import same_everywhere
+from imgpipe.train.checkpoints import same_everywhere
 from imgpipe.model.devices import World
 from imgpipe.common.errors import InputError
 

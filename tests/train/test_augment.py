@@ -5,13 +5,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from model.test_crops import as_tensor, difference
 from samples import photo
 from torchvision.transforms.v2 import functional as tv
+from train.test_crops import as_tensor, difference
 from train.test_loop import random_split
 
 from imgpipe.data.packed import Pixels
-from imgpipe.model.crops import centre
 from imgpipe.train.augment import (
     DRAWS,
     ERASING,
@@ -21,6 +20,7 @@ from imgpipe.train.augment import (
     VERTICAL,
     WHETHER,
     augmentation,
+    centre,
     erased,
     no_policy,
     rotated,

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from imgpipe.train.averaging import MovingAverage
+from imgpipe.train.state import MovingAverage
 
 
 def network() -> nn.Sequential:

@@ -6,7 +6,7 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 
 from imgpipe.common.errors import InputError
-from imgpipe.train.class_weights import CLASS_WEIGHTS
+from imgpipe.train.sampling import CLASS_WEIGHTS
 
 CLASSES = ["bird", "cat", "7"]
 LABELS = np.array([0] * 6 + [1] * 3 + [2])

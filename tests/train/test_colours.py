@@ -14,8 +14,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from imgpipe.data.packed import Pixels
-from imgpipe.train import colours
-from imgpipe.train.colours import (
+from imgpipe.train import policies
+from imgpipe.train.policies import (
     COLOUR_JITTER_DRAWS,
     ORDERS,
     autocontrast,
@@ -188,7 +188,7 @@ def test_every_order_of_a_colour_jitter_is_as_likely(monkeypatch: pytest.MonkeyP
         seen.append(step)
         return image
 
-    monkeypatch.setattr(colours, "STEPS", [partial(note, step) for step in range(4)])
+    monkeypatch.setattr(policies, "STEPS", [partial(note, step) for step in range(4)])
     orders: Counter[tuple[int, ...]] = Counter()
     for number in np.linspace(0, 1, 240, endpoint=False) + 0.001:
         seen.clear()

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from imgpipe.common.errors import InputError
 from imgpipe.model.networks import build_model
-from imgpipe.train.freezing import apply_freezing
+from imgpipe.train.start import apply_freezing
 
 
 def moved(network: nn.Module, frozen: str) -> set[str]:

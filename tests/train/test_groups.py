@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from imgpipe.train.groups import parameter_groups
+from imgpipe.train.optim import parameter_groups
 
 
 def names(network: nn.Module, group: dict[str, Any]) -> list[str]:

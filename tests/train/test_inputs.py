@@ -8,7 +8,7 @@ from conftest import Project
 from omegaconf import OmegaConf
 
 from imgpipe.common.files import digest_of
-from imgpipe.train.inputs import digests_of_inputs
+from imgpipe.train.checkpoints import digests_of_inputs
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ from torch.nn.functional import cross_entropy
 
 from imgpipe.common.errors import InputError
 from imgpipe.data.packed import Split
-from imgpipe.model import crops
-from imgpipe.model.batches import Batch
 from imgpipe.model.classifier import Classifier
 from imgpipe.model.devices import World
+from imgpipe.model.predict import Batch
+from imgpipe.train import augment as augmenting
 from imgpipe.train import augment as transforms
-from imgpipe.train import optim, orders, schedules
-from imgpipe.train.groups import parameter_groups
+from imgpipe.train import optim, sampling, schedules
 from imgpipe.train.loop import fit, mixed_loss, naming_what_parts_lack, train_step
+from imgpipe.train.optim import parameter_groups
 from imgpipe.train.parts import cut
 from imgpipe.train.reduction import FixedTree
 from imgpipe.train.state import Epoch, new_state
@@ -187,7 +187,7 @@ def test_dropout_is_a_function_of_its_seed_alone() -> None:
 
 def augment(**changes: object) -> transforms.Augmentation:
     plain: dict[str, object] = {
-        "crop": partial(crops.padded, padding=1),
+        "crop": partial(augmenting.padded, padding=1),
         "horizontal_flip": 0.5,
         "vertical_flip": 0.0,
         "rotation": 0.0,
@@ -241,7 +241,7 @@ SETTINGS: dict[str, Any] = {
     "backbone_lr_factor": 1.0,
     "decay_norms_and_biases": True,
     "schedule": partial(schedules.constant, warmup_epochs=0),
-    "ordered": orders.shuffled,
+    "ordered": sampling.shuffled,
     "mixup_alpha": 0.0,
     "cutmix_alpha": 0.0,
     "freeze": lambda network, epoch: None,
@@ -275,13 +275,13 @@ CHANGES: dict[str, dict[str, Any]] = {
     "cosine": {"schedule": partial(schedules.cosine, warmup_epochs=0)},
     "warm-up": {"schedule": partial(schedules.constant, warmup_epochs=1)},
     "steps": {"schedule": partial(schedules.step, warmup_epochs=0, step_epochs=1, gamma=0.5)},
-    "no crop": {"augment": augment(crop=partial(crops.centre, fraction=1.0))},
-    "padding": {"augment": augment(crop=partial(crops.padded, padding=2))},
+    "no crop": {"augment": augment(crop=partial(augmenting.centre, fraction=1.0))},
+    "padding": {"augment": augment(crop=partial(augmenting.padded, padding=2))},
     "horizontal_flip": {"augment": augment(horizontal_flip=0.0)},
     "rotation": {"augment": augment(rotation=10.0)},
     "policy": {"augment": augment(policy=transforms.POLICIES["trivial_augment"])},
     "erasing": {"augment": augment(erasing=0.5)},
-    "order": {"ordered": orders.balanced},
+    "order": {"ordered": sampling.balanced},
     "mixup": {"mixup_alpha": 0.2},
     "cutmix": {"cutmix_alpha": 1.0},
 }

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from imgpipe.model.randomness import generator
 from imgpipe.train.loop import mixed_loss
-from imgpipe.train.mixing import Mix, draw_mix, mixed
+from imgpipe.train.parts import Mix, draw_mix, mixed
 
 IMAGES = torch.arange(3, dtype=torch.uint8)[:, None, None, None] * 100 + torch.zeros(3, 4, 4, 1, dtype=torch.uint8)
 

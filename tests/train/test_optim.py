@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from imgpipe.train.groups import parameter_groups
-from imgpipe.train.optim import OPTIMIZERS
+from imgpipe.train.optim import OPTIMIZERS, parameter_groups
 
 
 def stepped(name: str, gradients: list[float], start: float = 2.0, **values: float | bool) -> float:

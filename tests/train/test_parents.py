@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tell
 CHILD = """
 import os, sys
 import stages
-from imgpipe.train.parents import die_with_parent
+from imgpipe.train.processes import die_with_parent
 die_with_parent()
 print(os.getpid(), flush=True)
 os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(60)"])

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from imgpipe.common.errors import InputError
-from imgpipe.model.layers import Head
-from imgpipe.model.networks import build_model
-from imgpipe.train.freezing import apply_freezing
+from imgpipe.model.networks import Head, build_model
 from imgpipe.train.recomputing import recompute_in_backward
+from imgpipe.train.start import apply_freezing
 
 
 def small_densenet() -> nn.Module:

@@ -12,11 +12,10 @@ from conftest import ROOT
 from torch import nn
 from train.test_loop import ALONE, SETTINGS, augment, classifier, random_split
 
-from imgpipe.train import optim, resume, schedules
-from imgpipe.train.checkpoints import sole_use
-from imgpipe.train.interruption import Interrupted
+from imgpipe.train import checkpoints, optim, schedules
+from imgpipe.train.checkpoints import resumed, sole_use
 from imgpipe.train.loop import fit
-from imgpipe.train.resume import resumed
+from imgpipe.train.processes import Interrupted
 from imgpipe.train.state import TrainingState, new_state
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -84,7 +83,7 @@ def test_steps_between_two_checkpoints_are_steps_and_not_the_ends_of_epochs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = list[str]()
-    monkeypatch.setattr(resume, "write_checkpoint", lambda folder, name, state: saved.append(name))
+    monkeypatch.setattr(checkpoints, "write_checkpoint", lambda folder, name, state: saved.append(name))
     train(tmp_path / "key", None, every_steps=4)  # 4 epochs of 5 steps each
     assert saved == ["000000-000000004", "000001-000000003", "000002-000000002", "000003-000000001", "000003-000000005"]
 
@@ -96,8 +95,8 @@ import stages
 import torch, torch.distributed as dist
 from imgpipe.model.devices import World
 from imgpipe.train import checkpoints
-from imgpipe.train.interruption import deferred_signals
-from imgpipe.train.resume import resumed
+from imgpipe.train.processes import deferred_signals
+from imgpipe.train.checkpoints import resumed
 import logging
 
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from imgpipe.common.errors import InputError
 from imgpipe.model.classifier import new_classifier, save_classifier
-from imgpipe.model.layers import Head
-from imgpipe.model.networks import build_model
+from imgpipe.model.networks import Head, build_model
 from imgpipe.train.weights import INITIAL_WEIGHTS, load_initial_weights
 
 SMALL = "shufflenet_v2_x0_5"

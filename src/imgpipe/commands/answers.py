@@ -8,7 +8,7 @@ from typing import Self
 
 from rich.cells import cell_len
 
-from imgpipe.common.tables import table_text
+from imgpipe.common.files import table_text
 
 
 @dataclass(frozen=True)

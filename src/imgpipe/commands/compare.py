@@ -69,7 +69,7 @@ def report_on(a: str, b: str) -> Report:
 
     from imgpipe.commands.comparison import Answers
     from imgpipe.commands.comparison import compare as compare_answers
-    from imgpipe.commands.pairing import FILES, places_in, read_test
+    from imgpipe.commands.revisions import FILES, places_in, read_test
 
     with files_at(a, FILES) as revision_a, files_at(b, FILES) as revision_b:
         test_a, test_b = (read_test(revision.name, revision.folder) for revision in (revision_a, revision_b))

@@ -1,8 +1,22 @@
+import codecs
+import locale
+import os
+import platform
+import shutil
+import sys
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import typer
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
-from imgpipe.commands.diagnosis import examine
+from imgpipe.commands.probes import TORCHRUN, Facts, ProbeError, ask
 
 
 def doctor() -> None:
@@ -17,3 +31,255 @@ def doctor() -> None:
         wrong += finding.remedy is not None
     if wrong:
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the pipeline stands on, and how it is.
+
+    remedy: what to do, where it is wrong; None where it is right.
+    """
+
+    subject: str
+    text: str
+    remedy: str | None = None
+
+
+def gib(count: float) -> str:
+    """Bytes in GiB.
+
+    >>> gib(3 * 2**29)
+    '1.5 GiB'
+    """
+    return f"{count / 2**30:.1f} GiB"
+
+
+LITTLE = 1 << 30
+"""Bytes of free disk or memory below which a run is likely to fail."""
+
+
+def python() -> Finding:
+    return Finding(
+        "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"
+    )
+
+
+def encoding() -> Finding:
+    """Whether names of files and text are in UTF-8."""
+    used = {"file names": sys.getfilesystemencoding(), "text": locale.getpreferredencoding(False)}
+    set_by = next((f"{name}={os.environ[name]}" for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)), "")
+    beside = f" ({set_by})" if set_by else ""
+    wrong = [f"{what} are in {name}" for what, name in used.items() if codecs.lookup(name).name != "utf-8"]
+    if wrong:
+        return Finding("locale", f"{' and '.join(wrong)}, not UTF-8{beside}", "export LC_ALL=C.UTF-8 PYTHONUTF8=1")
+    return Finding("locale", f"UTF-8{beside}")
+
+
+def disk(folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free
+    return Finding("disk", f"{gib(free)} free in {folder}", "make room" if free < LITTLE else None)
+
+
+def memory() -> Finding:
+    """Memory that a new process can take, as far as the system and the limit of a container let it."""
+    free = min(_free_of_system(), _free_of_container())
+    if free == float("inf"):
+        return Finding("memory", "this system does not say how much is free")
+    return Finding("memory", f"{gib(free)} free", "close programs, or give more" if free < LITTLE else None)
+
+
+def _free_of_system() -> float:
+    """Linux's MemAvailable (man proc_meminfo), which counts caches that can be dropped."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return float("inf")
+    return next(int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable:"))
+
+
+def _free_of_container(control: Path = Path("/sys/fs/cgroup")) -> float:
+    """The limit of cgroups, version 2, less what is used (Linux documentation, admin-guide/cgroup-v2, memory).
+
+    Files in the cache that nobody used of late count as free: they are dropped where memory is short.
+    """
+    names = ("max", "current", "stat")
+    try:
+        limit, used, stat = ((control / f"memory.{name}").read_text(encoding="ascii").strip() for name in names)
+    except OSError:
+        return float("inf")
+    cached = next(int(line.split()[1]) for line in stat.splitlines() if line.startswith("inactive_file "))
+    return float("inf") if limit == "max" else float(int(limit) - int(used) + cached)
+
+
+SETUP = "make setup installs what is locked"
+
+
+def packages(folder: Path) -> Finding:
+    """Whether what the project's ``pyproject.toml`` needs is installed as its ``requirements.lock`` has it."""
+    for name in ("pyproject.toml", "requirements.lock"):
+        if not (folder / name).is_file():
+            return Finding("packages", f"there is no {name} in {folder}", "run this in the project's top folder")
+    try:
+        locked = read_lock(folder / "requirements.lock")
+        names = sorted(needed(folder / "pyproject.toml"))
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        return Finding(
+            "packages", f"pyproject.toml or requirements.lock can't be read: {reason}", "mend it, or git checkout it"
+        )
+    installed = {name: _installed(name) for name in names}
+    missing = [f"{name} is missing ({locked.get(name, 'any')})" for name, version in installed.items() if not version]
+    differing = [
+        f"{name} is {version} ({locked[name]})"
+        for name, version in installed.items()
+        if version and name in locked and Version(version).public != locked[name]
+    ]
+    unlocked = [f"{name} is not locked" for name, version in installed.items() if version and name not in locked]
+    problems = [*missing, *differing, *unlocked]
+    if not problems:
+        return Finding("packages", f"{len(installed)} installed as requirements.lock has them")
+    remedy = SETUP if missing or differing else "make lock writes requirements.lock anew"
+    return Finding("packages", f"other than in requirements.lock: {', '.join(problems)}", remedy)
+
+
+def read_lock(path: Path) -> dict[str, str]:
+    """Versions by name, of those packages that are for this platform."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    pinned = (Requirement(line.rstrip(" \\")) for line in lines if line and line[0] not in " #")
+    return {
+        canonicalize_name(one.name): str(one.specifier).removeprefix("==")
+        for one in pinned
+        if one.marker is None or one.marker.evaluate()
+    }
+
+
+def needed(pyproject: Path) -> set[str]:
+    """Names of what the project and its developers ask for, and of what the installed ones of these ask for, and so on.
+
+    The other extras are at the user's choice, and not in the lock.
+
+    PyTorch's builds for the CPU do without the CUDA packages that the lock also has.
+    """
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+    developers = project.get("optional-dependencies", {}).get("dev", [])
+    waiting = [Requirement(text) for text in [*project["dependencies"], *developers]]
+    seen: defaultdict[str, set[str]] = defaultdict(set)
+    while waiting:
+        asked = waiting.pop()
+        name = canonicalize_name(asked.name)
+        new = {"", *asked.extras} - seen[name]
+        seen[name] |= new
+        requirements = [Requirement(text) for text in _requires(name)]
+        waiting += [one for one in requirements if any(_applies(one, extra) for extra in new)]
+    return set(seen)
+
+
+def _applies(requirement: Requirement, extra: str) -> bool:
+    """Whether a package asked for with this extra asks for the requirement; ``""``: without any."""
+    if requirement.marker is None:
+        return extra == ""
+    return requirement.marker.evaluate({"extra": extra})
+
+
+def _requires(name: str) -> list[str]:
+    try:
+        return metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+SECONDS = 120.0
+"""How long a probe may take; importing torch from a slow disk alone can take a minute."""
+DRIVER = Path("/proc/driver/nvidia/version")
+
+
+def examine(folder: Path) -> Iterator[Finding]:
+    """The findings, each as soon as it is there. folder: the project's."""
+    yield python()
+    yield encoding()
+    yield packages(folder)
+    yield from torch_and_gpus()
+    yield torchvision()
+    yield processes(seconds=SECONDS)
+    yield dvc()
+    yield disk(folder)
+    yield memory()
+
+
+def torch_and_gpus() -> Iterator[Finding]:
+    """The build of torch, the GPUs that it can use, and the libraries by which processes sum."""
+    try:
+        facts = ask("torch_build", seconds=SECONDS)
+    except ProbeError as reason:
+        yield Finding("torch", f"can't be imported: {reason}", SETUP)
+        return
+    yield Finding("torch", f"{facts['version']}, {'for CUDA ' + facts['cuda'] if facts['cuda'] else 'for CPUs only'}")
+    yield gpus(facts, driver=DRIVER.exists())
+    yield Finding("Gloo", "there") if facts["gloo"] else Finding("Gloo", "not in this build of torch", SETUP)
+    if facts["nccl"]:
+        yield Finding("NCCL", facts["nccl"])
+    else:
+        several = len(facts["gpus"]) > 1
+        yield Finding("NCCL", "not in this build of torch; several GPUs need it", SETUP if several else None)
+
+
+def gpus(facts: Facts, *, driver: bool) -> Finding:
+    """facts: of the probe torch_build. driver: whether the machine has NVIDIA's."""
+    if facts["gpus"]:
+        named = (f"{gpu['name']}, {gib(gpu['free'])} of {gib(gpu['total'])} free" for gpu in facts["gpus"])
+        return Finding("GPUs", "; ".join(f"{i}: {text}" for i, text in enumerate(named)))
+    if not driver:
+        return Finding("GPUs", "none; training takes the CPU")
+    if not facts["cuda"]:
+        return Finding("GPUs", "there is an NVIDIA driver, but torch is for CPUs only", SETUP)
+    return Finding(
+        "GPUs",
+        f"there is an NVIDIA driver, but torch can't use it: {facts['problem'] or 'it sees no GPU'}",
+        "nvidia-smi shows driver and GPUs; see that CUDA_VISIBLE_DEVICES does not hide them",
+    )
+
+
+def torchvision() -> Finding:
+    """Whether torchvision's compiled operators fit torch: a build for another torch has none."""
+    try:
+        facts = ask("torchvision_ops", seconds=SECONDS)
+    except ProbeError as reason:
+        return Finding("torchvision", f"does not work with this torch: {reason}", SETUP)
+    if facts["kept"] != [0, 2]:
+        return Finding("torchvision", f"its nms keeps boxes {facts['kept']} where 0 and 2 are right", SETUP)
+    return Finding("torchvision", f"{facts['version']}, its operators work")
+
+
+def processes(*, seconds: float) -> Finding:
+    """Whether two processes, started as training starts them, can sum numbers."""
+    try:
+        facts = ask("all_reduce", seconds=seconds, launcher=TORCHRUN)
+    except ProbeError as reason:
+        return Finding(
+            "processes",
+            f"two can't sum a number: {reason}",
+            "runtime.processes: 1 does without; GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME names a network interface",
+        )
+    if facts["sum"] != 3:
+        return Finding("processes", f"two sum 1 and 2 to {facts['sum']} by {facts['backend']}", SETUP)
+    return Finding("processes", f"two sum 1 and 2 by {facts['backend']}")
+
+
+def dvc() -> Finding:
+    """DVC, and how it links what is in its cache into the workspace."""
+    try:
+        facts = ask("dvc_cache", seconds=SECONDS)
+    except ProbeError as reason:
+        return Finding("DVC", f"can't be used here: {reason}", f"run this in the project's top folder; {SETUP}")
+    where = f"{facts['version']}, cache {facts['cache']}"
+    if not facts["links"]:
+        wanted = ", ".join(facts["wanted"])
+        return Finding("DVC", f"{where}: no link to it works ({wanted})", "dvc config cache.type reflink,hardlink,copy")
+    return Finding("DVC", f"{where}, linked by {facts['links'][0]}")

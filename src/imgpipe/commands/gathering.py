@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgpipe.common.errors import InputError
-from imgpipe.data.archives import IMAGES, is_image_file
-from imgpipe.data.folders import files_below
+from imgpipe.data.archives import IMAGES, files_below, is_image_file
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,9 @@ def predict(
         raise InputError("no image is left to predict")
 
     from imgpipe.commands.classifying import classify, open_classifier
-    from imgpipe.commands.sheets import MOST
     from imgpipe.common.progress import counting_where_long
     from imgpipe.data.parallel import cores
+    from imgpipe.plot.galleries import MOST
 
     classifier, description = open_classifier(model)
     if top > len(description.classes):
@@ -151,8 +151,8 @@ def _prepared_device(asked: Device, description: "Description") -> "torch.device
 
 def _draw(grid: Path, shown: "Sequence[Answer]", listed: Sequence[Ranked]) -> None:
     """The first images with their likeliest class and its confidence."""
-    from imgpipe.commands.sheets import contact_sheet
     from imgpipe.plot import drawing
+    from imgpipe.plot.galleries import contact_sheet
 
     answers = [(printable(name), sure) for name, sure in (one.classes[0] for one in listed[: len(shown)])]
     names = [printable(readable(Path(answer.path).name)) for answer in shown]

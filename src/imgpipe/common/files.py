@@ -3,13 +3,17 @@
 That also keeps DVC's cache safe: an output may be a hard link to it, and is replaced, never written into.
 """
 
+import csv
 import hashlib
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -70,3 +74,35 @@ def write_text(path: Path, text: str) -> None:
     """The file with this text and no other, in UTF-8 and with "\\n" at the ends of lines."""
     with replacing(path) as draft:
         draft.write_text(text, encoding="utf-8", newline="\n")
+
+
+def columns(record: type) -> list[str]:
+    """The names of a dataclass's fields."""
+    return [field.name for field in fields(record)]
+
+
+def table_text(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """The rows under the names of their columns; a float with as many digits as give the same float again."""
+    text = _UnixLines()
+    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+class _UnixLines(io.StringIO):
+    """Lines come with "\\r\\n" at their ends and are kept with "\\n": only so does csv quote a "\\r" in a cell."""
+
+    def write(self, line: str) -> int:
+        return super().write(line.removesuffix("\r\n") + "\n")
+
+
+def write_table(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A file of ``table_text``."""
+    write_text(path, table_text(names, rows))
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows, each cell as text."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

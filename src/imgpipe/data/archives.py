@@ -2,11 +2,12 @@
 
 import io
 import lzma
+import os
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Self
@@ -15,6 +16,12 @@ from imgpipe.common.errors import InputError
 
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+FOLDERS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test", "evaluation": "test",
+}  # fmt: skip
+"""The split that a folder of this name holds."""
 LARGEST = 1 << 28
 """Bytes of the largest member that is read."""
 DAMAGE = (
@@ -147,3 +154,18 @@ def write_tar(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
+
+
+def files_below(folder: Path, above: Set[str] = frozenset()) -> Iterator[Path]:
+    """Files, also behind links, except hidden ones; a link back to a folder above it is not followed.
+
+    above: the real paths of the folders that lead here.
+    """
+    above = above | {os.path.realpath(folder)}
+    for path in folder.iterdir():
+        if path.name.startswith(".") or os.path.realpath(path) in above:  # Path.resolve raises at a link to itself
+            continue
+        if path.is_dir():
+            yield from files_below(path, above)
+        elif path.is_file():
+            yield path

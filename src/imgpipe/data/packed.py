@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from imgpipe.common.tables import read_table
+from imgpipe.common.files import read_table
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]

@@ -9,7 +9,7 @@ from typing import Any
 
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import replacing_folder
-from imgpipe.prepare.layouts import FOLDERS
+from imgpipe.data.archives import FOLDERS
 
 FLAG = {"train": {"train": True}, "test": {"train": False}}
 TWO = {"train": {"split": "train"}, "test": {"split": "test"}}

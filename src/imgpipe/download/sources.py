@@ -13,8 +13,7 @@ from urllib.parse import unquote, urlsplit
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import sha256_of
 from imgpipe.common.progress import counting
-from imgpipe.data.archives import IMAGES, is_image, is_image_file, members, write_tar
-from imgpipe.data.folders import files_below
+from imgpipe.data.archives import IMAGES, files_below, is_image, is_image_file, members, write_tar
 from imgpipe.download.datasets import torchvision_images
 
 LOCATION = "params.yaml: download.location is"

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from imgpipe.common.errors import InputError
-from imgpipe.train.processes import started_by_torchrun
+from imgpipe.model.runtime import started_by_torchrun
 
 T = TypeVar("T")
 

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor, nn
+
 from imgpipe.common.errors import InputError, did_you_mean, one_line
 from imgpipe.common.rules import Rule, one_of
 
@@ -45,7 +48,7 @@ def resnet9(channels: int, classes: int, size: int, *, width: int = 64, pool_fir
     """
     from torch import nn
 
-    from imgpipe.model.layers import Residual, Scaled
+    from imgpipe.model.networks import Residual, Scaled
 
     def convolution(inputs: int, outputs: int, *pool: nn.Module) -> nn.Sequential:
         kernels, rest = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), (nn.BatchNorm2d(outputs), nn.ReLU())
@@ -72,7 +75,7 @@ def vgg_funnel(channels: int, classes: int, size: int) -> "nn.Module":
     """torchvision's VGG-16 with its last layer replaced by 4096-512, ReLU, dropout 0.6 and 512-classes."""
     from torch import nn
 
-    from imgpipe.model.layers import Head
+    from imgpipe.model.networks import Head
 
     network = _torchvision("vgg16", channels, classes, size)
     funnel = Head(nn.Linear(4096, 512), nn.ReLU(), nn.Dropout(0.6), nn.Linear(512, classes))
@@ -157,7 +160,7 @@ def head_of(network: "nn.Module") -> str:
     """
     from torch import nn
 
-    from imgpipe.model.layers import Head
+    from imgpipe.model.networks import Head
 
     layers = list(network.named_modules())
     heads = [path for path, layer in layers if isinstance(layer, Head)]
@@ -168,7 +171,7 @@ def head_of(network: "nn.Module") -> str:
 def _network(name: str, channels: int, classes: int, size: int, dropout: float) -> "nn.Module":
     from torch import nn
 
-    from imgpipe.model.layers import Head
+    from imgpipe.model.networks import Head
 
     if name.startswith(TIMM):
         network = _timm(name.removeprefix(TIMM), channels, classes, size)
@@ -193,7 +196,7 @@ def _torchvision(name: str, channels: int, classes: int, size: int) -> "nn.Modul
     from torch import nn
     from torchvision.models import get_model
 
-    from imgpipe.model.pooling import MeanPool
+    from imgpipe.model.networks import MeanPool
 
     options: dict[str, int | bool] = {"num_classes": classes}
     if name.startswith("vit_"):
@@ -227,3 +230,50 @@ def _timm(name: str, channels: int, classes: int, size: int) -> "nn.Module":
             f"params.yaml: model.name is '{TIMM}{name}', which has two heads; only one can be trained here"
         )
     return network
+
+
+class Head(nn.Sequential):
+    """Layers that stand in the place of a network's last one: together they are its head (``models.head_of``)."""
+
+
+class Residual(nn.Module):
+    """Layers in a row whose result is added to what they were given."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        changed: Tensor = self.layers(features)
+        return features + changed
+
+
+class Scaled(nn.Module):
+    """Its input times a fixed number."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features * self.factor
+
+
+class MeanPool(nn.Module):
+    """What nn.AdaptiveAvgPool2d(side) computes, from slices and means; torch refuses the backward pass of its own.
+
+    float (n, channels, height, width) to (n, channels, side, side).
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, features: Tensor) -> Tensor:
+        for axis in (2, 3):
+            length = features.shape[axis]
+            starts = [i * length // self.side for i in range(self.side)]
+            ends = [-(-(i + 1) * length // self.side) for i in range(self.side)]
+            windows = [features.narrow(axis, start, end - start) for start, end in zip(starts, ends, strict=True)]
+            features = torch.cat([window.mean(axis, keepdim=True) for window in windows], axis)
+        return features

@@ -1,15 +1,18 @@
 """Logits for every image of a split, each exactly once on any number of processes."""
 
+from collections.abc import Callable, Iterable, Iterator
+
+import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from imgpipe.common.progress import counting_where_long
-from imgpipe.data.packed import Pixels, Split
-from imgpipe.model.batches import batches
+from imgpipe.data.packed import Integers, Pixels, Split
+from imgpipe.data.parallel import by_threads
 from imgpipe.model.classifier import Classifier
-from imgpipe.model.crops import centre
+from imgpipe.model.crops import centre_crops
 from imgpipe.model.devices import World, autocast
 
 
@@ -53,8 +56,7 @@ def predict_split(
     places = [slice(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
 
     def middles(place: slice) -> Pixels:
-        nothing_random = np.empty((place.stop - place.start, 0))
-        return centre(split, order[place], nothing_random, size, fraction=crop_fraction)
+        return centre_crops(split, order[place], size, fraction=crop_fraction)
 
     my_places = places[world.rank :: world.size]
     mine = batches(split, order, my_places, middles, threads=threads, device=world.device)
@@ -70,3 +72,33 @@ def predict_split(
         dist.all_reduce(times_seen)
     assert (times_seen == 1).all(), "every image is predicted once"
     return logits.cpu()
+
+
+Batch = tuple[Tensor, Tensor, slice]
+
+
+def batches(
+    split: Split,
+    order: Integers,
+    places: Iterable[slice],
+    images: Callable[[slice], Pixels],
+    *,
+    threads: int,
+    device: torch.device,
+) -> Iterator[Batch]:
+    """For each run of places: its images uint8 (n, size, size, channels), their labels int64 (n,), the run itself.
+
+    order: image numbers. places: which of them are a batch, as slices of the order.
+    images: makes the square images of a run; it runs in a thread.
+    threads: how many batches are made at once; twice as many wait at most. Changes nothing in the batches.
+    device: that the batches are made for. They come from memory that a GPU copies from while it computes.
+    """
+    pinned = device.type == "cuda"
+    cv2.setNumThreads(1)  # the threads are ours
+
+    def make(place: slice) -> Batch:
+        made = torch.from_numpy(images(place)), torch.from_numpy(split.labels[order[place]])
+        pixels, labels = (tensor.pin_memory() if pinned else tensor for tensor in made)
+        return pixels, labels, place
+
+    yield from by_threads(make, places, threads=threads)

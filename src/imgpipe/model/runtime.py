@@ -26,3 +26,8 @@ class Runtime:
         """Threads of this process that make batches: as asked, or half of its share of the cores."""
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         return max(1, cores() // processes // 2) if self.threads == "auto" else int(self.threads)
+
+
+def started_by_torchrun() -> bool:
+    """Return whether torchrun started this process, alone or among others."""
+    return "TORCHELASTIC_RUN_ID" in os.environ

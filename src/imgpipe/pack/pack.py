@@ -1,6 +1,8 @@
 """Image files to a packed split: decoded and resized once, for good."""
 
 import io
+import mmap
+import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from imgpipe.common.errors import InputError
+from imgpipe.common.files import write_table
 from imgpipe.common.progress import counting
-from imgpipe.common.tables import write_table
 from imgpipe.data.images import MOST_PIXELS, decode, packed_size, pixels
 from imgpipe.data.packed import Pixels, Split
 from imgpipe.data.parallel import by_processes, by_threads
@@ -135,3 +137,22 @@ def mean_and_std(split: Split, *, threads: int) -> tuple[list[float], list[float
     mean = share @ levels
     std = np.sqrt((share * (levels - mean[:, None]) ** 2).sum(axis=1))
     return mean.tolist(), std.tolist()
+
+
+def image_reader(folder: Path) -> Callable[[str], bytes]:
+    """A function from ``<split>/<class>/<name>`` to the bytes of that image; threads may share it."""
+    tars = {path.stem: _tar_reader(path) for path in folder.glob("*.tar")}
+
+    def read(file: str) -> bytes:
+        split, _, name = file.partition("/")
+        return tars[split](name) if split in tars else (folder / file).read_bytes()
+
+    return read
+
+
+def _tar_reader(path: Path) -> Callable[[str], bytes]:
+    with tarfile.open(path, "r:") as tar:
+        places = {member.name: slice(member.offset_data, member.offset_data + member.size) for member in tar}
+    with path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return lambda name: content[places[name]]

@@ -8,12 +8,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from imgpipe.common.errors import InputError
+from imgpipe.data.archives import FOLDERS
 
-FOLDERS = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test", "evaluation": "test",
-}  # fmt: skip
 GROUPS = ("label", "split", "group")
 REST = "rest"
 

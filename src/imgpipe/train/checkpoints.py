@@ -3,21 +3,29 @@
 import fcntl
 import hashlib
 import io
+import json
 import logging
 import os
+import platform
 import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from importlib import metadata
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
+from imgpipe.common import params
 from imgpipe.common.errors import InputError
-from imgpipe.common.files import replacing
-from imgpipe.train.interruption import Interrupted
+from imgpipe.common.files import digest_of, digest_of_text, replacing
+from imgpipe.model.devices import World, of_first_process
+from imgpipe.train.processes import Interrupted
+from imgpipe.train.state import TrainingState
 
 KEPT = 2
 PATIENCE = 60.0
@@ -110,3 +118,111 @@ def sole_use(folder: Path, stop_signal: Callable[[], int]) -> Iterator[None]:
             finally:
                 path.unlink()
             return
+
+
+@contextmanager
+def resumed(
+    state: TrainingState,
+    folder: Path,
+    world: World,
+    *,
+    every_seconds: float,
+    every_steps: int | None,
+    stop_signal: Callable[[], int],
+) -> Iterator[Callable[[bool], None]]:
+    """Brings the state to the newest checkpoint in the folder, if there is one, and gives a function that saves it.
+
+    folder: of this very training, which one run at a time uses; it is removed when the block ends well. The first
+    process reads and writes it, and tells the others. stop_signal: the signal that asks this process to stop, or 0.
+
+    The function is to be called after each step and each epoch. It saves when so many seconds or steps have passed, or
+    when it is told that it must. Where that fails, say on a full disk, it warns, and the training goes on.
+
+    Raises, in every process, InputError where another run uses the folder; Interrupted when the first process was asked
+    to stop while it waited for that run.
+    """
+    with ExitStack() as stack:
+        content, refusal, number = None, None, 0
+        if world.rank == 0:
+            try:
+                stack.enter_context(sole_use(folder, stop_signal))
+                content = newest_checkpoint(folder)
+            except InputError as error:
+                refusal = str(error)
+            except Interrupted:
+                number = stop_signal()
+        content, refusal, number = of_first_process((content, refusal, number), world)
+        if number:
+            raise Interrupted(number)
+        if refusal is not None:
+            raise InputError(refusal)
+        if content is not None:
+            state.restore(state_in(content))
+            logging.info("going on from epoch %d, step %d", len(state.history) + 1, state.step + 1)
+
+        saved_at, steps = monotonic(), 0
+
+        def save(must: bool) -> None:
+            nonlocal saved_at, steps
+            after_step = state.step > 0  # 0 after an epoch, whose last step was counted
+            steps += after_step
+            enough_steps = after_step and every_steps and steps % every_steps == 0
+            due = monotonic() - saved_at >= every_seconds or enough_steps
+            if world.rank == 0 and (must or due):
+                try:
+                    write_checkpoint(folder, f"{len(state.history):06}-{state.step:09}", state.saved())
+                except OSError as error:
+                    logging.warning("no checkpoint could be saved (%s); the training goes on without", error)
+                saved_at = monotonic()
+
+        yield save
+        if world.rank == 0:
+            remove_checkpoints(folder)
+
+
+PACKAGES = ("numpy", "opencv-python-headless", "pillow", "torch", "torchvision")
+"""Those whose versions show in the bits of a training."""
+
+
+def digests_of_inputs(stage: str) -> dict[str, str]:
+    """A digest of the stage's parameters, of each file and folder that it depends on, and of the packages' versions."""
+    described = params.load(Path("dvc.yaml"))["stages"][stage]
+    sections = params.load(params.PARAMS)
+    parameters = json.dumps({name: sections[name] for name in described["params"]})
+    parameters = json.dumps(json.loads(parameters), sort_keys=True)  # keys are texts there, which can be sorted
+    versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+    return {
+        "parameters": digest_of_text(parameters),
+        "packages": digest_of_text(json.dumps(versions)),
+        **{path: digest_of(Path(path)) for path in described["deps"]},
+    }
+
+
+def key_of(digests: dict[str, str]) -> str:
+    """One short name for all of them."""
+    return digest_of_text(json.dumps(digests))[:32]
+
+
+def same_everywhere(digests: Mapping[str, str], world: World) -> None:
+    """Compares what each process has with what process 0 has. Every process of the world calls it.
+
+    digests: what the result depends on: its name for the user, such as a path, and a digest of its content.
+
+    Raises InputError, the same on every process, that names what differs and on which machines.
+    """
+    if world.size == 1:
+        return
+    everybody: list[tuple[str, dict[str, str]]] = [("", {})] * world.size
+    dist.all_gather_object(everybody, (socket.gethostname(), dict(digests)))
+    first_host, expected = everybody[0]
+    differing: dict[tuple[str, ...], list[str]] = {}
+    for process, (host, found) in enumerate(everybody):
+        names = {name for name in expected.keys() | found.keys() if found.get(name) != expected.get(name)}
+        if names:
+            differing.setdefault(tuple(sorted(names)), []).append(f"{host} (process {process})")
+    if differing:
+        said = "; ".join(f"{', '.join(names)} on {', '.join(hosts)}" for names, hosts in differing.items())
+        raise InputError(
+            f"the machines do not train the same: {said}: not as on {first_host} (process 0); bring the project's "
+            "folder to one state on all of them, for example by git pull and dvc pull"
+        )

@@ -13,17 +13,14 @@ from torch.nn.utils import clip_grad_norm_
 from imgpipe.common.errors import InputError
 from imgpipe.common.progress import steps_bar
 from imgpipe.data.packed import Integers, Pixels, Split
-from imgpipe.model.batches import Batch, batches
 from imgpipe.model.devices import World, autocast
-from imgpipe.model.predict import predict_split
+from imgpipe.model.predict import Batch, batches, predict_split
 from imgpipe.model.randomness import generator, random_rows
 from imgpipe.train.augment import DRAWS, Augmentation
-from imgpipe.train.interruption import Interrupted
-from imgpipe.train.mixing import Mix, draw_mix, mixed
-from imgpipe.train.parts import Part, cut
+from imgpipe.train.parts import Mix, Part, cut, draw_mix, mixed
+from imgpipe.train.processes import Interrupted
 from imgpipe.train.reduction import FixedTree
-from imgpipe.train.state import Epoch, TrainingState
-from imgpipe.train.stopping import stopped_improving
+from imgpipe.train.state import Epoch, TrainingState, stopped_improving
 from imgpipe.train.watching import Clock
 
 

@@ -1,7 +1,12 @@
 """How many processes train, and starting them. No torch is needed to decide it."""
 
+import ctypes
 import os
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from imgpipe.common.errors import InputError
 from imgpipe.common.rules import one_of
@@ -68,10 +73,6 @@ def divisors(number: int) -> list[int]:
     return [n for n in range(1, number + 1) if number % n == 0]
 
 
-def started_by_torchrun() -> bool:
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
 def restart_under_torchrun(launcher: str, module: str, processes: int, *, machines: int, cpu_threads: int) -> None:
     """Becomes the launcher, a module that takes torchrun's arguments, which starts another in so many processes.
 
@@ -85,3 +86,50 @@ def restart_under_torchrun(launcher: str, module: str, processes: int, *, machin
     command = ["-m", launcher, *alone, "--nproc-per-node", str(processes), "-m", module]
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *command])
+
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def die_with_parent() -> None:
+    """From now on Linux sends this process SIGTERM when its parent ends; at once if the parent has ended already.
+
+    It goes on through an exec, and is not handed on to children. A parent that ended before this call is recognised if
+    it left its number under LAUNCHER. Strictly the parent is the thread that started this process. Elsewhere than on
+    Linux nothing happens.
+
+    Source: prctl(2), PR_SET_PDEATHSIG.
+    """
+    if sys.platform != "linux":
+        return
+    parent = int(os.environ.get(LAUNCHER, os.getppid()))
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupted(SystemExit):
+    """Ends the process as the signal would have: exit status 143 for SIGTERM, 130 for SIGINT."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+
+
+@contextmanager
+def deferred_signals() -> Iterator[Callable[[], int]]:
+    """A function that gives the number of the first of these signals that came, 0 before one did."""
+    came: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield lambda: came[0] if came else 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from imgpipe.common.errors import InputError
-from imgpipe.model.layers import Head
+from imgpipe.model.networks import Head
 
 POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 

@@ -1,13 +1,52 @@
 """All that a training changes, to be saved and taken up again. Everything random is a function of its place instead."""
 
+import copy
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from imgpipe.model.classifier import Classifier
-from imgpipe.train.averaging import MovingAverage
+
+
+class MovingAverage:
+    """The exponential moving average of a module's parameters and floating-point buffers; other buffers are copied.
+
+    module: holds the average, of the same class as the one averaged, in the same memory format, without gradients and
+    in evaluation mode. Its ``state_dict`` is all that there is to save: there is no other state.
+    """
+
+    def __init__(self, module: nn.Module, *, decay: float) -> None:
+        """It starts at the module's present state. decay: share of the average that each update keeps, 0 to 1."""
+        self.decay = decay
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """After each step: average = decay * average + (1 - decay) * module."""
+        averages, values = ([*m.parameters(), *m.buffers()] for m in (self.module, module))
+        floating = [average.is_floating_point() for average in averages]
+        torch._foreach_lerp_(
+            [average for average, is_float in zip(averages, floating, strict=True) if is_float],
+            [value for value, is_float in zip(values, floating, strict=True) if is_float],
+            1 - self.decay,
+        )
+        for average, value, is_float in zip(averages, values, floating, strict=True):
+            if not is_float:
+                average.copy_(value)
+
+
+def stopped_improving(val_losses: Sequence[float], patience: int) -> bool:
+    """Whether none of the last ``patience`` epochs had a lower validation loss than every epoch before them.
+
+    val_losses: of the epochs done, in order. patience: at least 1.
+
+    >>> [stopped_improving([0.9, 0.7, 0.8, 0.7, 0.6][:epochs], 2) for epochs in range(6)]
+    [False, False, False, False, True, False]
+    """
+    return len(val_losses) > patience and min(val_losses[-patience:]) >= min(val_losses[:-patience])
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,13 @@ from torchvision.transforms.v2 import functional as tv
 
 from imgpipe.data.packed import Pixels
 from imgpipe.model import crops
-from imgpipe.model.crops import (
+from imgpipe.model.crops import centre_crop, resized_box
+from imgpipe.train.augment import (
     AREAS,
     CROP_DRAWS,
     RATIOS,
     TRIES,
-    centre_crop,
     padded_crop,
-    resized_box,
     resized_crop,
     window,
 )
