@@ -115,7 +115,7 @@ def _write(path: str, record: type, rows: Iterable[Any]) -> None:
 
 
 def _report(numbers: dict[str, Any], duplicates: list[Duplicate]) -> None:
-    images, rejected, copies = numbers["images"], numbers["rejected"]["images"], numbers["duplicates"]
+    images, rejected, copies = numbers["images"], numbers["rejected"]["pictures"], numbers["duplicates"]
     logging.info(
         "%d classes; %s",
         len(numbers["classes"]),
