@@ -4,20 +4,20 @@ import sys
 
 from imgpipe.common import params
 from imgpipe.common.errors import InputError
+from imgpipe.data.packed import Form
 from imgpipe.model.runtime import Runtime
+from imgpipe.train.params import Model, Train
 from imgpipe.train.processes import PROCESSES, check_process_count, machine_count
 from stages.download import Download
 from stages.evaluate import Evaluate
-from stages.pack import Pack
 from stages.plot import Plot
 from stages.prepare import Prepare
-from stages.train import Model, Train
 
 SECTIONS = {
     "runtime": Runtime,
     "download": Download,
     "prepare": Prepare,
-    "pack": Pack,
+    "pack": Form,
     "model": Model,
     "train": Train,
     "evaluate": Evaluate,

@@ -12,7 +12,7 @@ from imgpipe.common import stage as command
 from imgpipe.common.files import replacing, write_table, write_text
 from imgpipe.common.rules import Interval
 from imgpipe.data.packed import read_split, read_statistics
-from imgpipe.model.runtime import Runtime
+from imgpipe.model.runtime import DEVICE, Runtime
 
 if TYPE_CHECKING:
     from imgpipe.evaluate.scoring import Array
@@ -47,31 +47,26 @@ def evaluate() -> None:
     from imgpipe.model.classifier import load_classifier, save_classifier
     from imgpipe.model.predict import predict_split
 
-    device_type = devices.device_type(runtime.device)
-    classifier, description = load_classifier(Path(f"models/{section.weights}.safetensors"))
-    devices.keep_freed_memory()
-    devices.be_deterministic(cpu_threads=description.cpu_threads)
+    device = devices.device_type(runtime.device, asked_by=DEVICE)
+    classifier = load_classifier(Path(f"models/{section.weights}.safetensors"))
+    classifier.description = replace(classifier.description, flips=section.flips)
+    devices.set_up_computing(cpu_threads=classifier.description.cpu_threads)
     statistics = read_statistics(Path("data/packed/statistics.json"))
     splits = {
-        name: read_split(Path(f"data/packed/{name}"), channels=statistics.channels, encoding=statistics.encoding)
+        name: read_split(Path(f"data/packed/{name}"), statistics.form)
         for name in (["val", "test"] if section.temperature_scaling else ["test"])
     }
     logits = {}
-    with devices.joined_world(device_type) as world:
+    with devices.joined_world(device) as world:
         classifier.to(world.device)
         for name, split in splits.items():
             logits[name] = predict_split(
                 classifier,
                 split,
-                classes=len(description.classes),
-                size=description.size,
-                crop_fraction=description.crop_fraction,
+                world,
                 batch_size=section.batch_size,
-                precision=description.precision,
-                flips=section.flips,
                 threads=runtime.loader_threads,
-                description=f"testing on {name}",
-                world=world,
+                says=f"testing on {name}",
             ).numpy()
     if world.rank != 0:
         return
@@ -82,12 +77,12 @@ def evaluate() -> None:
     metrics = metrics_of_test(
         probabilities, unscaled, test.labels, temperature=temperature, target_precision=section.target_precision
     )
-    tested = replace(description, flips=section.flips, temperature=temperature)
-    save_classifier(Path("models/classifier.safetensors"), classifier, tested)
+    classifier.description = replace(classifier.description, temperature=temperature)
+    save_classifier(Path("models/classifier.safetensors"), classifier)
     write_text(METRICS / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     with replacing(METRICS / "probabilities.npy") as draft, draft.open("wb") as file:
         np.save(file, probabilities.astype(np.float32))
-    names = np.array(description.classes)
+    names = np.array(classifier.description.classes)
     _write(
         "predictions",
         file=test.files,

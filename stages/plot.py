@@ -42,7 +42,7 @@ def plot() -> None:
     prepared = json.loads(Path("metrics/prepare.json").read_text(encoding="utf-8"))
     parameters = {name: values for name, values in params.load(params.PARAMS).items() if name != "runtime"}
     statistics = read_statistics(Path("data/packed/statistics.json"))
-    images = read_split(Path("data/packed/test"), channels=statistics.channels, encoding=statistics.encoding)
+    images = read_split(Path("data/packed/test"), statistics.form)
     wrong = galleries.confident_mistakes(test["predictions"])
     chosen = galleries.choose_examples(test["predictions"], statistics.classes, section.examples)
     mistakes = galleries.with_pixels(wrong[: section.mistakes], images)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from imgpipe.commands.gathering import Skipped
-from imgpipe.common.errors import InputError
+from imgpipe.common.errors import InputError, one_line
 from imgpipe.data.archives import LARGEST
 from imgpipe.data.packed import Pixels, unpacked
 from imgpipe.data.parallel import by_threads
@@ -34,8 +34,8 @@ class Answer:
     square: Pixels
 
 
-def open_classifier(path: Path) -> tuple[Classifier, Description]:
-    """``load_classifier`` of a file that a user names. Raises InputError if it is none."""
+def open_classifier(path: Path) -> Classifier:
+    """Load a classifier from a file that a user names. Raises InputError if it is none."""
     if not path.is_file():
         raise InputError(
             f"there is no model file '{path}'; dvc repro makes one, dvc pull brings one, --model names one"
@@ -45,56 +45,50 @@ def open_classifier(path: Path) -> tuple[Classifier, Description]:
     except InputError:
         raise
     except Exception as error:  # whatever is in the file decides what fails
-        reason = " ".join(f"{type(error).__name__} {error}".split())
         raise InputError(
-            f"'{path}' is no classifier that this imgpipe can read ({reason}); take what dvc repro leaves in models/"
+            f"'{path}' is no classifier that this imgpipe can read ({one_line(error, named=True)}); "
+            "take what dvc repro leaves in models/"
         ) from None
 
 
 def classify(
-    paths: Sequence[str],
-    classifier: Classifier,
-    description: Description,
-    *,
-    batch_size: int,
-    device: torch.device,
-    threads: int,
+    paths: Sequence[str], classifier: Classifier, *, batch_size: int, threads: int
 ) -> Iterator[Answer | Skipped]:
-    """An answer for each path, in their order, or the reason why it can't be read.
+    """Classify image files.
 
-    classifier: on the device, ready for evaluation. threads: read and prepare images; they change nothing.
+    classifier: on the device where it computes, ready for evaluation.
+    batch_size: images that go through the network at once.
+    threads: how many read and prepare images, which changes nothing in the answers.
+
+    Yields an answer for each path, in their order, or the reason why it can't be read.
     """
     cv2.setNumThreads(1)  # the threads are ours
 
     def load(path: str) -> Pixels | Skipped:
         try:
-            return square(_content(path), description)
+            return square(_content(path), classifier.description)
         except InputError as error:
             return Skipped(path, str(error))
 
     loaded = zip(paths, by_threads(load, paths, threads=threads), strict=True)
     while batch := list(islice(loaded, batch_size)):
         squares = [image for _, image in batch if not isinstance(image, Skipped)]
-        answers = iter(_probabilities(squares, classifier, description, device) if squares else [])
+        answers = iter(_probabilities(squares, classifier) if squares else [])
         for path, image in batch:
             yield image if isinstance(image, Skipped) else Answer(path, next(answers), image)
 
 
 def square(content: bytes, description: Description) -> Pixels:
-    """What the network sees of an image file, uint8 (size, size, channels): packed, unpacked and cropped as the test's
-    images were. Raises InputError with the reason if it can't be read, without a name."""
-    height, width, packed = pack_image(
-        content,
-        image_size=description.packed_size,
-        enlarge=description.enlarge,
-        channels=description.channels,
-        encoding=description.encoding,
-        jpeg_quality=description.jpeg_quality,
-    )
-    image = unpacked(
-        np.frombuffer(packed, np.uint8), height, width, channels=description.channels, encoding=description.encoding
-    )
-    middle = np.empty((description.size, description.size, description.channels), np.uint8)
+    """Make what the network sees of an image file: packed, unpacked and cropped as the test's images were.
+
+    content: the bytes of the file.
+
+    Returns uint8 (size, size, channels). Raises InputError with the reason, without a name, if it can't be read.
+    """
+    form = description.form
+    height, width, packed = pack_image(content, form)
+    image = unpacked(np.frombuffer(packed, np.uint8), height, width, form)
+    middle = np.empty((description.size, description.size, form.channels), np.uint8)
     centre_crop(image, middle, fraction=description.crop_fraction)
     return middle
 
@@ -110,10 +104,7 @@ def _content(path: str) -> bytes:
     return content
 
 
-def _probabilities(
-    squares: Sequence[Pixels], classifier: Classifier, description: Description, device: torch.device
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """float64 (images, classes)."""
-    images = torch.from_numpy(np.stack(squares))
-    logits = predict_batch(classifier, images, device=device, precision=description.precision, flips=description.flips)
-    return softmax(logits.cpu().numpy() / description.temperature)
+def _probabilities(squares: Sequence[Pixels], classifier: Classifier) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Compute the probabilities of the classes, float64 (images, classes)."""
+    logits = predict_batch(classifier, torch.from_numpy(np.stack(squares)))
+    return softmax(logits.cpu().numpy() / classifier.description.temperature)

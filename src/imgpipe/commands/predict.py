@@ -16,10 +16,7 @@ from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_text
 
 if TYPE_CHECKING:
-    import torch
-
     from imgpipe.commands.classifying import Answer
-    from imgpipe.model.classifier import Description
 
 GRIDS = (".png", ".svg")
 GRID_DPI = 150
@@ -67,13 +64,16 @@ def predict(
     from imgpipe.commands.classifying import classify, open_classifier
     from imgpipe.common.progress import counting_where_long
     from imgpipe.data.parallel import cores
+    from imgpipe.model.devices import device_type, set_up_computing
     from imgpipe.plot.galleries import MOST
 
-    classifier, description = open_classifier(model)
-    if top > len(description.classes):
-        raise InputError(f"--top is {top}, but the model has {len(description.classes)} classes; ask for no more")
-    on = _prepared_device(device, description)
-    results = classify(paths, classifier.to(on), description, batch_size=batch_size, device=on, threads=cores())
+    classifier = open_classifier(model)
+    classes = classifier.description.classes
+    if top > len(classes):
+        raise InputError(f"--top is {top}, but the model has {len(classes)} classes; ask for no more")
+    classifier.to(device_type(device, asked_by="--device is"))
+    set_up_computing(cpu_threads=classifier.description.cpu_threads)
+    results = classify(paths, classifier, batch_size=batch_size, threads=cores())
     listed: list[Ranked] = []
     shown: list[Answer] = []
     for result in counting_where_long("predicting", results, len(paths)):
@@ -81,7 +81,7 @@ def predict(
             skipped.append(result)
             _say(result)
         else:
-            listed.append(Ranked.of(result.path, result.probabilities.tolist(), description.classes, top))
+            listed.append(Ranked.of(result.path, result.probabilities.tolist(), classes, top))
             if grid and len(shown) < MOST:
                 shown.append(result)
 
@@ -134,19 +134,6 @@ def _lines_of_standard_input() -> Iterator[str]:
 def _say(skipped: Skipped) -> None:
     name = printable(readable(skipped.path)) or "''"
     typer.echo(f"{name}: {skipped.reason}", err=True)
-
-
-def _prepared_device(asked: Device, description: "Description") -> "torch.device":
-    """Where to compute, set up as the model was tested."""
-    import torch
-
-    from imgpipe.model import devices
-
-    if asked == Device.CUDA and not torch.cuda.is_available():
-        raise InputError("--device is cuda, but torch sees no CUDA device here; imgpipe doctor may know why")
-    devices.keep_freed_memory()
-    devices.be_deterministic(cpu_threads=description.cpu_threads)
-    return torch.device(devices.device_type(asked))
 
 
 def _draw(grid: Path, shown: "Sequence[Answer]", listed: Sequence[Ranked]) -> None:

@@ -1,83 +1,107 @@
-"""A packed split: its images in one plain .npy file, and a CSV index (docs/data-flow.md)."""
+"""Packed splits: the images of each in one plain .npy file, with a CSV index (docs/data-flow.md)."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
 
-from imgpipe.common.files import read_table
+from imgpipe.common.files import read_table, write_text
+from imgpipe.common.rules import Interval
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 
-DECODED = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR_RGB}
+COLOURS = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR_RGB}
+
+
+@dataclass(frozen=True)
+class Form:
+    """How images are packed. In params.yaml it is the section ``pack``."""
+
+    image_size: Annotated[int, Interval(8, 4096)]
+    """Short side of a packed image in pixels; the long side keeps the proportions."""
+    enlarge: bool
+    """Whether images whose short side is shorter are enlarged to it."""
+    channels: Literal[1, 3]
+    """3 for RGB, 1 for grey."""
+    encoding: Literal["raw", "jpeg"]
+    """Raw pixels, which load fastest, or JPEG files, which take less disk."""
+    jpeg_quality: Annotated[int, Interval(1, 100)]
+    """Of JPEG files."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images of one split, in the order of the index.
+    """The images of one split, in the order of its index."""
 
-    content: uint8 (bytes,), memory-mapped; image i is ``lengths[i]`` bytes from ``offsets[i]``: raw, that is pixels
-        (height, width, channels), RGB or grey, or a JPEG file.
-    offsets, lengths, heights, widths, labels: int64 (images,); a label is the number of a class, in the order of
-        ``classes``.
-    files: path of each image within the prepared data.
-    """
-
+    form: Form
     content: Pixels
-    encoding: str
-    channels: int
+    """All images one after the other, uint8 (bytes,), memory-mapped."""
     offsets: Integers
+    """Where in the content each image begins, int64 (images,)."""
     lengths: Integers
+    """How many bytes each image takes, int64 (images,)."""
     heights: Integers
+    """In pixels, int64 (images,)."""
     widths: Integers
+    """In pixels, int64 (images,)."""
     labels: Integers
+    """Numbers of the classes, in the order of ``Statistics.classes``, int64 (images,)."""
     files: list[str]
+    """Paths of the images within the prepared data."""
 
     def __len__(self) -> int:
         return len(self.files)
 
+    @property
+    def channels(self) -> int:
+        """3 for RGB, 1 for grey."""
+        return self.form.channels
+
     def image(self, i: int) -> Pixels:
-        """Image i, uint8 (height, width, channels); where they are raw, a view of the file."""
+        """Return image i, uint8 (height, width, channels); where images are raw, a view of the file."""
         start = int(self.offsets[i])
         content = self.content[start : start + int(self.lengths[i])]
-        return unpacked(
-            content, int(self.heights[i]), int(self.widths[i]), channels=self.channels, encoding=self.encoding
-        )
+        return unpacked(content, int(self.heights[i]), int(self.widths[i]), self.form)
 
     @cached_property
     def common_shape(self) -> tuple[int, int] | None:
-        """Height and width of all images, where they are raw and of one size."""
-        alike = self.encoding == "raw" and len(set(self.heights.tolist())) == len(set(self.widths.tolist())) == 1
+        """Height and width of all images, where they are raw and of one size; else None."""
+        alike = self.form.encoding == "raw" and len(set(self.heights.tolist())) == len(set(self.widths.tolist())) == 1
         return (int(self.heights[0]), int(self.widths[0])) if alike else None
 
     def images(self, numbers: Integers) -> Pixels:
-        """Copies of some images of one common shape: uint8 (n, height, width, channels)."""
+        """Return copies of some images, which have one common shape: uint8 (n, height, width, channels)."""
         assert self.common_shape
-        return self.content.reshape(len(self), *self.common_shape, self.channels)[numbers]
+        return self.content.reshape(len(self), *self.common_shape, self.form.channels)[numbers]
 
 
-def unpacked(content: Pixels, height: int, width: int, *, channels: int, encoding: str) -> Pixels:
-    """An image, uint8 (height, width, channels), from its packed bytes, uint8 (bytes,); where they are raw, a view."""
-    pixels = content if encoding == "raw" else np.asarray(cv2.imdecode(content, DECODED[channels]), np.uint8)
-    return pixels.reshape(height, width, channels)
+def unpacked(content: Pixels, height: int, width: int, form: Form) -> Pixels:
+    """Return an image from its packed bytes.
+
+    content: uint8 (bytes,): where images are raw, pixels in rows from the top left, RGB or grey; or a JPEG file.
+
+    Returns uint8 (height, width, channels), where images are raw a view of the content.
+    """
+    raw = form.encoding == "raw"
+    pixels = content if raw else np.asarray(cv2.imdecode(content, COLOURS[form.channels]), np.uint8)
+    return pixels.reshape(height, width, form.channels)
 
 
-def read_split(folder: Path, *, channels: int, encoding: str) -> Split:
-    """The split that ``pack`` wrote to the folder: ``images.npy`` and ``index.csv``."""
+def read_split(folder: Path, form: Form) -> Split:
+    """Read a packed split: ``images.npy`` and ``index.csv`` in the folder. The images stay on the disk until used."""
     index = read_table(folder / "index.csv")
 
     def column(name: str) -> Integers:
         return np.array([int(row[name]) for row in index], dtype=np.int64)
 
     return Split(
+        form=form,
         content=np.asarray(np.load(folder / "images.npy", mmap_mode="r")),  # a plain view: numpy.memmap slices slowly
-        encoding=encoding,
-        channels=channels,
         offsets=column("offset"),
         lengths=column("bytes"),
         heights=column("height"),
@@ -89,21 +113,25 @@ def read_split(folder: Path, *, channels: int, encoding: str) -> Split:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the packed splits have in common; mean and standard deviation of the training split, by channel, in 0-1.
-
-    image_size, enlarge, jpeg_quality: as they were packed.
-    """
+    """What the packed splits have in common, and what the images of the training split are like."""
 
     classes: list[str]
-    image_size: int
-    enlarge: bool
-    channels: int
-    encoding: str
-    jpeg_quality: int
+    """Names of the classes, in the order of their numbers."""
+    form: Form
     mean: list[float]
+    """Mean of each channel over all pixels of the training split, on the scale 0-1."""
     std: list[float]
+    """Standard deviation of each channel, likewise."""
+
+
+def write_statistics(path: Path, statistics: Statistics) -> None:
+    """Write the statistics as flat JSON."""
+    flat = {"classes": statistics.classes, **asdict(statistics.form), "mean": statistics.mean, "std": statistics.std}
+    write_text(path, json.dumps(flat, indent=2) + "\n")
 
 
 def read_statistics(path: Path) -> Statistics:
-    """What ``pack`` wrote about all splits."""
-    return Statistics(**json.loads(path.read_text(encoding="utf-8")))
+    """Read what ``write_statistics`` wrote."""
+    flat = json.loads(path.read_text(encoding="utf-8"))
+    form = Form(**{field.name: flat[field.name] for field in fields(Form)})
+    return Statistics(classes=flat["classes"], form=form, mean=flat["mean"], std=flat["std"])

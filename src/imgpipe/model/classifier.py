@@ -1,8 +1,9 @@
-"""A network with the normalisation in front of it, and its file: safetensors, with all that is needed to use it."""
+"""A classifier: a network with the normalisation in front of it and all that is needed to use it, and its file."""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 from safetensors import safe_open
@@ -10,53 +11,70 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from imgpipe.common.files import replacing
+from imgpipe.data.packed import Form
 from imgpipe.model.networks import build_model
+
+PACKING = {"packed_size": "image_size", **{name: name for name in ("enlarge", "channels", "encoding", "jpeg_quality")}}
+"""What the model file calls the fields of Form."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a classifier is and how it computed: enough to build it again and to use it in the same way.
-
-    classes: the names, in the order of the logits.
-    packed_size, enlarge, channels, encoding, jpeg_quality: how images were packed, as ``pack`` takes them.
-    size: side of the square images, in pixels, each the middle of a packed one with crop_fraction of its short side.
-    channels_last: the order of the numbers in memory, which shows in their rounding.
-    device, precision, cpu_threads: a CPU and a GPU, and other threads on a CPU, agree to rounding only.
-    flips: the logits are means over an image and its mirror image.
-    temperature: by which logits are divided before they become probabilities.
-    """
+    """What a classifier is and how it computes: enough to build it again and to use it in the same way."""
 
     model: str
+    """The network's name."""
     dropout: float
+    """Probability of dropping each input of the head in training."""
     classes: list[str]
-    packed_size: int
-    enlarge: bool
-    channels: int
-    encoding: str
-    jpeg_quality: int
+    """Their names, in the order of the logits."""
+    form: Form
+    """How images are packed."""
     size: int
+    """Side of the squares that the network sees, in pixels."""
     crop_fraction: float
+    """How much of a packed image's short side a square shows, from the middle."""
     channels_last: bool
+    """The order of the numbers in memory, which shows in their rounding."""
     device: str
+    """Where it was trained: a CPU and a GPU agree to rounding only."""
     precision: str
+    """Of the forward pass: fp32, bf16 or fp16."""
     cpu_threads: int
+    """Of a process on a CPU, among which sums are split: others agree to rounding only."""
     flips: bool
+    """Whether logits are means over an image and its mirror image."""
     temperature: float
+    """Number by which logits are divided before they become probabilities."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the description as the model file has it, flat."""
+        flat: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            flat |= {key: value[field] for key, field in PACKING.items()} if name == "form" else {name: value}
+        return flat
+
+    @classmethod
+    def from_json(cls, flat: dict[str, Any]) -> Self:
+        """Return the description that ``as_json`` wrote."""
+        form = Form(**{field: flat[key] for key, field in PACKING.items()})
+        return cls(form=form, **{name: value for name, value in flat.items() if name not in PACKING})
 
 
 class Classifier(nn.Module):
-    """Images on the scale 0-255, (n, size, size, channels), uint8 or float, to logits, float32 (n, classes)."""
+    """Computes logits, float32 (n, classes), of images (n, size, size, channels) on the scale 0-255, uint8 or float."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, mean: list[float], std: list[float], *, channels_last: bool) -> None:
-        """mean, std: of each channel of the training images, on the scale 0-1.
+    def __init__(self, network: nn.Module, mean: list[float], std: list[float], description: Description) -> None:
+        """Put a network and its normalisation together.
 
-        channels_last: the order in memory in which the network computes. It is that in which images come.
+        mean, std: of each channel, on the scale 0-1, by which images are normalised.
         """
         super().__init__()
-        self._order = torch.channels_last if channels_last else torch.contiguous_format
+        self.description = description
+        self._order = torch.channels_last if description.channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self._order)
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
@@ -67,9 +85,12 @@ class Classifier(nn.Module):
 
 
 def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Less the mean and by the standard deviation of each channel: float32 (n, channels, size, size), channels last.
+    """Subtract the mean of each channel and divide by its standard deviation.
 
-    images: (n, size, size, channels), on the scale 0-255. mean, std: (channels,), on 0-1.
+    images: (n, size, size, channels), on the scale 0-255.
+    mean, std: (channels,), on the scale 0-1.
+
+    Returns float32 (n, channels, size, size), channels last in memory.
     """
     n, height, width, channels = images.shape
     flat = images.reshape(n, -1).to(torch.float32, copy=True)
@@ -79,32 +100,33 @@ def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def new_classifier(description: Description, mean: list[float], std: list[float]) -> Classifier:
-    """A classifier with random weights, from torch's global generator. Raises InputError as build_model does."""
+    """Build a classifier with random weights, from torch's global generator. Raises InputError as build_model does."""
     network = build_model(
         description.model,
-        channels=description.channels,
+        channels=description.form.channels,
         classes=len(description.classes),
         size=description.size,
         dropout=description.dropout,
     )
-    return Classifier(network, mean, std, channels_last=description.channels_last)
+    return Classifier(network, mean, std, description)
 
 
-def save_classifier(path: Path, classifier: Classifier, description: Description) -> None:
-    """Weights and description in one file. Equal weights give equal bytes."""
+def save_classifier(path: Path, classifier: Classifier) -> None:
+    """Write weights and description to one safetensors file. Equal weights give equal bytes."""
     weights = {name: value.contiguous().cpu() for name, value in classifier.state_dict().items()}
     with replacing(path) as draft:  # one metadata key: safetensors keeps no order among several
-        draft.write_bytes(save(weights, metadata={"imgpipe": json.dumps(asdict(description))}))
+        draft.write_bytes(save(weights, metadata={"imgpipe": json.dumps(classifier.description.as_json())}))
 
 
-def load_classifier(path: Path) -> tuple[Classifier, Description]:
-    """What ``save_classifier`` wrote, on the CPU, ready for evaluation."""
+def load_classifier(path: Path) -> Classifier:
+    """Read what ``save_classifier`` wrote, onto the CPU, ready for evaluation."""
     with safe_open(path, framework="pt") as file:
-        description = Description(**json.loads(file.metadata()["imgpipe"]))
+        description = Description.from_json(json.loads(file.metadata()["imgpipe"]))
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    classifier = new_classifier(description, [0.0] * description.channels, [1.0] * description.channels)
+    channels = description.form.channels
+    classifier = new_classifier(description, [0.0] * channels, [1.0] * channels)
     state = classifier.state_dict()  # with the versions of its layers' formats, without which MNASNet loads nothing
     assert state.keys() == weights.keys()
     state.update(weights)
     classifier.load_state_dict(state)
-    return classifier.eval(), description
+    return classifier.eval()

@@ -1,4 +1,4 @@
-"""The hardware and how it computes: device, process group, precision, determinism."""
+"""The hardware and how it computes: device, deterministic kernels, process group, precision."""
 
 import ctypes
 import logging
@@ -20,28 +20,43 @@ T = TypeVar("T")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def device_type(asked: str) -> str:
-    """``cpu`` or ``cuda``; for ``auto``, cuda where there is one. Raises InputError for a cuda that is not there."""
+def device_type(asked: str, *, asked_by: str) -> str:
+    """Return ``cpu`` or ``cuda``; for ``auto``, cuda where there is one.
+
+    asked_by: begins the error, such as "--device is".
+
+    Raises InputError where cuda is asked for and not there.
+    """
     if asked == "cuda" and not torch.cuda.is_available():
-        raise InputError("params.yaml: runtime.device is 'cuda', but torch sees no CUDA device here; use cpu or auto")
+        raise InputError(f"{asked_by} 'cuda', but torch sees no CUDA device here; use cpu or auto")
     return asked if asked != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def be_deterministic(*, cpu_threads: int) -> None:
-    """Deterministic kernels, and a fixed number of threads: a CPU splits sums among them, which shows in the result."""
+def set_up_computing(*, cpu_threads: int) -> None:
+    """Make this process compute deterministically, and fast where memory is freed and taken again in every step.
+
+    cpu_threads: of operators on a CPU, which splits sums among them, so that their number shows in the result.
+    """
+    be_deterministic()
+    torch.set_num_threads(cpu_threads)
+    keep_freed_memory()
+
+
+def be_deterministic() -> None:
+    """Make torch take deterministic kernels, and raise an error where there is none."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # use_deterministic_algorithms does the same, but imports the compiler first, which takes seconds
     torch.set_deterministic_debug_mode("error")
     # it would also fill all new memory, to make the same of what reads it too early; nothing here does
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.set_num_threads(cpu_threads)
 
 
 def keep_freed_memory() -> None:
-    """Makes glibc keep memory that is freed for what is allocated next; with another C library it does nothing.
+    """Make glibc keep memory that is freed for what is allocated next; with another C library it does nothing.
 
     By default large arrays go back to the system and are asked for again in the next step, which then gives and clears
     them page by page: for a small network on a CPU up to two fifths of the time of a step.
+
     Source: mallopt(3). Large arrays are not mapped on their own, and the heap does not shrink.
     """
     if platform.libc_ver()[0] != "glibc":
@@ -58,13 +73,26 @@ class World:
     """This process among those that train together."""
 
     rank: int
+    """Its number, from 0."""
     size: int
+    """How many processes there are, on all machines."""
     device: torch.device
+    """Where it computes."""
+
+    def share_of(self, parts: int) -> slice:
+        """Return which of the parts of a batch are this process's."""
+        share = parts // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
 
 
 @contextmanager
 def joined_world(kind: str) -> Iterator[World]:
-    """The processes that torchrun started, joined by NCCL on GPUs and Gloo on CPUs; without torchrun, one process."""
+    """Join the processes that torchrun started, by NCCL on GPUs and Gloo on CPUs, for the length of the block.
+
+    kind: ``cpu`` or ``cuda``. Without torchrun the world is this one process.
+
+    Raises InputError where there are fewer GPUs than processes on this machine.
+    """
     if not started_by_torchrun():
         yield World(0, 1, torch.device(kind))
         return
@@ -85,7 +113,7 @@ def joined_world(kind: str) -> Iterator[World]:
 
 
 def of_first_process(value: T, world: World) -> T:
-    """The value that the first process has, in every one."""
+    """Return, on every process, the value that the first one has."""
     if world.size == 1:
         return value
     values = [value]
@@ -94,5 +122,5 @@ def of_first_process(value: T, world: World) -> T:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which a forward pass runs; for fp32 it changes nothing."""
+    """Return the context in which a forward pass runs: mixed precision, which for fp32 changes nothing."""
     return torch.autocast(device.type, dtype=PRECISIONS[precision], enabled=precision != "fp32")

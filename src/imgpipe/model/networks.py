@@ -1,30 +1,28 @@
-"""Networks by name. To add one: a function ``(channels, classes, size)`` that returns a module, and a line in MODELS.
+"""Build networks by name.
 
-torch is imported inside the functions: the names are also needed where params.yaml is checked, which takes no torch.
+To add one, write a function ``(channels, classes, size)`` that returns a module, and a line in MODELS. It takes float
+images (n, channels, size, size), normalised, and returns logits, float (n, classes).
 """
 
 import functools
-import importlib.util
-import re
+import importlib
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from imgpipe.common.errors import InputError, did_you_mean, one_line
-from imgpipe.common.rules import Rule, one_of
-
-if TYPE_CHECKING:
-    from torch import nn
+from imgpipe.common.errors import InputError, one_line
+from imgpipe.model.names import TIMM, timm_problem
 
 
-def simple_cnn(channels: int, classes: int, size: int) -> "nn.Module":
-    """Two convolutions (32 and 64 features, 3 x 3), each with ReLU and 2 x 2 max-pooling, and two linear layers."""
-    from torch import nn
+def simple_cnn(channels: int, classes: int, size: int) -> nn.Module:
+    """Build two convolutions (32 and 64 features, 3 x 3), each with ReLU and 2 x 2 max-pooling, and two linear layers.
 
+    channels: of the images.
+    classes: how many logits it gives.
+    size: side of the images in pixels.
+    """
     return nn.Sequential(
         nn.Conv2d(channels, 32, 3, padding=1),
         nn.MaxPool2d(2),  # before ReLU, which gives the same numbers from a quarter of the work
@@ -39,16 +37,14 @@ def simple_cnn(channels: int, classes: int, size: int) -> "nn.Module":
     )
 
 
-def resnet9(channels: int, classes: int, size: int, *, width: int = 64, pool_first: bool = False) -> "nn.Module":
-    """The residual network of nine layers that led DAWNBench's CIFAR-10 table in 2018, made for 32 pixels.
+def resnet9(channels: int, classes: int, size: int, *, width: int = 64, pool_first: bool = False) -> nn.Module:
+    """Build the residual network of nine layers that led DAWNBench's CIFAR-10 table in 2018, made for 32 pixels.
 
-    width: features of the first layer; the last has eight times as many. pool_first: before BatchNorm and ReLU, which
-    then have a quarter of the numbers to go through.
+    width: features of the first layer; the last has eight times as many.
+    pool_first: whether to pool before BatchNorm and ReLU, which then have a quarter of the numbers to go through.
+
     Source: Page 2018, How to Train Your ResNet, part 4, and its code, cifar10-fast: ``net()`` with BatchNorm.
     """
-    from torch import nn
-
-    from imgpipe.model.networks import Residual, Scaled
 
     def convolution(inputs: int, outputs: int, *pool: nn.Module) -> nn.Sequential:
         kernels, rest = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), (nn.BatchNorm2d(outputs), nn.ReLU())
@@ -71,72 +67,33 @@ def resnet9(channels: int, classes: int, size: int, *, width: int = 64, pool_fir
     )
 
 
-def vgg_funnel(channels: int, classes: int, size: int) -> "nn.Module":
-    """torchvision's VGG-16 with its last layer replaced by 4096-512, ReLU, dropout 0.6 and 512-classes."""
-    from torch import nn
-
-    from imgpipe.model.networks import Head
-
+def vgg_funnel(channels: int, classes: int, size: int) -> nn.Module:
+    """Build torchvision's VGG-16 with its last layer replaced by 4096-512, ReLU, dropout 0.6 and 512-classes."""
     network = _torchvision("vgg16", channels, classes, size)
     funnel = Head(nn.Linear(4096, 512), nn.ReLU(), nn.Dropout(0.6), nn.Linear(512, classes))
     network.set_submodule("classifier.6", funnel)
     return network
 
 
-MODELS: "dict[str, Callable[[int, int, int], nn.Module]]" = {
+MODELS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "simple_cnn": simple_cnn,
     "resnet9": resnet9,
     "resnet9_narrow": functools.partial(resnet9, width=24, pool_first=True),
     "vgg_funnel": vgg_funnel,
 }
 
-BACKBONES = {"vgg_funnel": "vgg16"}
-"""Our models that are one of torchvision's but for the head, and so can start from its weights."""
 
-TIMM = "timm/"
+def build_model(name: str, *, channels: int, classes: int, size: int, dropout: float) -> nn.Module:
+    """Build a network with random weights, from torch's global generator.
 
-
-def model_names() -> list[str]:
-    """Our own models and every classifier of torchvision."""
-    return [*MODELS, *_torchvision_classifiers()]
-
-
-MODEL_NAME = Rule(
-    lambda: f"{one_of(model_names())} or {TIMM}<name>",
-    lambda name: name.startswith(TIMM) or name in model_names(),
-    model_names,
-)
-"""Allows our names, torchvision's, and any after ``timm/``, which ``timm_problem`` looks up."""
-
-
-def torchvision_name(name: str) -> str | None:
-    """The model of torchvision that a network is, perhaps but for its head."""
-    return BACKBONES.get(name) or (None if name in MODELS or name.startswith(TIMM) else name)
-
-
-def timm_problem(name: str) -> str | None:
-    """Why there is no model of that name in timm, to stand after the name and a comma; None for other models' names."""
-    if not name.startswith(TIMM):
-        return None
-    names = _timm_names()
-    if not names:
-        return "a model of the package timm, which is not installed here: pip install timm"
-    if name.removeprefix(TIMM) in names:
-        return None
-    meant = did_you_mean(name, [f"{TIMM}{known}" for known in names])
-    return f"which is none of timm's {len(names)} models{meant}"
-
-
-def build_model(name: str, *, channels: int, classes: int, size: int, dropout: float) -> "nn.Module":
-    """A network with random weights, from torch's global generator.
-
-    It takes float (n, channels, size, size), normalised, and gives logits, float (n, classes).
+    name: one of ours, of torchvision's, or of timm's after ``timm/``.
+    channels: of the images, which are float (n, channels, size, size), normalised.
+    classes: how many logits it gives: float (n, classes).
+    size: side of the images in pixels.
     dropout: probability of dropping each input of the head, on top of the network's own dropout.
 
     Raises InputError where the network does not take such images, or is timm's and that is not installed.
     """
-    import torch
-
     if problem := timm_problem(name):
         raise InputError(f"params.yaml: model.name is '{name}', {problem}")
     try:
@@ -153,26 +110,18 @@ def build_model(name: str, *, channels: int, classes: int, size: int, dropout: f
     return network
 
 
-def head_of(network: "nn.Module") -> str:
-    """Where the head is, a path as in ``get_submodule``: what makes logits of features.
+def head_of(network: nn.Module) -> str:
+    """Return where the head is, what makes logits of features, as a path for ``get_submodule``.
 
-    That is the last linear layer or convolution, or what stands in its place as a ``Head``.
+    It is the last linear layer or convolution, or the ``Head`` that stands in its place.
     """
-    from torch import nn
-
-    from imgpipe.model.networks import Head
-
     layers = list(network.named_modules())
     heads = [path for path, layer in layers if isinstance(layer, Head)]
     last: str = [path for path, layer in layers if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
     return heads[0] if heads else last
 
 
-def _network(name: str, channels: int, classes: int, size: int, dropout: float) -> "nn.Module":
-    from torch import nn
-
-    from imgpipe.model.networks import Head
-
+def _network(name: str, channels: int, classes: int, size: int, dropout: float) -> nn.Module:
     if name.startswith(TIMM):
         network = _timm(name.removeprefix(TIMM), channels, classes, size)
     else:
@@ -183,20 +132,8 @@ def _network(name: str, channels: int, classes: int, size: int, dropout: float) 
     return network
 
 
-def _torchvision_classifiers() -> list[str]:
-    """Names that torchvision registers in its classification modules, read from the source: importing takes seconds."""
-    package = importlib.util.find_spec("torchvision")
-    assert package and package.origin, "torchvision is a dependency"
-    modules = sorted((Path(package.origin).parent / "models").glob("*.py"))
-    found = (re.findall(r"@register_model\(\)\n(?:@.*\n)*def (\w+)\(", m.read_text(encoding="utf-8")) for m in modules)
-    return sorted(name for names in found for name in names)
-
-
-def _torchvision(name: str, channels: int, classes: int, size: int) -> "nn.Module":
-    from torch import nn
-    from torchvision.models import get_model
-
-    from imgpipe.model.networks import MeanPool
+def _torchvision(name: str, channels: int, classes: int, size: int) -> nn.Module:
+    from torchvision.models import get_model  # takes seconds, and our own networks do without
 
     options: dict[str, int | bool] = {"num_classes": classes}
     if name.startswith("vit_"):
@@ -210,17 +147,7 @@ def _torchvision(name: str, channels: int, classes: int, size: int) -> "nn.Modul
     return network
 
 
-def _timm_names() -> list[str]:
-    """Names that timm registers, read from the source as those of torchvision; none where it is not installed."""
-    package = importlib.util.find_spec("timm")
-    if not package or not package.origin:
-        return []
-    modules = sorted((Path(package.origin).parent / "models").glob("*.py"))
-    found = (re.findall(r"^@register_model\ndef (\w+)\(", m.read_text(encoding="utf-8"), re.MULTILINE) for m in modules)
-    return sorted(name for names in found for name in names)
-
-
-def _timm(name: str, channels: int, classes: int, size: int) -> "nn.Module":
+def _timm(name: str, channels: int, classes: int, size: int) -> nn.Module:
     timm = importlib.import_module("timm")  # an extra, of which the type checker need not know
     fixed = timm.models.get_pretrained_cfg(name).fixed_input_size
     options = {"img_size": size} if fixed else {}
@@ -233,7 +160,7 @@ def _timm(name: str, channels: int, classes: int, size: int) -> "nn.Module":
 
 
 class Head(nn.Sequential):
-    """Layers that stand in the place of a network's last one: together they are its head (``models.head_of``)."""
+    """Layers that stand in the place of a network's last one: together they are its head."""
 
 
 class Residual(nn.Module):
@@ -249,7 +176,7 @@ class Residual(nn.Module):
 
 
 class Scaled(nn.Module):
-    """Its input times a fixed number."""
+    """Multiplies its input by a fixed number."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -260,9 +187,10 @@ class Scaled(nn.Module):
 
 
 class MeanPool(nn.Module):
-    """What nn.AdaptiveAvgPool2d(side) computes, from slices and means; torch refuses the backward pass of its own.
+    """Computes what ``nn.AdaptiveAvgPool2d(side)`` does, from slices and means.
 
-    float (n, channels, height, width) to (n, channels, side, side).
+    torch refuses the backward pass of its own on a GPU where kernels must be deterministic.
+    It takes float (n, channels, height, width) and returns (n, channels, side, side).
     """
 
     def __init__(self, side: int) -> None:

@@ -1,4 +1,4 @@
-"""Logits for every image of a split, each exactly once on any number of processes."""
+"""Make batches of packed images, and predict every image of a split, each exactly once on any number of processes."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -15,65 +15,6 @@ from imgpipe.model.classifier import Classifier
 from imgpipe.model.crops import centre_crops
 from imgpipe.model.devices import World, autocast
 
-
-@torch.inference_mode()
-def predict_batch(
-    classifier: Classifier, images: Tensor, *, device: torch.device, precision: str, flips: bool
-) -> Tensor:
-    """Logits, float32 (n, classes) on the device. images: uint8 (n, size, size, channels).
-
-    classifier: ready for evaluation. flips: means over an image and its mirror image.
-    """
-    images = images.to(device, non_blocking=True)
-    with autocast(device, precision):
-        logits: Tensor = classifier(images)
-        return (logits + classifier(images.flip(2))) / 2 if flips else logits
-
-
-def predict_split(
-    classifier: Classifier,
-    split: Split,
-    *,
-    classes: int,
-    size: int,
-    crop_fraction: float,
-    batch_size: int,
-    precision: str,
-    flips: bool,
-    threads: int,
-    description: str,
-    world: World,
-) -> Tensor:
-    """Logits of the centre crops, float32 (images, classes) on the CPU, in the order of the split, on every process.
-
-    Whole batches of a fixed composition are dealt out to the processes. Each fills in the rows that it computed, and
-    adding the others' zeros is exact, so the number of processes does not show in the result.
-
-    description: of the work, beside the bar that the first process shows of its batches where they take long.
-    """
-    classifier.eval()
-    order = np.arange(len(split))
-    places = [slice(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
-
-    def middles(place: slice) -> Pixels:
-        return centre_crops(split, order[place], size, fraction=crop_fraction)
-
-    my_places = places[world.rank :: world.size]
-    mine = batches(split, order, my_places, middles, threads=threads, device=world.device)
-    if world.rank == 0:
-        mine = counting_where_long(description, mine, len(my_places))
-    logits = torch.zeros(len(split), classes, device=world.device)
-    times_seen = torch.zeros(len(split), dtype=torch.int32, device=world.device)
-    for images, _, place in mine:
-        logits[place] = predict_batch(classifier, images, device=world.device, precision=precision, flips=flips)
-        times_seen[place] += 1
-    if world.size > 1:
-        dist.all_reduce(logits)
-        dist.all_reduce(times_seen)
-    assert (times_seen == 1).all(), "every image is predicted once"
-    return logits.cpu()
-
-
 Batch = tuple[Tensor, Tensor, slice]
 
 
@@ -86,12 +27,15 @@ def batches(
     threads: int,
     device: torch.device,
 ) -> Iterator[Batch]:
-    """For each run of places: its images uint8 (n, size, size, channels), their labels int64 (n,), the run itself.
+    """Make batches ahead of their use, by threads over the memory map.
 
-    order: image numbers. places: which of them are a batch, as slices of the order.
-    images: makes the square images of a run; it runs in a thread.
-    threads: how many batches are made at once; twice as many wait at most. Changes nothing in the batches.
-    device: that the batches are made for. They come from memory that a GPU copies from while it computes.
+    order: numbers of images of the split, int64 (n,).
+    places: which places of the order each batch takes.
+    images: makes the square images of a run of places; it runs in a thread.
+    threads: how many batches are made at once; twice as many wait at most. It changes nothing in the batches.
+    device: that the batches are for. They come in memory that a GPU copies from while it computes.
+
+    Yields for each run of places: its images, uint8 (n, size, size, channels), their labels, int64 (n,), and the run.
     """
     pinned = device.type == "cuda"
     cv2.setNumThreads(1)  # the threads are ours
@@ -102,3 +46,57 @@ def batches(
         return pixels, labels, place
 
     yield from by_threads(make, places, threads=threads)
+
+
+@torch.inference_mode()
+def predict_batch(classifier: Classifier, images: Tensor) -> Tensor:
+    """Compute the logits of a batch as the classifier's description says: its precision, and with flips or without.
+
+    classifier: ready for evaluation.
+    images: uint8 (n, size, size, channels), on any device.
+
+    Returns float32 (n, classes) on the classifier's device.
+    """
+    description, device = classifier.description, classifier.mean.device
+    images = images.to(device, non_blocking=True)
+    with autocast(device, description.precision):
+        logits: Tensor = classifier(images)
+        return (logits + classifier(images.flip(2))) / 2 if description.flips else logits
+
+
+def predict_split(
+    classifier: Classifier, split: Split, world: World, *, batch_size: int, threads: int, says: str
+) -> Tensor:
+    """Compute the logits of the centre crop of every image of a split.
+
+    classifier: on the device of the world; it is put into evaluation mode.
+    batch_size: images that go through the network at once. The last batch may be smaller.
+    threads: see ``batches``.
+    says: what stands beside the bar that the first process shows where the batches take long.
+
+    Whole batches of a fixed composition are dealt out to the processes. Each fills in the rows that it computed, and
+    adding the others' zeros is exact, so the number of processes does not show in the result.
+
+    Returns float32 (images, classes) on the CPU, in the order of the split, on every process.
+    """
+    description = classifier.eval().description
+    order = np.arange(len(split))
+    places = [slice(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
+
+    def middles(place: slice) -> Pixels:
+        return centre_crops(split, order[place], description.size, fraction=description.crop_fraction)
+
+    my_places = places[world.rank :: world.size]
+    mine = batches(split, order, my_places, middles, threads=threads, device=world.device)
+    if world.rank == 0:
+        mine = counting_where_long(says, mine, len(my_places))
+    logits = torch.zeros(len(split), len(description.classes), device=world.device)
+    times_seen = torch.zeros(len(split), dtype=torch.int32, device=world.device)
+    for images, _, place in mine:
+        logits[place] = predict_batch(classifier, images)
+        times_seen[place] += 1
+    if world.size > 1:
+        dist.all_reduce(logits)
+        dist.all_reduce(times_seen)
+    assert (times_seen == 1).all(), "every image is predicted once"
+    return logits.cpu()

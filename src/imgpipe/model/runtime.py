@@ -7,25 +7,34 @@ from typing import Annotated, Literal
 from imgpipe.common.rules import Interval
 from imgpipe.data.parallel import cores
 
+DEVICE = "params.yaml: runtime.device is"
+
 
 @dataclass(frozen=True)
 class Runtime:
-    """params.yaml: runtime."""
+    """The section ``runtime`` of params.yaml."""
 
     processes: Literal["auto"] | Annotated[int, Interval(low=1)]
+    """How many train on each machine; auto: one a GPU, or cores / train.cpu_threads."""
     threads: Literal["auto"] | Annotated[int, Interval(low=1)]
+    """How many make batches, in each process; auto: half of its share of the cores."""
     device: Literal["auto", "cpu", "cuda"]
     log_every: Annotated[int, Interval(low=1)]
+    """Steps between two readings of the loss."""
     checkpoint_every: Annotated[float, Interval(low=0)]
+    """Seconds between two checkpoints."""
     checkpoint_every_steps: Annotated[int, Interval(low=1)] | None
+    """Steps between two checkpoints, in addition."""
     tensorboard: bool
+    """Whether curves for TensorBoard are written."""
     profile_steps: Annotated[int, Interval(low=0)]
+    """Steps of which torch's profiler writes a trace; 0 for none."""
 
     @property
     def loader_threads(self) -> int:
-        """Threads of this process that make batches: as asked, or half of its share of the cores."""
+        """How many threads of this process make batches."""
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        return max(1, cores() // processes // 2) if self.threads == "auto" else int(self.threads)
+        return max(1, cores() // processes // 2) if self.threads == "auto" else self.threads
 
 
 def started_by_torchrun() -> bool:

@@ -1,4 +1,4 @@
-"""Image files to a packed split: decoded and resized once, for good."""
+"""Pack image files: each is decoded and resized once, for good."""
 
 import io
 import mmap
@@ -15,7 +15,7 @@ from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_table
 from imgpipe.common.progress import counting
 from imgpipe.data.images import MOST_PIXELS, decode, packed_size, pixels
-from imgpipe.data.packed import Pixels, Split
+from imgpipe.data.packed import Form, Pixels, Split
 from imgpipe.data.parallel import by_processes, by_threads
 
 RUN = 256
@@ -25,37 +25,52 @@ LONGEST_JPEG = 65_500
 INDEX = ("file", "label", "offset", "bytes", "height", "width")
 
 
+def image_reader(folder: Path) -> Callable[[str], bytes]:
+    """Return a function that reads an image of the prepared splits, be they trees or tars; threads may share it.
+
+    It takes ``<split>/<class>/<name>`` and returns the bytes of the file.
+    """
+    tars = {path.stem: _tar_reader(path) for path in folder.glob("*.tar")}
+
+    def read(file: str) -> bytes:
+        split, _, name = file.partition("/")
+        return tars[split](name) if split in tars else (folder / file).read_bytes()
+
+    return read
+
+
+def _tar_reader(path: Path) -> Callable[[str], bytes]:
+    with tarfile.open(path, "r:") as tar:
+        places = {member.name: slice(member.offset_data, member.offset_data + member.size) for member in tar}
+    with path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return lambda name: content[places[name]]
+
+
 def pack(
     rows: Sequence[Mapping[str, str]],
     read: Callable[[str], bytes],
     folder: Path,
     *,
     classes: Sequence[str],
-    image_size: int,
-    enlarge: bool,
-    channels: int,
-    encoding: str,
-    jpeg_quality: int,
+    form: Form,
     processes: int,
 ) -> None:
-    """Writes ``folder/images.npy`` and ``folder/index.csv``, an image for each row of the table.
+    """Write ``images.npy`` and ``index.csv`` to a folder, an image for each row of the table.
 
-    rows: with the file and the label of each image.
-    read: gives the bytes of a file.
-    image_size: short side of a packed image, in pixels; the long side keeps the proportions.
-    enlarge: images whose short side is shorter, too.
-    jpeg_quality: 1-100, where the encoding is jpeg.
-    processes: change nothing in the result.
+    rows: of data/images.csv, with the file and the label of each image.
+    read: returns the bytes of a file.
+    classes: all names, in the order of their numbers.
+    processes: how many share the work, which changes nothing in the result.
+
+    Raises InputError where an image can't be read or packed.
     """
-    one = partial(
-        _packed, image_size=image_size, enlarge=enlarge, channels=channels, encoding=encoding, jpeg_quality=jpeg_quality
-    )
     files = ((row["file"], read(row["file"])) for row in rows)
     index: list[dict[str, str | int]] = []
 
     def stored() -> Iterator[bytes]:
         offset = 0
-        results = counting("packing", by_processes(one, files, processes=processes), len(rows))
+        results = counting("packing", by_processes(partial(_packed, form=form), files, processes=processes), len(rows))
         for row, (height, width, content) in zip(rows, results, strict=True):
             place = {"offset": offset, "bytes": len(content), "height": height, "width": width}
             index.append({"file": row["file"], "label": classes.index(row["label"]), **place})
@@ -66,11 +81,11 @@ def pack(
     write_table(folder / "index.csv", INDEX, index)
 
 
-def _packed(file: tuple[str, bytes], **form: Any) -> tuple[int, int, bytes]:
-    """``pack_image`` of a prepared file, given its name and its bytes."""
+def _packed(file: tuple[str, bytes], form: Form) -> tuple[int, int, bytes]:
+    """Pack a prepared file, given its name and its bytes."""
     name, content = file
     try:
-        return pack_image(content, **form)
+        return pack_image(content, form)
     except InputError as error:
         raise InputError(
             f"prepared image {name}: {error}; take it out of the source, or, if it was damaged here, "
@@ -78,23 +93,23 @@ def _packed(file: tuple[str, bytes], **form: Any) -> tuple[int, int, bytes]:
         ) from None
 
 
-def pack_image(
-    content: bytes, *, image_size: int, enlarge: bool, channels: int, encoding: str, jpeg_quality: int
-) -> tuple[int, int, bytes]:
-    """Height, width and packed bytes (see ``packed.unpacked``) of an image, given the bytes of its file.
+def pack_image(content: bytes, form: Form) -> tuple[int, int, bytes]:
+    """Pack an image, given the bytes of its file.
 
-    The rest as in ``pack``. Raises InputError with the reason if it can't be read or packed, without a name.
+    Returns its height, its width and its packed bytes, which ``packed.unpacked`` turns into pixels.
+
+    Raises InputError with the reason, without a name, if it can't be read or packed.
     """
     decoded = decode(content)
-    size = packed_size(decoded.size, image_size, enlarge=enlarge)
-    if size[0] * size[1] > MOST_PIXELS or (encoding == "jpeg" and max(size) > LONGEST_JPEG):
+    size = packed_size(decoded.size, form.image_size, enlarge=form.enlarge)
+    if size[0] * size[1] > MOST_PIXELS or (form.encoding == "jpeg" and max(size) > LONGEST_JPEG):
         raise InputError(f"it is so long that it would be packed as {size[0]} x {size[1]} pixels")
-    image = pixels(decoded, size=size, channels=channels)
-    return *image.shape[:2], image.tobytes() if encoding == "raw" else _jpeg(image, jpeg_quality)
+    image = pixels(decoded, size=size, channels=form.channels)
+    return *image.shape[:2], image.tobytes() if form.encoding == "raw" else _jpeg(image, form.jpeg_quality)
 
 
 def write_bytes(path: Path, pieces: Iterator[bytes]) -> None:
-    """The pieces one after the other as uint8 of one dimension, in a .npy file whose length is not known before."""
+    """Write the pieces one after the other to a .npy file, uint8 of one dimension, whose length is not known before."""
     with path.open("wb") as file:
         _write_header(file, 2**62)  # as long as any: the real one takes its place, padded to the same length
         start = file.tell()
@@ -118,41 +133,25 @@ def _jpeg(image: Pixels, quality: int) -> bytes:
 
 
 def mean_and_std(split: Split, *, threads: int) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel over all pixels of a split, on the scale 0-1, in float64.
+    """Compute mean and standard deviation of each channel over all pixels of a split, on the scale 0-1, in float64.
 
-    Exact but for the last rounding, as they come from counts of the 256 levels: no order of sums can change them.
+    threads: how many share the work, which changes nothing in the result.
+
+    They come from counts of the 256 levels and are exact but for the last rounding: no order of sums can change them.
     """
+    channels = split.form.channels
 
     def levels_of(chosen: range) -> np.ndarray[Any, np.dtype[np.int64]]:
-        counted = np.zeros((split.channels, 256), dtype=np.int64)
+        counted = np.zeros((channels, 256), dtype=np.int64)
         for i in chosen:
-            image = split.image(i).reshape(-1, split.channels)
-            counted += [np.bincount(image[:, channel], minlength=256) for channel in range(split.channels)]
+            image = split.image(i).reshape(-1, channels)
+            counted += [np.bincount(image[:, channel], minlength=256) for channel in range(channels)]
         return counted
 
     runs = (range(start, min(start + RUN, len(split))) for start in range(0, len(split), RUN))
-    counts = sum(by_threads(levels_of, runs, threads=threads), np.zeros((split.channels, 256), dtype=np.int64))
+    counts = sum(by_threads(levels_of, runs, threads=threads), np.zeros((channels, 256), dtype=np.int64))
     share = counts / counts.sum(axis=1, keepdims=True)
     levels = np.arange(256) / 255
     mean = share @ levels
     std = np.sqrt((share * (levels - mean[:, None]) ** 2).sum(axis=1))
     return mean.tolist(), std.tolist()
-
-
-def image_reader(folder: Path) -> Callable[[str], bytes]:
-    """A function from ``<split>/<class>/<name>`` to the bytes of that image; threads may share it."""
-    tars = {path.stem: _tar_reader(path) for path in folder.glob("*.tar")}
-
-    def read(file: str) -> bytes:
-        split, _, name = file.partition("/")
-        return tars[split](name) if split in tars else (folder / file).read_bytes()
-
-    return read
-
-
-def _tar_reader(path: Path) -> Callable[[str], bytes]:
-    with tarfile.open(path, "r:") as tar:
-        places = {member.name: slice(member.offset_data, member.offset_data + member.size) for member in tar}
-    with path.open("rb") as file:
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return lambda name: content[places[name]]

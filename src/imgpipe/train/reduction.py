@@ -1,4 +1,4 @@
-"""Gradients and BatchNorm's statistics of a batch, summed over its parts in a fixed tree.
+"""Sum gradients and BatchNorm's statistics of a batch over its parts in a fixed tree: the same bits on any processes.
 
 Addition of floats is commutative but not associative, so the order of a sum shows in its bits. Here it is that of a
 binary tree over the numbered parts, ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)), whichever process computed which. A
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Self
 
 import torch
 import torch.distributed as dist
@@ -20,7 +21,7 @@ from imgpipe.model.devices import World
 
 
 class PartialSums:
-    """Sums of the terms so far, as a binary counter: two sums of as many terms become one.
+    """Keeps the sums of the terms so far, as a binary counter: two sums of as many terms become one.
 
     A term is a list of tensors, which the sums take over. After 6 terms there are two sums, of 4 and of 2 terms.
     """
@@ -37,21 +38,21 @@ class PartialSums:
         self.sums.append((count, term))
 
     def with_last(self, place: int, last: Tensor) -> Tensor:
-        """The whole sum of the tensors at one place of the terms, given that of the last term, which was not added."""
+        """Return the whole sum of the tensors at one place of the terms, given that of the last term, not added yet."""
         for _, earlier in reversed(self.sums):
             last = earlier[place] + last
         return last
 
 
 def tree_sum(terms: Tensor) -> Tensor:
-    """Sum over the first axis, of a power of two, in the order of the tree."""
+    """Sum over the first axis, whose length is a power of two, in the order of the tree."""
     while len(terms) > 1:
         terms = terms[0::2] + terms[1::2]
     return terms[0]
 
 
 def sum_over_processes(flat: Tensor, world: World) -> None:
-    """Replaces the tensor, of one dimension, with its sum over the processes, in the order of the tree.
+    """Replace the tensor, of one dimension, with its sum over the processes, in the order of the tree.
 
     Each process sums a slice: it moves as many bytes as an ordinary all-reduce, straight out of the tensor and into it.
     """
@@ -66,7 +67,7 @@ def sum_over_processes(flat: Tensor, world: World) -> None:
 
 
 def _exchange(sent: list[Tensor], received: list[Tensor], world: World) -> None:
-    """Sends each other process its tensor, and fills those that come from them."""
+    """Send each other process its tensor, and fill those that come from them."""
     others = [rank for rank in range(world.size) if rank != world.rank]
     messages = [dist.P2POp(dist.isend, sent[rank], rank) for rank in others if len(sent[rank])]
     messages += [dist.P2POp(dist.irecv, received[rank], rank) for rank in others if len(received[rank])]
@@ -75,7 +76,7 @@ def _exchange(sent: list[Tensor], received: list[Tensor], world: World) -> None:
 
 
 class FixedTree:
-    """A module whose gradients and BatchNorm statistics, over the parts of a batch, are summed in the fixed tree.
+    """Sums a module's gradients and BatchNorm statistics over the parts of a batch, in the fixed tree.
 
     For each batch a process calls ``start_batch`` and computes its parts inside ``part``. After the last one ``grad``
     holds the sum over all parts of all processes, and a running statistic the mean over the parts of what each alone
@@ -83,7 +84,10 @@ class FixedTree:
     """
 
     def __init__(self, module: nn.Module, world: World) -> None:
-        """The number of processes and that of each one's parts are powers of two."""
+        """Take the parameters that want a gradient now.
+
+        The number of processes and that of each one's parts must be powers of two.
+        """
         self._world = world
         self._module = module
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -94,23 +98,26 @@ class FixedTree:
             self._parallel.register_comm_hook(None, self._sum_bucket)
             self._messenger = ThreadPoolExecutor(1)  # one, so that every process sums the buckets in the same order
 
+    @classmethod
+    def following(cls, tree: Self | None, module: nn.Module, world: World) -> Self:
+        """Return the tree if it is of the parameters that want a gradient now, else a new one."""
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        alike = tree is not None and list(map(id, trained)) == list(map(id, tree._parameters))
+        return tree if tree is not None and alike else cls(module, world)
+
     def start_batch(self) -> None:
-        """To be called before the first part of each batch."""
+        """Forget the batch before; to be called before the first part of each."""
         norms = [layer for layer in self._module.modules() if isinstance(layer, _BatchNorm) and layer.training]
         self._statistics = [s for layer in norms for s in (layer.running_mean, layer.running_var) if s is not None]
         self._before = [(buffer, buffer.clone()) for layer in norms for buffer in layer.buffers()]
         self._gradient_sums, self._statistic_sums = PartialSums(), PartialSums()
 
-    def holds_all_trained(self) -> bool:
-        """Whether the parameters that want a gradient are still those that did when this was made."""
-        trained = [parameter for parameter in self._module.parameters() if parameter.requires_grad]
-        return list(map(id, trained)) == list(map(id, self._parameters))
-
     @contextmanager
     def part(self, share: float, *, last: bool) -> Iterator[nn.Module]:
-        """The module to run forward and backward on one part.
+        """Yield the module to run forward and backward on one part.
 
-        share: of the batch's images; the loss is to be multiplied by it. last: of this process's parts.
+        share: of the batch's images; the loss is to be multiplied by it.
+        last: whether it is the last of this process's parts.
         """
         for buffer, value in self._before:
             buffer.copy_(value)
@@ -131,7 +138,7 @@ class FixedTree:
         self._average_statistics(share)
 
     def _taken(self, parameter: nn.Parameter) -> Tensor:
-        """The gradient of the part just done, taken away so that the next part's is not added to it."""
+        """Take away the gradient of the part just done, so that the next part's is not added to it."""
         gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
         parameter.grad = None
         return gradient
@@ -141,7 +148,7 @@ class FixedTree:
         _: None,
         bucket: dist.GradBucket,  # type: ignore[name-defined]
     ) -> torch.futures.Future[Tensor]:
-        """DistributedDataParallel's hook: gets a bucket of the last part's gradients, adds those of all others."""
+        """Add all other parts' gradients to a bucket of the last part's: DistributedDataParallel's hook."""
         flat = bucket.buffer()
         offset = 0
         for parameter in bucket.parameters():

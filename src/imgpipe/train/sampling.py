@@ -1,10 +1,12 @@
-"""Which images an epoch shows, and in which order: a function of the labels, the seed and the epoch alone.
+"""Which images an epoch shows, in which order, and how much each class weighs in the loss.
 
-To add an order: a function ``(labels, seed, epoch)`` and a line in ORDERS.
+All of it is a function of labels, seed and epoch alone. To add an order, write a function ``(labels, *, seed, epoch)``
+and a line in ORDERS; to add class weights, a function ``(labels, classes, *, ...)`` with typed keywords and a line in
+CLASS_WEIGHTS.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -15,12 +17,12 @@ from imgpipe.model.randomness import generator
 
 
 def shuffled(labels: Integers, *, seed: int, epoch: int) -> Integers:
-    """Every image once, in the order of an epoch, int64 (images,): a function of its arguments alone."""
+    """Order every image once, at random: numbers of images, int64 (images,)."""
     return generator("order", seed, epoch).permutation(len(labels))
 
 
 def balanced(labels: Integers, *, seed: int, epoch: int) -> Integers:
-    """As many images as there are, but each class as often as every other, int64 (images,).
+    """Order as many images as there are, each class as often as every other: numbers of images, int64 (images,).
 
     A class too small repeats its images, one too large leaves some out: others in every epoch.
     """
@@ -36,35 +38,39 @@ def balanced(labels: Integers, *, seed: int, epoch: int) -> Integers:
     return random.permutation(np.concatenate(chosen))
 
 
-ORDERS = {"shuffled": shuffled, "balanced": balanced}
+ORDERS: Mapping[str, Callable[..., Integers]] = {"shuffled": shuffled, "balanced": balanced}
 
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
+Floats = np.ndarray[Any, np.dtype[np.float32]]
 Name = str | int | float
 """A class's name, as YAML reads what looks like a number."""
 Weight = Annotated[float, Interval(low=0, open_low=True)]
-WEIGHTS = Rule("numbers above 0 by name such as {cat: 2.0}", bool)
+BY_NAME = Rule("numbers above 0 by name such as {cat: 2.0}", bool)
 
 
-def unweighted(labels: Integers, classes: Sequence[str]) -> Any:
-    """Every image weighs 1."""
-    return None
+def unweighted(labels: Integers, classes: Sequence[str]) -> None:
+    """Give no weights: every image counts as much as another."""
 
 
-def balanced_weights(labels: Integers, classes: Sequence[str]) -> Any:
-    """Every class weighs as much as another: images / (classes * images of the class) (King and Zeng 2001)."""
+def balanced_weights(labels: Integers, classes: Sequence[str]) -> Floats:
+    """Weigh every class as much as another: images / (classes * images of the class) (King and Zeng 2001).
+
+    labels: numbers of the training images' classes, int64 (images,).
+    classes: their names.
+
+    Returns a weight for each class, float32 (classes,), with a mean of 1 over the images, so that the learning rate
+    keeps its meaning.
+    """
     counts = np.bincount(labels, minlength=len(classes))
     assert counts.all(), "every class has images to train on"
     return _normalised(1 / counts, labels)
 
 
-def given_weights(labels: Integers, classes: Sequence[str], *, weights: Annotated[dict[Name, Weight], WEIGHTS]) -> Any:
-    """As told by class name; a class that is not named weighs 1 beside the others.
+def given_weights(
+    labels: Integers, classes: Sequence[str], *, weights: Annotated[dict[Name, Weight], BY_NAME]
+) -> Floats:
+    """Weigh the classes as told by name; a class that is not named weighs 1 beside the others.
 
-    Raises InputError for a name that is no class.
+    Returns what ``balanced_weights`` does. Raises InputError for a name that is no class.
     """
     by_name = {str(name): weight for name, weight in weights.items()}
     for name in by_name:
@@ -76,13 +82,11 @@ def given_weights(labels: Integers, classes: Sequence[str], *, weights: Annotate
     return _normalised(np.array([float(by_name.get(name, 1)) for name in classes]), labels)
 
 
-def _normalised(weights: "np.ndarray[Any, np.dtype[np.float64]]", labels: Integers) -> "Tensor":
-    import torch
-
-    return torch.from_numpy((weights / weights[labels].mean()).astype(np.float32))
+def _normalised(weights: np.ndarray[Any, np.dtype[np.float64]], labels: Integers) -> Floats:
+    return np.asarray(weights / weights[labels].mean(), dtype=np.float32)
 
 
-CLASS_WEIGHTS: Mapping[str, Callable[..., Any]] = {
+CLASS_WEIGHTS: Mapping[str, Callable[..., Floats | None]] = {
     "none": unweighted,
     "balanced": balanced_weights,
     "given": given_weights,

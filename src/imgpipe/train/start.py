@@ -1,37 +1,106 @@
-"""Which of a network's weights stay as they are while the others are trained.
+"""The beginning of a training: the classifier before the first step, its optimizer, and what of it is frozen."""
 
-torch is imported inside: the stage that imports this is also where params.yaml is checked, which takes no torch.
-"""
+import logging
+import os
+from pathlib import Path
 
-from typing import TYPE_CHECKING
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from imgpipe.common.errors import InputError
+from imgpipe.data.packed import Statistics
+from imgpipe.data.parallel import cores
+from imgpipe.model.classifier import Classifier, Description, new_classifier
+from imgpipe.model.devices import device_type, set_up_computing
 from imgpipe.model.networks import head_of
+from imgpipe.model.runtime import DEVICE, Runtime, started_by_torchrun
+from imgpipe.train.normalisation import NORMALISATIONS
+from imgpipe.train.optim import parameter_groups
+from imgpipe.train.params import Model, Train
+from imgpipe.train.processes import (
+    PROCESSES,
+    check_process_count,
+    largest_process_count,
+    machine_count,
+    restart_under_torchrun,
+)
+from imgpipe.train.recomputing import recompute_in_backward
+from imgpipe.train.state import MovingAverage, TrainingState
+from imgpipe.train.weights import load_initial_weights
 
-if TYPE_CHECKING:
-    from torch import nn
 
+def untrained_classifier(model: Model, recipe: Train, statistics: Statistics, *, device: str) -> Classifier:
+    """Build the classifier as it is before the first step, on the CPU, and set this process up to compute.
 
-def frozen_in(epoch: int, *, freeze: str, unfreeze_epoch: int | None) -> str:
-    """What is frozen in an epoch, counted from 1: ``freeze``, or from ``unfreeze_epoch`` on ``none``.
+    statistics: of the packed images.
+    device: where it will be trained, ``cpu`` or ``cuda``.
 
-    >>> [frozen_in(epoch, freeze="backbone", unfreeze_epoch=3) for epoch in (1, 2, 3, 4)]
-    ['backbone', 'backbone', 'none', 'none']
+    Raises InputError where it can't be built, its weights can't be had, or there is nothing to freeze.
     """
-    return "none" if unfreeze_epoch is not None and epoch >= unfreeze_epoch else freeze
+    description = Description(
+        model=model.name,
+        dropout=model.dropout,
+        classes=statistics.classes,
+        form=statistics.form,
+        size=model.image_size,
+        crop_fraction=model.crop_fraction,
+        channels_last=recipe.channels_last,
+        device=device,
+        precision=recipe.precision,
+        cpu_threads=recipe.cpu_threads,
+        flips=False,
+        temperature=1.0,
+    )
+    set_up_computing(cpu_threads=recipe.cpu_threads)
+    torch.manual_seed(recipe.seed)
+    classifier = new_classifier(description, *NORMALISATIONS[model.normalise](statistics.mean, statistics.std))
+    load_initial_weights(classifier.network, model, cache=Path(torch.hub.get_dir(), "checkpoints"))
+    freeze(classifier.network, model.freeze)
+    return classifier
 
 
-def apply_freezing(network: "nn.Module", frozen: str) -> None:
-    """Sets which parameters are trained, whatever was before. To be called after each ``network.train()``.
+def new_state(classifier: Classifier, recipe: Train) -> TrainingState:
+    """Make the state of a training before its first step.
+
+    classifier: on the device where it will be trained. It is made to compute as the recipe says.
+    """
+    network = classifier.network
+    groups = parameter_groups(
+        network,
+        head=head_of(network),
+        backbone_lr_factor=recipe.backbone_lr_factor,
+        decay_norms_and_biases=recipe.decay_norms_and_biases,
+    )
+    optimizer = recipe.optimizer(groups)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    scaler = torch.amp.GradScaler(classifier.mean.device.type, enabled=recipe.precision == "fp16")
+    average = MovingAverage(classifier, decay=recipe.ema_decay) if recipe.ema_decay is not None else None
+    if recipe.gradient_checkpointing:
+        recompute_in_backward(network)
+    if recipe.compile:
+        network.compile()
+    return TrainingState(classifier, optimizer, scaler, average)
+
+
+def device_of(runtime: Runtime) -> str:
+    """Return where to train, ``cpu`` or ``cuda``.
+
+    Raises InputError where cuda is asked for and not there.
+    """
+    return device_type(runtime.device, asked_by=DEVICE)
+
+
+def freeze(network: nn.Module, frozen: str) -> None:
+    """Set which parameters are trained, whatever was before; to be called after each ``network.train()``.
 
     frozen: ``none``; or ``batchnorm``: the parameters and running statistics of every BatchNorm, which is put in
-    evaluation mode: otherwise its statistics would move on, and it would not use them. ``backbone``: those, and all
-    other parameters but the head's (``head_of``); dropout goes on.
+        evaluation mode: otherwise its statistics would move on, and it would not use them; or ``backbone``: those, and
+        all other parameters but the head's. Dropout goes on.
 
     Raises InputError where there is no BatchNorm to freeze.
     """
-    from torch.nn.modules.batchnorm import _BatchNorm
-
     norms = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
     if frozen == "batchnorm" and not norms:
         raise InputError("params.yaml: model.freeze is 'batchnorm', and the model has none; use none or backbone")
@@ -39,3 +108,33 @@ def apply_freezing(network: "nn.Module", frozen: str) -> None:
     network.get_submodule(head_of(network)).requires_grad_(True)
     for norm in norms if frozen != "none" else []:
         norm.requires_grad_(False).eval()
+
+
+def start_processes(runtime: Runtime, recipe: Train, device: str) -> None:
+    """Start this stage anew in several processes where that is asked for, and do not return.
+
+    device: ``cpu`` or ``cuda``.
+
+    Raises InputError where so many processes can't share out the parts of a batch evenly, or lack GPUs.
+    """
+    if started_by_torchrun():
+        said_by = "torchrun's number of processes is"
+        check_process_count(
+            int(os.environ["WORLD_SIZE"]), micro_batches=recipe.micro_batches, machines=1, said_by=said_by
+        )
+        return
+    machines = machine_count(micro_batches=recipe.micro_batches)
+    gpus = torch.cuda.device_count() if device == "cuda" else None
+    room = cores() // recipe.cpu_threads if gpus is None else gpus
+    if runtime.processes == "auto":
+        processes = largest_process_count(room, micro_batches=recipe.micro_batches, machines=machines)
+    else:
+        processes = runtime.processes
+    if gpus is not None and processes > gpus:
+        raise InputError(f"{PROCESSES} {processes}, but there are {gpus} GPUs here; each process needs one")
+    if gpus is not None and processes < gpus:
+        logging.info("%s of %d GPUs are used (runtime.processes, train.micro_batches)", processes, gpus)
+    if processes != 1 or machines != 1:
+        restart_under_torchrun(
+            "imgpipe.train.launch", "stages.train", processes, machines=machines, cpu_threads=recipe.cpu_threads
+        )

@@ -1,7 +1,6 @@
-"""All that a training changes, to be saved and taken up again. Everything random is a function of its place instead."""
+"""All that a training changes, to be saved and resumed. What is random is a function of its place instead."""
 
 import copy
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,20 +11,25 @@ from imgpipe.model.classifier import Classifier
 
 
 class MovingAverage:
-    """The exponential moving average of a module's parameters and floating-point buffers; other buffers are copied.
+    """Keeps the exponential moving average of a module's parameters and floating-point buffers; copies other buffers.
+
+    It often does better than the weights themselves (Polyak and Juditsky 1992).
 
     module: holds the average, of the same class as the one averaged, in the same memory format, without gradients and
-    in evaluation mode. Its ``state_dict`` is all that there is to save: there is no other state.
+        in evaluation mode. Its ``state_dict`` is all that there is to save.
     """
 
     def __init__(self, module: nn.Module, *, decay: float) -> None:
-        """It starts at the module's present state. decay: share of the average that each update keeps, 0 to 1."""
+        """Start at the module's present state.
+
+        decay: share of the average that each update keeps, 0 to 1.
+        """
         self.decay = decay
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
-        """After each step: average = decay * average + (1 - decay) * module."""
+        """Set average = decay * average + (1 - decay) * module; to be called after each step."""
         averages, values = ([*m.parameters(), *m.buffers()] for m in (self.module, module))
         floating = [average.is_floating_point() for average in averages]
         torch._foreach_lerp_(
@@ -38,51 +42,45 @@ class MovingAverage:
                 average.copy_(value)
 
 
-def stopped_improving(val_losses: Sequence[float], patience: int) -> bool:
-    """Whether none of the last ``patience`` epochs had a lower validation loss than every epoch before them.
-
-    val_losses: of the epochs done, in order. patience: at least 1.
-
-    >>> [stopped_improving([0.9, 0.7, 0.8, 0.7, 0.6][:epochs], 2) for epochs in range(6)]
-    [False, False, False, False, True, False]
-    """
-    return len(val_losses) > patience and min(val_losses[-patience:]) >= min(val_losses[:-patience])
-
-
 @dataclass(frozen=True)
 class Epoch:
-    """Numbers of one epoch. Losses are means over images, the training one as it was minimised; lr is the last."""
+    """Numbers of one epoch: a row of metrics/train/history.csv."""
 
     epoch: int
+    """Counted from 1."""
     lr: float
+    """Learning rate of the last step."""
     train_loss: float
+    """Mean over the images shown, as it was minimised."""
     train_accuracy: float
     val_loss: float
+    """Mean cross-entropy of the validation split."""
     val_accuracy: float
 
     @property
     def merit(self) -> tuple[float, float]:
-        """The higher the better: images of the validation split that are right, and of as many a lower loss."""
+        """What is compared, the higher the better: accuracy on the validation split, and of equals the lower loss."""
         return self.val_accuracy, -self.val_loss
 
 
 @dataclass
 class TrainingState:
-    """Where a training stands.
-
-    average: of the classifier's weights over the steps, where one is kept; it is what is validated and used then.
-    history: the epochs done. best_weights: of the one that did best, on the CPU.
-    step: steps done of the epoch in progress. sums: what they gave, see ``train_step``; of no use at step 0.
-    """
+    """Where a training stands."""
 
     classifier: Classifier
-    updater: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    """Scales the loss for fp16; otherwise it does nothing."""
     average: MovingAverage | None
+    """Of the classifier's weights over the steps, where the recipe wants one: it is then validated and kept."""
     history: list[Epoch] = field(default_factory=list)
+    """The epochs done."""
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    """Of the epoch that did best, on the CPU."""
     step: int = 0
+    """Steps done of the epoch in progress."""
     sums: Tensor = field(default_factory=lambda: torch.empty(0))
+    """What each step of the epoch in progress gave, for each part of all processes: see ``loop.train_step``."""
 
     @property
     def used(self) -> Classifier:
@@ -93,22 +91,33 @@ class TrainingState:
         return self.average.module
 
     @property
+    def val_losses(self) -> list[float]:
+        """Validation losses of the epochs done, in order."""
+        return [epoch.val_loss for epoch in self.history]
+
+    @property
     def best(self) -> Epoch | None:
         """The epoch done that did best, the first of equals."""
         return max(self.history, key=lambda epoch: epoch.merit, default=None)
 
+    def begin_epoch(self, *, steps: int, parts: int) -> None:
+        """Make room for the sums of an epoch of so many steps and parts, unless one is in progress."""
+        device = self.classifier.mean.device
+        begun = self.step > 0
+        self.sums = self.sums.to(device) if begun else torch.zeros(steps, parts, 2, dtype=torch.float64, device=device)
+
     def add(self, epoch: Epoch) -> None:
-        """Ends the epoch in progress."""
+        """End the epoch in progress."""
         self.history.append(epoch)
         self.step = 0
         if self.best is epoch:
             self.best_weights = {name: value.cpu().clone() for name, value in self.used.state_dict().items()}
 
     def saved(self) -> dict[str, Any]:
-        """For ``restore``, in tensors, numbers and texts."""
+        """Return the state in tensors, numbers and texts, for ``restore``."""
         return {
             "classifier": self.classifier.state_dict(),
-            "updater": self.updater.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": self.average.module.state_dict() if self.average else None,
             "history": [asdict(epoch) for epoch in self.history],
@@ -118,27 +127,12 @@ class TrainingState:
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Back to where ``saved`` was called, in a state that was made in the same way."""
+        """Go back to where ``saved`` was called, from a state that was made in the same way."""
         self.classifier.load_state_dict(saved["classifier"])
-        self.updater.load_state_dict(saved["updater"])
+        self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
         if self.average:
             self.average.module.load_state_dict(saved["average"])
         self.history = [Epoch(**epoch) for epoch in saved["history"]]
         self.best_weights = saved["best_weights"]
         self.step, self.sums = saved["step"], saved["sums"]
-
-
-def new_state(
-    classifier: Classifier, updater: torch.optim.Optimizer, *, precision: str, ema_decay: float | None
-) -> TrainingState:
-    """The state before the first step. ema_decay: of the average of the weights, or None for no average."""
-    for group in updater.param_groups:
-        group["initial_lr"] = group["lr"]
-    device = classifier.mean.device.type
-    return TrainingState(
-        classifier,
-        updater,
-        scaler=torch.amp.GradScaler(device, enabled=precision == "fp16"),
-        average=MovingAverage(classifier, decay=ema_decay) if ema_decay is not None else None,
-    )

@@ -10,7 +10,7 @@ import platform
 import resource
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,8 +24,8 @@ from imgpipe.common.files import write_text
 from imgpipe.data.parallel import cores
 
 Advance = Callable[[], None]
-WriteScalar = Callable[[str, float, int], None]
-"""Name of the curve, value, and the step or epoch that it belongs to."""
+WriteScalars = Callable[[Mapping[str, float], int], None]
+"""Takes values by the names of their curves, and the epoch that they belong to."""
 
 LIBRARIES = ("numpy", "opencv-python-headless", "torchvision")
 
@@ -143,13 +143,23 @@ def check_tensorboard() -> None:
 
 
 @contextmanager
-def scalars(folder: Path, *, wanted: bool) -> Iterator[WriteScalar]:
-    """What writes a curve's next value for TensorBoard (``tensorboard --logdir runs``); unless wanted, nothing."""
+def scalars(folder: Path, *, wanted: bool) -> Iterator[WriteScalars]:
+    """Yield a function that writes the next values of curves for TensorBoard, or, unless wanted, nothing.
+
+    folder: of the run; ``tensorboard --logdir runs`` shows all of them.
+
+    Raises InputError where TensorBoard is wanted and not installed.
+    """
     if not wanted:
-        yield lambda name, value, step: None
+        yield lambda values, epoch: None
         return
     check_tensorboard()
-    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard import SummaryWriter  # an extra
 
     with SummaryWriter(str(folder)) as writer:
-        yield writer.add_scalar
+
+        def write(values: Mapping[str, float], epoch: int) -> None:
+            for name, value in values.items():
+                writer.add_scalar(name, value, epoch)
+
+        yield write

@@ -1,87 +1,58 @@
-"""The weights that training starts from, of torchvision or of a file, put into a network that may have other classes.
-
-torch is imported inside: the rule is also needed where params.yaml is checked, which takes no torch.
-"""
+"""Put the weights that training starts from, torchvision's or a file's, into a network that may have other classes."""
 
 import fcntl
 import logging
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import sha256_of
-from imgpipe.common.rules import Rule, one_of
-from imgpipe.model.networks import head_of, torchvision_name
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from imgpipe.common.rules import one_of
+from imgpipe.data import fetching
+from imgpipe.model.names import torchvision_name
+from imgpipe.model.networks import head_of
+from imgpipe.train.params import Model, ending, is_a_name, is_an_address
 
 WEIGHTS = "params.yaml: model.weights is"
 SHA256 = "params.yaml: model.weights_sha256 is"
-ENDINGS = (".safetensors", ".pt", ".pth")
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 """Heads of GoogLeNet and Inception v3 that torchvision's weights have, and no network here."""
 NAMED = 3
 """How many layers that do not fit are named."""
 
 
-def is_a_name(weights: str) -> bool:
-    """Whether these are torchvision's weights, by their name."""
-    return re.fullmatch("[A-Z][A-Z0-9_]*", weights) is not None
+def load_initial_weights(network: nn.Module, model: Model, *, cache: Path) -> None:
+    """Put weights into the network, in place. Where its head has another shape, it keeps its own, and the log says so.
 
-
-def is_a_file(weights: str) -> bool:
-    """Whether these are in a file, by its path or address."""
-    try:
-        known = not urlsplit(weights).scheme or _is_an_address(weights)
-    except ValueError:  # an address such as http://[
-        return False
-    return known and _ending(weights) in ENDINGS
-
-
-INITIAL_WEIGHTS = Rule(
-    "none, the name of torchvision's weights such as DEFAULT, "
-    f"or a path or an address (http, https) that ends in {one_of(ENDINGS)}",
-    lambda weights: weights == "none" or is_a_name(weights) or is_a_file(weights),
-)
-
-
-def load_initial_weights(network: "nn.Module", weights: str, *, model: str, sha256: str | None, cache: Path) -> None:
-    """Puts weights into the network, in place. Where its head has another shape, it keeps its own, and the log says so.
-
-    weights: as INITIAL_WEIGHTS allows. A file holds tensors by their names in the network, as ``state_dict`` gives
-        them, or has them under ``model`` or ``state_dict``; or it is one of imgpipe's. Only tensors are unpickled.
-    model: the network's name, as build_model takes it.
-    sha256: of the file. Where it is None and one is needed, the error raised says what it would be.
+    model: names the weights. A file holds tensors by their names in the network, as ``state_dict`` gives them, or has
+        them under ``model`` or ``state_dict``; or it is one of imgpipe's. Only tensors are unpickled.
     cache: folder where what is fetched is kept.
 
-    Raises InputError where they can't be had, have another hash, or do not fit.
+    Raises InputError where they can't be had, have another hash, or do not fit. Where ``weights_sha256`` is null and
+    one is needed, it says what it would be.
     """
+    weights, sha256 = model.weights, model.weights_sha256
     if weights == "none":
         return
     said = f"{WEIGHTS} '{weights}'"
     if is_a_name(weights):
-        path = _torchvision_file(weights, model, cache)
-    elif _is_an_address(weights):
-        path = _fetched(weights, cache / f"{sha256}{_ending(weights)}", sha256, WEIGHTS, SHA256)
+        path = _torchvision_file(weights, model.name, cache)
+    elif is_an_address(weights):
+        path = _fetched(weights, cache / f"{sha256}{ending(weights)}", sha256, WEIGHTS, SHA256)
     else:
         path = _verified(Path(weights), sha256)
-    _fit(network, _read(path, said), f"{said}, which does not fit {model}")
-
-
-def _is_an_address(weights: str) -> bool:
-    return urlsplit(weights).scheme in ("http", "https")
-
-
-def _ending(weights: str) -> str:
-    return PurePosixPath(urlsplit(weights).path).suffix
+    _fit(network, _read(path, said), f"{said}, which does not fit {model.name}")
 
 
 def _torchvision_file(weights: str, model: str, cache: Path) -> Path:
-    """The file of the weights of this name, whose own name ends in the first digits of its SHA-256."""
+    """Return the file of torchvision's weights of this name, whose own name ends in the first digits of its SHA-256."""
     from torchvision.models import get_model_weights
 
     name = torchvision_name(model)
@@ -97,9 +68,7 @@ def _torchvision_file(weights: str, model: str, cache: Path) -> Path:
 
 
 def _fetched(address: str, path: Path, sha256: str | None, url_is: str, sha256_is: str) -> Path:
-    """The file of an address: what is at the path if its hash is or starts like that one, else fetched."""
-    from imgpipe.data import fetching
-
+    """Return the path, with the file of an address there: fetched unless it has that hash, or starts with it."""
     if _has_hash(path, sha256):
         return path
     try:
@@ -138,12 +107,8 @@ def _verified(path: Path, sha256: str | None) -> Path:
     return path
 
 
-def _read(path: Path, said: str) -> "dict[str, Tensor]":
-    """The tensors of a file by name, without what imgpipe puts around those of the network."""
-    import torch
-    from safetensors.torch import load_file
-    from torch import Tensor
-
+def _read(path: Path, said: str) -> dict[str, Tensor]:
+    """Return the tensors of a file by name, without what imgpipe puts around those of the network."""
     found: Any
     try:
         if path.suffix == ".safetensors":
@@ -165,8 +130,8 @@ def _read(path: Path, said: str) -> "dict[str, Tensor]":
     return ours if set(found) - {f"network.{name}" for name in ours} == {"mean", "std"} else found
 
 
-def _fit(network: "nn.Module", weights: "dict[str, Tensor]", misfit: str) -> None:
-    """Loads the weights, those of the head only if all of them fit. misfit: what an error says first."""
+def _fit(network: nn.Module, weights: dict[str, Tensor], misfit: str) -> None:
+    """Load the weights, those of the head only if all of them fit. misfit: what an error says first."""
     head = f"{head_of(network)}."
     state = network.state_dict()
     places = _plain_names(state, head)
@@ -186,10 +151,8 @@ def _fit(network: "nn.Module", weights: "dict[str, Tensor]", misfit: str) -> Non
     network.load_state_dict(state)
 
 
-def _problem(
-    name: str, given: "dict[str, Tensor]", state: "Mapping[str, Tensor]", places: dict[str, str]
-) -> str | None:
-    """What is wrong with the weights of this name, to stand after it."""
+def _problem(name: str, given: dict[str, Tensor], state: Mapping[str, Tensor], places: dict[str, str]) -> str | None:
+    """Return what is wrong with the weights of this name, to stand after it."""
     if name not in given:  # older files lack the count
         return None if name.endswith("num_batches_tracked") else "is missing"
     if name not in places:
@@ -201,7 +164,7 @@ def _problem(
 
 
 def _plain_names(names: Iterable[str], head: str) -> dict[str, str]:
-    """The names by what they would be without dropout before the head, and as torchvision gives them today.
+    """Return the names by what they would be without dropout before the head, and as torchvision gives them today.
 
     Dropout puts the head one level deeper (fc.1.weight for fc.weight); DenseNet's layers were once called norm.1.
     """

@@ -1,0 +1,166 @@
+"""The sections ``model`` and ``train`` of params.yaml. Importing this takes no torch."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from imgpipe.common.errors import InputError
+from imgpipe.common.rules import SHA256, Choice, Interval, Rule, one_of, one_of_table
+from imgpipe.model.names import MODEL_NAME, timm_problem, torchvision_name
+from imgpipe.train.augment import CROPS, POLICIES
+from imgpipe.train.normalisation import NORMALISATIONS
+from imgpipe.train.optim import OPTIMIZERS
+from imgpipe.train.processes import divisors
+from imgpipe.train.sampling import CLASS_WEIGHTS, ORDERS
+from imgpipe.train.schedules import SCHEDULES
+
+POWER_OF_TWO = Rule("a power of two (1, 2, 4, 8, ...)", lambda number: number > 0 and number & (number - 1) == 0)
+Probability = Annotated[float, Interval(0, 1)]
+
+ENDINGS = (".safetensors", ".pt", ".pth")
+"""Of files of weights."""
+
+
+def is_a_name(weights: str) -> bool:
+    """Return whether these are torchvision's weights, by their name."""
+    return re.fullmatch("[A-Z][A-Z0-9_]*", weights) is not None
+
+
+def is_an_address(weights: str) -> bool:
+    """Return whether these are in a file, by its address."""
+    return urlsplit(weights).scheme in ("http", "https")
+
+
+def is_a_file(weights: str) -> bool:
+    """Return whether these are in a file, by its path or address."""
+    try:
+        known = not urlsplit(weights).scheme or is_an_address(weights)
+    except ValueError:  # an address such as http://[
+        return False
+    return known and ending(weights) in ENDINGS
+
+
+def ending(weights: str) -> str:
+    """Return how the name of a file of weights ends, given its path or address."""
+    return PurePosixPath(urlsplit(weights).path).suffix
+
+
+WEIGHTS = Rule(
+    "none, the name of torchvision's weights such as DEFAULT, "
+    f"or a path or an address (http, https) that ends in {one_of(ENDINGS)}",
+    lambda weights: weights == "none" or is_a_name(weights) or is_a_file(weights),
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The section ``model``: the network, what it sees, and the weights that training starts from."""
+
+    name: Annotated[str, MODEL_NAME]
+    image_size: Annotated[int, Interval(low=8, high=4096)]
+    """Side of the square that the network sees, in pixels."""
+    crop_fraction: Annotated[float, Interval(0, 1, open_low=True)]
+    """In evaluation the square shows this share of an image's short side, from the middle."""
+    dropout: Annotated[float, Interval(0, 1, open_high=True)]
+    """Probability of dropping each input of the head."""
+    weights: Annotated[str, WEIGHTS]
+    weights_sha256: Annotated[str, SHA256] | None
+    freeze: Literal["none", "batchnorm", "backbone"]
+    """What is not trained: see ``start.freeze``."""
+    unfreeze_epoch: Annotated[int, Interval(low=2)] | None
+    """The first epoch, counted from 1, in which nothing is frozen."""
+    normalise: Annotated[str, one_of_table(NORMALISATIONS)]
+
+    def __post_init__(self) -> None:
+        if problem := timm_problem(self.name):
+            raise InputError(f"name is '{self.name}', {problem}")
+        if is_a_name(self.weights) and torchvision_name(self.name) is None:
+            raise InputError(
+                f"weights is '{self.weights}', a name of torchvision's, and {self.name} is none of its models; "
+                "use none, a path or an address"
+            )
+        if is_a_file(self.weights) and Path(self.weights).parts[0] == "models":
+            raise InputError(
+                f"weights is '{self.weights}', and DVC empties models before this stage runs; copy the file elsewhere"
+            )
+        if self.weights_sha256 is not None and not is_a_file(self.weights):
+            raise InputError(
+                f"weights_sha256 is '{self.weights_sha256}', and weights is '{self.weights}', which takes none; "
+                "make it null"
+            )
+        if self.unfreeze_epoch is not None and self.freeze == "none":
+            raise InputError(f"unfreeze_epoch is {self.unfreeze_epoch}, and freeze is none; make it null")
+
+    def frozen_in(self, epoch: int) -> str:
+        """Return what is frozen in an epoch, counted from 1: ``freeze``, or from ``unfreeze_epoch`` on ``none``."""
+        return "none" if self.unfreeze_epoch is not None and epoch >= self.unfreeze_epoch else self.freeze
+
+
+@dataclass(frozen=True)
+class Augment:
+    """The section ``train.augment``: how images are changed at random, in this order."""
+
+    crop: Annotated[Callable[..., Any], Choice(CROPS)]
+    horizontal_flip: Probability
+    vertical_flip: Probability
+    rotation: Annotated[float, Interval(0, 180)]
+    """Degrees either way at most."""
+    policy: Annotated[Callable[..., Any], Choice(POLICIES)]
+    erasing: Probability
+    """Of a box of the image that is painted over."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """The section ``train``: the recipe."""
+
+    seed: Annotated[int, Interval(0, 2**32 - 1)]
+    """Of the first weights, the order of the images, augmentation and dropout."""
+    epochs: Annotated[int, Interval(low=1)]
+    batch_size: Annotated[int, Interval(low=1)]
+    """Images of one update, over all processes."""
+    micro_batches: Annotated[int, POWER_OF_TWO]
+    """Equal parts of a batch, shared out among the processes."""
+    precision: Literal["fp32", "bf16", "fp16"]
+    """Of the forward pass; fp16 with gradient scaling."""
+    cpu_threads: Annotated[int, Interval(low=1)]
+    """Of each process on a CPU; part of the result, since sums are split among threads."""
+    channels_last: bool
+    compile: bool
+    gradient_checkpointing: bool
+    label_smoothing: Annotated[float, Interval(0, 1, open_high=True)]
+    optimizer: Annotated[Callable[..., Any], Choice(OPTIMIZERS)]
+    backbone_lr_factor: Annotated[float, Interval(low=0)]
+    """By which the learning rate of all but the head is multiplied."""
+    decay_norms_and_biases: bool
+    schedule: Annotated[Callable[..., float], Choice(SCHEDULES)]
+    last_batch: Literal["drop", "keep"]
+    """What becomes of the images of an epoch that do not fill a batch."""
+    class_weights: Annotated[Callable[..., Any], Choice(CLASS_WEIGHTS)]
+    clip_grad_norm: Annotated[float, Interval(low=0, open_low=True)] | None
+    """The most that the norm of the whole gradient may be."""
+    ema_decay: Annotated[float, Interval(0, 1, open_high=True)] | None
+    """Share that a moving average of the weights keeps in each step; the average is then used."""
+    early_stop_epochs: Annotated[int, Interval(low=1)] | None
+    """Epochs without a lower validation loss after which training ends."""
+    order: Annotated[str, one_of_table(ORDERS)]
+    augment: Augment
+    mixup_alpha: Annotated[float, Interval(low=0)]
+    """Of the beta distribution; 0 for no mixup."""
+    cutmix_alpha: Annotated[float, Interval(low=0)]
+    """Of the beta distribution; 0 for no CutMix."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.micro_batches:
+            raise InputError(
+                f"micro_batches is {self.micro_batches}, which does not divide the batch_size of {self.batch_size}; "
+                f"it must be {one_of(n for n in divisors(self.batch_size) if POWER_OF_TWO.allows(n))}"
+            )
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Images of a micro-batch."""
+        return self.batch_size // self.micro_batches
