@@ -6,13 +6,13 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-if TYPE_CHECKING:
-    from imgpipe.model.classifier import Description
+from imgpipe.data.packed import Form
+from imgpipe.model.classifier import Description
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -53,13 +53,25 @@ def tar_of(path: Path, files: Mapping[str, bytes], compression: str = "") -> Pat
     return path
 
 
-def described(**changes: object) -> "Description":
-    """A small network for grey images of 8 pixels in two classes, in fp32 on a CPU, but for the changes."""
-    from imgpipe.model.classifier import Description
+def form(**changes: Any) -> Form:
+    """Grey images of 8 pixels, raw, but for the changes."""
+    return replace(Form(image_size=8, enlarge=True, channels=1, encoding="raw", jpeg_quality=90), **changes)
 
+
+def described(**changes: Any) -> Description:
+    """A small network for grey images of 8 pixels in two classes, in fp32 on a CPU, but for the changes."""
     small = Description(
-        model="simple_cnn", dropout=0.0, classes=["a", "b"], packed_size=8, enlarge=True, channels=1, encoding="raw",
-        jpeg_quality=90, size=8, crop_fraction=1.0, channels_last=True, device="cpu", precision="fp32", cpu_threads=1,
-        flips=False, temperature=1.0,
-    )  # fmt: skip
-    return replace(small, **changes)  # type: ignore[arg-type]
+        model="simple_cnn",
+        dropout=0.0,
+        classes=["a", "b"],
+        form=form(),
+        size=8,
+        crop_fraction=1.0,
+        channels_last=True,
+        device="cpu",
+        precision="fp32",
+        cpu_threads=1,
+        flips=False,
+        temperature=1.0,
+    )
+    return replace(small, **changes)
