@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import typer
-from loader import MEAN, STD, WORKERS, prepare
+from loader import FORM, MEAN, STD, WORKERS, prepare
 from torch import Tensor, nn
 
 BATCH = 64
@@ -92,9 +92,7 @@ def ours(folder: Path, size: int, seed: int) -> tuple[Callable[[int], Batches], 
     from imgpipe.train.sampling import shuffled
 
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
-    train, val, test = (
-        read_split(folder / "packed" / part, channels=3, encoding="raw") for part in ("train", "val", "test")
-    )
+    train, val, test = (read_split(folder / "packed" / part, FORM) for part in ("train", "val", "test"))
     augment = augmentation(
         crop=partial(resized, scale_low=SCALE[0], scale_high=SCALE[1], ratio_low=RATIO[0], ratio_high=RATIO[1]),
         horizontal_flip=0.5, vertical_flip=0.0, rotation=0.0, policy=no_policy, erasing=0.0, colour=[0, 0, 0],

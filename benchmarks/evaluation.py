@@ -32,39 +32,20 @@ def main(rounds: int = 5) -> None:
     from imgpipe.model.devices import World
     from imgpipe.model.predict import predict_batch, predict_split
 
-    classifier, description = load_classifier(Path("models/classifier.safetensors"))
-    devices.keep_freed_memory()
-    devices.be_deterministic(cpu_threads=description.cpu_threads)
-    split = read_split(Path("data/packed/test"), channels=description.channels, encoding=description.encoding)
-    world = World(0, 1, torch.device("cpu"))
-    size = description.size
+    classifier = load_classifier(Path("models/classifier.safetensors"))
+    description = classifier.description
+    devices.set_up_computing(cpu_threads=description.cpu_threads)
+    split = read_split(Path("data/packed/test"), description.form)
+    world, size = World(0, 1, torch.device("cpu")), description.size
     sizes = [min(BATCH, len(split) - start) for start in range(0, len(split), BATCH)]
-    in_memory = [torch.randint(0, 256, (n, size, size, description.channels), dtype=torch.uint8) for n in sizes]
+    in_memory = [torch.randint(0, 256, (n, size, size, split.channels), dtype=torch.uint8) for n in sizes]
 
     def network_alone() -> None:
         for images in in_memory:
-            predict_batch(
-                classifier,
-                images,
-                device=world.device,
-                precision=description.precision,
-                flips=description.flips,
-            )
+            predict_batch(classifier, images)
 
     def evaluation() -> None:
-        logits = predict_split(
-            classifier,
-            split,
-            classes=len(description.classes),
-            size=size,
-            crop_fraction=description.crop_fraction,
-            batch_size=BATCH,
-            precision=description.precision,
-            flips=description.flips,
-            threads=THREADS,
-            description="testing",
-            world=world,
-        ).numpy()
+        logits = predict_split(classifier, split, world, batch_size=BATCH, threads=THREADS, says="testing").numpy()
         unscaled, probabilities = scoring.softmax(logits), scoring.softmax(logits / description.temperature)
         metrics_of_test(
             probabilities, unscaled, split.labels, temperature=description.temperature, target_precision=0.99

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -19,9 +20,12 @@ import typer
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
+from imgpipe.data.packed import Form  # noqa: E402
+
 WORKERS = 2
 WARM_UP, AT_LEAST = 20, 5.0
 """Batches before a measurement, and seconds that it takes at least."""
+FORM = Form(image_size=256, enlarge=False, channels=3, encoding="raw", jpeg_quality=90)
 MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -76,8 +80,7 @@ def prepare(data: Path, folder: Path, packed_size: int) -> None:
             [{"file": image.file, "label": image.label} for image, _ in images if image.split == split],
             lambda file: (folder / file).read_bytes(), folder / "packed" / split,
             classes=sorted({image.label for image, _ in images}),
-            image_size=packed_size, enlarge=False, channels=3, encoding="raw",
-            jpeg_quality=90, processes=cores(),
+            form=replace(FORM, image_size=packed_size), processes=cores(),
         )  # fmt: skip
     took = time.perf_counter() - start
     before = sum(image.bytes for image, _ in images)
@@ -137,7 +140,7 @@ def ours(folder: Path, size: int, crop: str, batch: int, *, convert: bool) -> It
     from imgpipe.train.sampling import shuffled
 
     torch.set_num_threads(1)
-    split = read_split(folder, channels=3, encoding="raw")
+    split = read_split(folder, FORM)
     cut = partial(resized, scale_low=0.08, scale_high=1.0, ratio_low=3 / 4, ratio_high=4 / 3)
     augment = augmentation(
         crop=cut if crop == "resized" else partial(padded, padding=size // 8),

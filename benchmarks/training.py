@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -201,13 +201,14 @@ def ours(size: int, batch: int, seconds: float, *, from_memory: bool, plain: boo
     from stages.train import train
 
     training: Any = importlib.import_module("imgpipe.train.loop")
+    parting: Any = importlib.import_module("imgpipe.train.parts")
     watch = Watch(seconds)
     train_step, predict_split = training.train_step, training.predict_split
     processes = int(os.environ.get("WORLD_SIZE", "1"))
 
-    def counted(tree: Any, updater: Any, scaler: Any, parts: Any, *rest: Any, **options: Any) -> Any:
-        sums = train_step(tree, updater, scaler, parts, *rest, **options)
-        watch.count(processes * sum(len(labels) for _, labels, _ in parts))
+    def counted(state: Any, tree: Any, parts: Any, *rest: Any) -> Any:
+        sums = train_step(state, tree, parts, *rest)
+        watch.count(processes * sum(len(part.labels) for part in parts))
         return sums
 
     def validated(*arguments: Any, **options: Any) -> Any:
@@ -221,11 +222,11 @@ def ours(size: int, batch: int, seconds: float, *, from_memory: bool, plain: boo
             length = place.stop - place.start
             yield images[:length], labels[:length], place
 
-    replace: dict[str, Callable[..., Any]] = {"train_step": counted, "predict_split": validated}
-    replace |= {"batches": ready} if from_memory else {}
-    replace |= {"FixedTree": PlainSum} if plain else {}
-    for name, function in replace.items():
-        setattr(training, name, function)
+    training.train_step, training.predict_split = counted, validated
+    if from_memory:
+        parting.batches = ready
+    if plain:
+        training.FixedTree = PlainSum
     try:
         train()
     except Measured:
@@ -244,8 +245,9 @@ class PlainSum:
 
     def start_batch(self) -> None: ...
 
-    def holds_all_trained(self) -> bool:
-        return True
+    @classmethod
+    def following(cls, tree: Any, module: Any, world: Any) -> Any:
+        return tree or cls(module, world)
 
     @contextmanager
     def part(self, *_: Any, last: bool) -> Iterator[Any]:

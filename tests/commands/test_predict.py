@@ -10,14 +10,13 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import Project, copy_of, kernels_and_threads_as_they_were
 from PIL import Image
-from samples import encoded, noise, photo
+from samples import described, encoded, form, noise, photo
 from terminal import on_terminal
 from typer.testing import CliRunner
 
@@ -28,7 +27,6 @@ from imgpipe.commands.gathering import gather_images
 from imgpipe.common import progress
 from imgpipe.common.files import read_table
 from imgpipe.data.packed import read_split
-from imgpipe.model.classifier import Description
 from imgpipe.model.crops import centre_crop
 from imgpipe.pack.pack import pack
 from imgpipe.plot import galleries
@@ -120,28 +118,6 @@ def test_every_test_image_gets_the_class_and_the_confidence_that_the_test_found(
     assert not numbers
 
 
-def description(**changes: Any) -> Description:
-    values: dict[str, Any] = {
-        "model": "simple_cnn",
-        "dropout": 0.0,
-        "classes": ["a", "b"],
-        "packed_size": 40,
-        "enlarge": True,
-        "channels": 3,
-        "encoding": "jpeg",
-        "jpeg_quality": 60,
-        "size": 24,
-        "crop_fraction": 0.9,
-        "channels_last": True,
-        "device": "cpu",
-        "precision": "fp32",
-        "cpu_threads": 1,
-        "flips": False,
-        "temperature": 1.0,
-    }
-    return Description(**values | changes)
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("encoding", ["raw", "jpeg"])
 @pytest.mark.parametrize("enlarge", [True, False])
@@ -157,14 +133,15 @@ def test_the_network_sees_the_pixels_that_pack_and_the_crop_give_to_the_bit(
         "clear.png": encoded(noise(2, (50, 70)).convert("RGBA")),
         "grey.png": encoded(noise(3, (60, 41)).convert("L")),
     }
-    how = {"enlarge": enlarge, "channels": channels, "encoding": encoding, "jpeg_quality": 60}
+    how = form(image_size=40, enlarge=enlarge, channels=channels, encoding=encoding, jpeg_quality=60)
     rows = [{"file": name, "label": "a"} for name in files]
-    pack(rows, files.__getitem__, tmp_path, classes=["a"], image_size=40, processes=1, **how)  # type: ignore[arg-type]
-    split = read_split(tmp_path, channels=channels, encoding=encoding)
+    pack(rows, files.__getitem__, tmp_path, classes=["a"], form=how, processes=1)
+    split = read_split(tmp_path, how)
+    description = described(form=how, size=24, crop_fraction=0.9)
     for i, content in enumerate(files.values()):
         expected = np.empty((24, 24, channels), np.uint8)
         centre_crop(split.image(i), expected, fraction=0.9)
-        assert np.array_equal(square(content, description(**how)), expected)
+        assert np.array_equal(square(content, description), expected)
 
 
 def paths(names: Sequence[str], listed: Sequence[str] = ()) -> list[str]:

@@ -9,9 +9,9 @@ from closure import ROOT
 
 from imgpipe.common.errors import InputError
 from imgpipe.common.params import read
-from imgpipe.model.networks import model_names
+from imgpipe.model.names import model_names
+from imgpipe.train.params import Train
 from stages.check import SECTIONS, check
-from stages.train import Train
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_the_temperature_is_stored_in_the_model_and_divides_the_logits(pipeline:
 
     with_it = np.load(pipeline.folder / "metrics/test/probabilities.npy").astype(np.float64)
     metrics = json.loads((pipeline.folder / "metrics/test/metrics.json").read_text())
-    _, description = load_classifier(pipeline.folder / "models/classifier.safetensors")
+    description = load_classifier(pipeline.folder / "models/classifier.safetensors").description
     assert description.temperature == pytest.approx(metrics["temperature"], abs=1e-6)
     assert description.temperature != 1
     assert {row["scaling"] for row in read_table(pipeline.folder / "metrics/test/curves/reliability.csv")} == {
@@ -81,7 +81,7 @@ def test_the_temperature_is_stored_in_the_model_and_divides_the_logits(pipeline:
     off = json.loads((pipeline.folder / "metrics/test/metrics.json").read_text())
     assert (off["temperature"], off["loss"]) == (1.0, metrics["loss_before_scaling"])
     assert off["accuracy"] == metrics["accuracy"]
-    assert load_classifier(pipeline.folder / "models/classifier.safetensors")[1].temperature == 1
+    assert load_classifier(pipeline.folder / "models/classifier.safetensors").description.temperature == 1
     assert {row["scaling"] for row in read_table(pipeline.folder / "metrics/test/curves/reliability.csv")} == {"before"}
 
 
@@ -91,5 +91,5 @@ def test_flips_are_said_in_the_model_and_change_the_answers(pipeline: Project) -
     before = np.load(pipeline.folder / "metrics/test/probabilities.npy")
     pipeline.set(evaluate__flips=True)
     pipeline.here("evaluate")
-    assert load_classifier(pipeline.folder / "models/classifier.safetensors")[1].flips
+    assert load_classifier(pipeline.folder / "models/classifier.safetensors").description.flips
     assert np.abs(np.load(pipeline.folder / "metrics/test/probabilities.npy") - before).max() > 0.01

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from closure import ROOT
-from train.test_loop import random_split
+from trainings import random_split
 
 from imgpipe.data.packed import Pixels, Split
 from imgpipe.model.predict import batches
@@ -104,7 +104,7 @@ def test_processes_make_between_them_the_same_batches(processes: int) -> None:
 import hashlib, sys
 sys.path[:0] = ["src", "tests"]
 from model.test_batches import PLACES, epoch
-from train.test_loop import random_split
+from trainings import random_split
 rank = int(sys.argv[1])
 for images, labels, place in epoch(random_split(20), 2, PLACES[rank::{processes}]):
     print(place.start, hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest())
@@ -136,6 +136,6 @@ def test_images_of_one_size_are_cut_all_at_once_to_the_same_bits() -> None:
     rows = random_rows(0, 30, DRAWS, seed=0, epoch=0)
     for size in (5, 8):
         together = padded(split, np.arange(30), rows, size, padding=2)
-        one_by_one = replace(split, encoding="raw", widths=split.widths.copy())
+        one_by_one = replace(split, widths=split.widths.copy())
         one_by_one.__dict__["common_shape"] = None
         assert np.array_equal(together, padded(one_by_one, np.arange(30), rows, size, padding=2))

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from imgpipe.common.errors import InputError
-from imgpipe.model.networks import MODELS, MeanPool, _timm_names, build_model, head_of, model_names, timm_problem
+from imgpipe.model.names import model_names, our_names, timm_names, timm_problem
+from imgpipe.model.networks import MODELS, MeanPool, build_model, head_of
 
 
 def test_torch_and_torchvision_are_a_pair() -> None:
@@ -21,6 +22,10 @@ def test_names_read_from_torchvision_s_source_are_those_it_registers() -> None:
     from torchvision import models
 
     assert sorted(set(model_names()) - set(MODELS)) == sorted(models.list_models(module=models))
+
+
+def test_names_read_from_our_own_source_are_those_of_the_table() -> None:
+    assert our_names() == list(MODELS)
 
 
 @pytest.mark.parametrize("name", ["simple_cnn", "resnet9", "resnet9_narrow"])
@@ -151,7 +156,7 @@ def test_timm_s_models_of_two_heads_are_refused() -> None:
 
 def test_names_read_from_timm_s_source_are_those_it_registers() -> None:
     timm = pytest.importorskip("timm")
-    assert set(timm.list_models()) <= set(_timm_names())
+    assert set(timm.list_models()) <= set(timm_names())
     assert timm_problem("timm/resnet18") is None
     problem = timm_problem("timm/resnet81")
     assert problem is not None

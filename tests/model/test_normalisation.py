@@ -1,5 +1,6 @@
 import pytest
 import torch
+from samples import described
 from torch import nn
 
 from imgpipe.common.errors import InputError
@@ -18,13 +19,13 @@ from imgpipe.train.normalisation import NORMALISATIONS
 def test_what_the_network_gets_of_a_pixel(name: str, expected: list[list[float]]) -> None:
     statistics = NORMALISATIONS[name]([0.1, 0.2, 0.3], [0.5, 0.25, 0.5])
     pixel = torch.tensor([[[[51, 102, 153]]]], dtype=torch.uint8)
-    got = Classifier(nn.Flatten(), *statistics, channels_last=True)(pixel)
+    got = Classifier(nn.Flatten(), *statistics, described())(pixel)
     torch.testing.assert_close(got, torch.tensor(expected))
 
 
 def test_a_channel_that_never_changes_becomes_zero() -> None:
     statistics = NORMALISATIONS["training"]([0.2, 0.4], [0.0, 0.5])
-    got = Classifier(nn.Flatten(), *statistics, channels_last=True)(torch.tensor([[[[51, 153]]]], dtype=torch.uint8))
+    got = Classifier(nn.Flatten(), *statistics, described())(torch.tensor([[[[51, 153]]]], dtype=torch.uint8))
     torch.testing.assert_close(got, torch.tensor([[0.0, (0.6 - 0.4) / 0.5]]))
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,34 +10,24 @@ import pytest
 import torch
 from conftest import Project
 from samples import described
-from train.test_loop import ALONE, SETTINGS, augment, classifier, random_split
+from trainings import ALONE, AUGMENT, MODEL, RECIPE, classifier, random_split, run
 
 from imgpipe.data.packed import read_split, read_statistics
 from imgpipe.model.classifier import new_classifier
 from imgpipe.model.predict import predict_split
 from imgpipe.train import optim, schedules
-from imgpipe.train.loop import fit, validate
+from imgpipe.train.loop import fit, loss_and_accuracy
+from imgpipe.train.parts import read_splits
 from imgpipe.train.processes import largest_process_count
-from imgpipe.train.state import new_state
+from imgpipe.train.start import new_state
 
 
 @pytest.mark.parametrize("flips", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 100])
 def test_each_image_gets_its_own_logits_whatever_the_batches(batch_size: int, flips: bool) -> None:
     split, model = random_split(7), classifier().eval()
-    logits = predict_split(
-        model,
-        split,
-        classes=3,
-        size=8,
-        crop_fraction=1.0,
-        batch_size=batch_size,
-        precision="fp32",
-        flips=flips,
-        threads=2,
-        description="testing",
-        world=ALONE,
-    )
+    model.description = replace(model.description, flips=flips)
+    logits = predict_split(model, split, ALONE, batch_size=batch_size, threads=2, says="testing")
     with torch.no_grad():
         expected = torch.cat([model(torch.from_numpy(split.image(i).copy())[None]) for i in range(7)])
         mirrored = torch.cat([model(torch.from_numpy(split.image(i)[:, ::-1].copy())[None]) for i in range(7)])
@@ -47,39 +38,23 @@ def test_each_image_gets_its_own_logits_whatever_the_batches(batch_size: int, fl
 def test_the_pipeline_s_parts_learn_real_digits(finished: Project) -> None:
     """Four classes, 168 images of 8 x 8 pixels to train on: chance is 0.25."""
     packed = finished.folder / "data" / "packed"
-    statistics = read_statistics(packed / "statistics.json")
-    train, val, test = (read_split(packed / name, channels=1, encoding="raw") for name in ("train", "val", "test"))
+    recipe = replace(
+        RECIPE,
+        epochs=10,
+        batch_size=16,
+        label_smoothing=0.1,
+        optimizer=partial(optim.sgd, lr=0.05, momentum=0.9, weight_decay=0.0, nesterov=True),
+        schedule=partial(schedules.cosine, warmup_epochs=1),
+        augment=replace(AUGMENT, horizontal_flip=0.0),
+    )
+    splits, statistics = read_splits(packed, recipe), read_statistics(packed / "statistics.json")
     torch.manual_seed(0)
     model = new_classifier(described(classes=statistics.classes), statistics.mean, statistics.std)
-    optimizer = partial(optim.sgd, lr=0.05, momentum=0.9, weight_decay=0.0, nesterov=True)
-    state = new_state(
-        model, optimizer([{"params": model.parameters(), "lr_factor": 1}]), precision="fp32", ema_decay=None
-    )
-    changes = {
-        "classes": 4,
-        "batch_size": 16,
-        "label_smoothing": 0.1,
-        "schedule": partial(schedules.cosine, warmup_epochs=1),
-        "augment": augment(horizontal_flip=0.0),
-    }
-    unused = ("optimizer", "ema_decay", "backbone_lr_factor", "decay_norms_and_biases")
-    settings = {name: value for name, value in SETTINGS.items() if name not in unused}
-    epochs = fit(state, train, val, **{**settings, "epochs": 10, **changes})
+    epochs = fit(new_state(model, recipe), splits, MODEL, recipe, run())
     assert list(epochs)[-1].val_accuracy > 0.9
-    logits = predict_split(
-        model,
-        test,
-        classes=4,
-        size=8,
-        crop_fraction=1.0,
-        batch_size=10,
-        precision="fp32",
-        flips=False,
-        threads=1,
-        description="testing",
-        world=ALONE,
-    )
-    assert validate(logits, torch.from_numpy(test.labels))[1] > 0.9
+    test = read_split(packed / "test", statistics.form)
+    logits = predict_split(model, test, ALONE, batch_size=10, threads=1, says="testing")
+    assert loss_and_accuracy(logits, torch.from_numpy(test.labels))[1] > 0.9
 
 
 def test_predictions_are_of_the_test_images_with_their_classes_and_agree_with_the_metrics(finished: Project) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from samples import encoded, noise, photo
+from samples import encoded, form, noise, photo
 
 from imgpipe.common.errors import InputError
 from imgpipe.data import parallel
@@ -17,21 +17,13 @@ from imgpipe.pack.pack import mean_and_std, pack
 IMAGES = {f"train/a/{i}.png": noise(i, (20, 10 + i)) for i in range(3)} | {"train/b/0.png": photo()}
 
 
-def packed(folder: Path, **changes: Any) -> Split:
+def packed(folder: Path, *, processes: int = 1, **changes: Any) -> Split:
+    """The images packed at 11 pixels in colour, but for the changes."""
     rows = [{"file": file, "label": file.split("/")[1]} for file in IMAGES]
-    settings: dict[str, Any] = {
-        "classes": ["a", "b"],
-        "image_size": 11,
-        "enlarge": True,
-        "channels": 3,
-        "encoding": "raw",
-        "jpeg_quality": 90,
-        "processes": 1,
-    }
+    how = form(**{"image_size": 11, "channels": 3, **changes})
     folder.mkdir(exist_ok=True)
-    settings |= changes
-    pack(rows, lambda file: encoded(IMAGES[file]), folder, **settings)
-    return read_split(folder, channels=settings["channels"], encoding=settings["encoding"])
+    pack(rows, lambda file: encoded(IMAGES[file]), folder, classes=["a", "b"], form=how, processes=processes)
+    return read_split(folder, how)
 
 
 def test_raw_pixels_are_pillow_s_and_the_statistics_numpy_s(tmp_path: Path) -> None:
@@ -86,8 +78,7 @@ def test_processes_and_threads_change_no_byte(tmp_path: Path, encoding: str, mon
 def test_a_prepared_image_that_broke_is_named(tmp_path: Path) -> None:
     row = {"file": "train/a/x.png", "label": "a"}
     with pytest.raises(InputError, match=r"prepared image train/a/x.png: it is empty; take it out"):
-        pack([row], lambda file: b"", tmp_path, classes=["a"], image_size=8, enlarge=True, channels=3, encoding="raw",
-             jpeg_quality=90, processes=1)  # fmt: skip
+        pack([row], lambda file: b"", tmp_path, classes=["a"], form=form(), processes=1)
 
 
 @pytest.mark.parametrize(
@@ -109,8 +100,8 @@ def test_images_of_one_size_are_known_to_be(tmp_path: Path) -> None:
     assert packed(tmp_path).common_shape is None
     alike = {"train/a/0.png": noise(0), "train/a/1.png": noise(1)}
     rows = [{"file": file, "label": "a"} for file in alike]
-    pack(rows, lambda file: encoded(alike[file]), tmp_path, classes=["a"], image_size=10, enlarge=False, channels=3,
-         encoding="raw", jpeg_quality=90, processes=1)  # fmt: skip
-    split = read_split(tmp_path, channels=3, encoding="raw")
+    how = form(image_size=10, enlarge=False, channels=3)
+    pack(rows, lambda file: encoded(alike[file]), tmp_path, classes=["a"], form=how, processes=1)
+    split = read_split(tmp_path, how)
     assert split.common_shape == (10, 12)
     assert np.array_equal(split.images(np.array([1, 0])), np.stack([split.image(1), split.image(0)]))

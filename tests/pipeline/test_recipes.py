@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from safetensors import safe_open
 from samples import encoded, noise, zip_of
 
-from imgpipe.model.networks import torchvision_name
+from imgpipe.model.names import torchvision_name
 from stages.check import check
 
 RECIPES = {path.stem: path for path in sorted((ROOT / "recipes").glob("*.yaml"))}

@@ -14,6 +14,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from outcome import outcome, predictions, write
 from PIL import Image
+from samples import form
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from imgpipe.common.files import read_table
@@ -223,7 +224,7 @@ def test_mistakes_come_with_the_most_confident_first_and_none_is_said_in_words()
 def test_images_are_shown_as_they_were_packed_and_mistakes_by_sign_and_dash_too(tmp_path: Path, channels: int) -> None:
     test = outcome(["a", "b"], 40, skill=1, shape=(6, 10, channels))
     write(test, tmp_path)
-    split = read_split(tmp_path / "data/packed/test", channels=channels, encoding="raw")
+    split = read_split(tmp_path / "data/packed/test", form(channels=channels))
     rows = [{key: str(value) for key, value in row.items()} for row in predictions(test)]
     right = next(row for row in rows if row["actual"] == row["predicted"])
     wrong = next(row for row in rows if row["actual"] != row["predicted"])

@@ -18,12 +18,12 @@ def network() -> nn.Sequential:
 
 def train(model: nn.Module, average: MovingAverage, steps: range) -> None:
     model.train()
-    updater = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step in steps:
         torch.manual_seed(step)
-        updater.zero_grad()
+        optimizer.zero_grad()
         model(torch.randn(8, 3, 4, 4)).square().mean().backward()
-        updater.step()
+        optimizer.step()
         average.update(model)
 
 

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 from sklearn.utils.class_weight import compute_class_weight
 
 from imgpipe.common.errors import InputError
-from imgpipe.train.sampling import CLASS_WEIGHTS
+from imgpipe.train.sampling import CLASS_WEIGHTS, balanced_weights, given_weights
 
 CLASSES = ["bird", "cat", "7"]
 LABELS = np.array([0] * 6 + [1] * 3 + [2])
@@ -17,23 +16,23 @@ def test_none_is_no_weights_at_all() -> None:
 
 
 def test_balanced_is_scikit_learns() -> None:
-    weights = CLASS_WEIGHTS["balanced"](LABELS, CLASSES)
-    assert weights.dtype == torch.float32
+    weights = balanced_weights(LABELS, CLASSES)
+    assert weights.dtype == np.float32
     expected = compute_class_weight("balanced", classes=np.arange(3), y=LABELS)
     assert weights.tolist() == pytest.approx(expected.tolist())
 
 
 def test_given_weights_keep_their_ratios_and_have_a_mean_of_1_over_the_images() -> None:
     """cat 3, the unnamed bird 1 and 7 (a number in YAML) 5: their mean is (6 * 1 + 3 * 3 + 1 * 5) / 10 = 2."""
-    weights = CLASS_WEIGHTS["given"](LABELS, CLASSES, weights={"cat": 3, 7: 5.0})
-    assert weights.dtype == torch.float32
+    weights = given_weights(LABELS, CLASSES, weights={"cat": 3, 7: 5.0})
+    assert weights.dtype == np.float32
     assert weights.tolist() == [0.5, 1.5, 2.5]
-    assert weights[torch.from_numpy(LABELS)].mean() == 1
+    assert weights[LABELS].mean() == 1
 
 
 def test_a_name_that_is_no_class_is_refused() -> None:
     with pytest.raises(InputError) as refusal:
-        CLASS_WEIGHTS["given"](LABELS, CLASSES, weights={"dog": 3.0})
+        given_weights(LABELS, CLASSES, weights={"dog": 3.0})
     assert str(refusal.value) == (
         "params.yaml: train.class_weights.weights names 'dog', which is no class; they are bird, cat and 7"
     )

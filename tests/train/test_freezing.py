@@ -1,27 +1,30 @@
 """What is frozen does not move, and all else does."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from trainings import MODEL
 
 from imgpipe.common.errors import InputError
 from imgpipe.model.networks import build_model
-from imgpipe.train.start import apply_freezing
+from imgpipe.train.start import freeze
 
 
 def moved(network: nn.Module, frozen: str) -> set[str]:
     """The names of weights and statistics that change in an update of an epoch in which this is frozen."""
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.train()
-    apply_freezing(network, frozen)
+    freeze(network, frozen)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    updater = torch.optim.SGD(network.parameters(), lr=0.1)
-    updater.zero_grad()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    optimizer.zero_grad()
     cross_entropy(network(torch.randn(4, 3, 32, 32)), torch.arange(4)).backward()
     assert all((parameter.grad is not None) == parameter.requires_grad for parameter in network.parameters())
     assert trained
-    updater.step()
+    optimizer.step()
     return {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
 
 
@@ -56,13 +59,13 @@ def test_a_frozen_batchnorm_normalises_by_its_running_statistics() -> None:
             norm.running_mean = torch.randn(norm.num_features)
     images = torch.randn(2, 3, 32, 32)
     expected = network.eval()(images)
-    apply_freezing(network.train(), "batchnorm")
+    freeze(network.train(), "batchnorm")
     assert torch.equal(network(images), expected)
 
 
 def test_the_head_s_dropout_goes_on() -> None:
     network = small(dropout=0.5).train()
-    apply_freezing(network, "backbone")
+    freeze(network, "backbone")
     images = torch.randn(2, 3, 32, 32)
     assert not torch.equal(network(images), network(images))
 
@@ -71,7 +74,7 @@ def test_the_head_s_dropout_goes_on() -> None:
 def test_all_but_the_head_is_the_backbone(name: str) -> None:
     with torch.device("meta"):
         network = build_model(name, channels=3, classes=4, size=64, dropout=0.1)
-        apply_freezing(network, "backbone")
+        freeze(network, "backbone")
     trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     assert (
         trained
@@ -89,4 +92,10 @@ def test_a_network_without_batchnorm_has_none_to_freeze() -> None:
     with pytest.raises(
         InputError, match=r"^params.yaml: model.freeze is 'batchnorm', and the model has none; use none"
     ):
-        apply_freezing(network, "batchnorm")
+        freeze(network, "batchnorm")
+
+
+def test_from_an_epoch_on_nothing_is_frozen() -> None:
+    model = replace(MODEL, freeze="backbone", unfreeze_epoch=3)
+    assert [model.frozen_in(epoch) for epoch in (1, 2, 3, 4)] == ["backbone", "backbone", "none", "none"]
+    assert replace(MODEL, freeze="batchnorm").frozen_in(99) == "batchnorm"

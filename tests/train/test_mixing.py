@@ -1,11 +1,13 @@
 """Mixup and CutMix, by hand and against torchvision."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
+from trainings import RECIPE
 
-from imgpipe.model.randomness import generator
 from imgpipe.train.loop import mixed_loss
 from imgpipe.train.parts import Mix, draw_mix, mixed
 
@@ -13,7 +15,8 @@ IMAGES = torch.arange(3, dtype=torch.uint8)[:, None, None, None] * 100 + torch.z
 
 
 def draws(count: int, **alphas: float) -> list[Mix | None]:
-    return [draw_mix(generator("mixing", 0, 0, i), size=32, **alphas) for i in range(count)]
+    recipe = replace(RECIPE, **alphas)  # type: ignore[arg-type]
+    return [draw_mix(recipe, 32, epoch=0, part=i) for i in range(count)]
 
 
 def test_mixup_blends_each_image_with_the_one_before_it() -> None:

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from imgpipe.common.errors import InputError
 from imgpipe.model.networks import Head, build_model
 from imgpipe.train.recomputing import recompute_in_backward
-from imgpipe.train.start import apply_freezing
+from imgpipe.train.start import freeze
 
 
 def small_densenet() -> nn.Module:
@@ -98,7 +98,7 @@ def test_the_same_holds_for_a_frozen_network(frozen: str) -> None:
     saving = copy.deepcopy(network)
     recompute_in_backward(saving)
     for each in (network, saving):
-        apply_freezing(each, frozen)
+        freeze(each, frozen)
     assert same(update(saving, images)[0], update(network, images)[0])
 
 

@@ -119,8 +119,8 @@ def test_a_training_that_diverges_says_so(small: Project) -> None:
 def test_the_order_in_memory_is_kept_with_the_model(small: Project) -> None:
     for channels_last in (True, False):
         trained(small, train__channels_last=channels_last, train__epochs=1)
-        classifier, description = load_classifier(small.folder / "models" / "last.safetensors")
-        assert description.channels_last == channels_last
+        classifier = load_classifier(small.folder / "models" / "last.safetensors")
+        assert classifier.description.channels_last == channels_last
         weights = classifier.network.get_parameter("3.weight")
         assert weights.is_contiguous(memory_format=torch.channels_last) == channels_last
 
@@ -131,7 +131,9 @@ def test_the_network_is_compiled(small: Project) -> None:
     counters.clear()
     compiled = trained(small, train__compile=True, train__epochs=1, train__batch_size=160)
     assert counters["stats"]["unique_graphs"] > 0
-    assert all(value.isfinite().all() for value in compiled.values())
+    eager = trained(small, train__epochs=1, train__batch_size=160)
+    for name, value in compiled.items():
+        torch.testing.assert_close(value, eager[name], rtol=1e-3, atol=1e-4)
 
 
 def test_a_run_leaves_an_account_of_itself_that_is_no_output(small: Project) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,13 +15,15 @@ import pytest
 import torch
 from conftest import Project
 from safetensors.torch import load_file, save_file
-from samples import described
+from samples import described, form
 from torch import Tensor, nn
+from trainings import MODEL
 
 from imgpipe.common.errors import InputError
 from imgpipe.model.classifier import new_classifier, save_classifier
 from imgpipe.model.networks import Head, build_model
-from imgpipe.train.weights import INITIAL_WEIGHTS, load_initial_weights
+from imgpipe.train.params import WEIGHTS, Model
+from imgpipe.train.weights import load_initial_weights
 
 SMALL = "shufflenet_v2_x0_5"
 State = dict[str, Tensor]
@@ -52,9 +55,14 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def named(weights: str, sha256: str | None = None, model: str = SMALL) -> Model:
+    """The section of params.yaml that names these weights."""
+    return replace(MODEL, name=model, weights=weights, weights_sha256=sha256)
+
+
 def load(network: nn.Module, path: Path, model: str = SMALL) -> None:
     """The weights of a file, put into the network."""
-    load_initial_weights(network, str(path), model=model, sha256=sha256(path), cache=path.parent / "cache")
+    load_initial_weights(network, named(str(path), sha256(path), model), cache=path.parent / "cache")
 
 
 def refusal_of(network: nn.Module, path: Path) -> str:
@@ -125,10 +133,10 @@ def test_dropout_before_the_head_there_or_here_makes_no_difference(tmp_path: Pat
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_model_of_imgpipe_is_a_start(tmp_path: Path, dropout: float) -> None:
-    description = described(model=SMALL, channels=3, size=32, dropout=dropout)
+    description = described(model=SMALL, form=form(channels=3), size=32, dropout=dropout)
     torch.manual_seed(1)
     classifier = new_classifier(description, [0.5] * 3, [0.5] * 3)
-    save_classifier(tmp_path / "best.safetensors", classifier, description)
+    save_classifier(tmp_path / "best.safetensors", classifier)
     network = network_of(2, classes=2)
     load(network, tmp_path / "best.safetensors")
     images = torch.randn(2, 3, 32, 32)
@@ -204,7 +212,10 @@ def test_a_file_without_tensors_by_name_is_refused(tmp_path: Path, content: obje
 
 def test_a_path_needs_its_hash_and_is_told_it(tmp_path: Path) -> None:
     network, path = network_of(2), saved(tmp_path / "w.pth", state_of(network_of(1)))
-    attempt = partial(load_initial_weights, network, str(path), model=SMALL, cache=tmp_path)
+
+    def attempt(sha256: str | None) -> None:
+        load_initial_weights(network, named(str(path), sha256), cache=tmp_path)
+
     with pytest.raises(InputError) as refusal:
         attempt(sha256=None)
     assert str(refusal.value) == (
@@ -252,7 +263,7 @@ def test_an_address_is_asked_once_for_all_processes_and_runs(
 
     def attempt(network: nn.Module) -> None:
         weights = f"{address}/{name}?download=true"
-        load_initial_weights(network, weights, model=SMALL, sha256=sha256(path), cache=tmp_path / "cache")
+        load_initial_weights(network, named(weights, sha256(path)), cache=tmp_path / "cache")
 
     with ThreadPoolExecutor() as threads:
         list(threads.map(attempt, networks))
@@ -269,7 +280,10 @@ def test_an_address_needs_the_hash_and_is_told_it_and_then_nothing_is_asked_agai
 ) -> None:
     address, asked = server
     path = saved(tmp_path / "served/w.pth", state_of(network_of(1)))
-    attempt = partial(load_initial_weights, network_of(2), f"{address}/w.pth", model=SMALL, cache=tmp_path / "cache")
+
+    def attempt(sha256: str | None) -> None:
+        load_initial_weights(network_of(2), named(f"{address}/w.pth", sha256), cache=tmp_path / "cache")
+
     with pytest.raises(InputError) as refusal:
         attempt(sha256=None)
     assert str(refusal.value) == (
@@ -283,7 +297,7 @@ def test_an_address_needs_the_hash_and_is_told_it_and_then_nothing_is_asked_agai
 def test_an_address_without_a_file_is_refused(tmp_path: Path, server: tuple[str, list[str]]) -> None:
     address, _ = server
     with pytest.raises(InputError) as refusal:
-        load_initial_weights(network_of(2), f"{address}/w.pth", model=SMALL, sha256="0" * 64, cache=tmp_path)
+        load_initial_weights(network_of(2), named(f"{address}/w.pth", "0" * 64), cache=tmp_path)
     assert str(refusal.value) == (
         f"params.yaml: model.weights is '{address}/w.pth', and the server answers 404 File not found; check the address"
     )
@@ -302,7 +316,7 @@ def test_torchvision_s_weights_are_fetched_by_name_with_their_hash(
     monkeypatch.setattr(ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1.value, "url", f"{address}/{path.name}")
     for name in ("DEFAULT", "IMAGENET1K_V1"):
         network = network_of(2)
-        load_initial_weights(network, name, model=SMALL, sha256=None, cache=tmp_path / "cache")
+        load_initial_weights(network, named(name), cache=tmp_path / "cache")
         assert torch.equal(state_of(network)["conv1.0.weight"], theirs["conv1.0.weight"])
     assert asked == [f"/{path.name}"]
 
@@ -311,12 +325,12 @@ def test_torchvision_s_weights_are_fetched_by_name_with_their_hash(
     with pytest.raises(
         InputError, match=f"^torchvision's hash of it is '01234567', but {address}/.* has {sha256(wrong)}"
     ):
-        load_initial_weights(network_of(2), "DEFAULT", model=SMALL, sha256=None, cache=tmp_path / "cache")
+        load_initial_weights(network_of(2), named("DEFAULT"), cache=tmp_path / "cache")
 
 
 def test_names_that_torchvision_does_not_have_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refusal:
-        load_initial_weights(network_of(2), "IMAGENET1K_V9", model=SMALL, sha256=None, cache=tmp_path)
+        load_initial_weights(network_of(2), named("IMAGENET1K_V9"), cache=tmp_path)
     assert str(refusal.value) == (
         "params.yaml: model.weights is 'IMAGENET1K_V9', which shufflenet_v2_x0_5 does not have; "
         "it must be none, IMAGENET1K_V1 or DEFAULT"
@@ -338,14 +352,14 @@ def test_every_file_of_torchvision_is_named_for_its_hash() -> None:
     ["none", "DEFAULT", "IMAGENET1K_SWAG_E2E_V1", "w.pt", "../a b/w.pth", "https://host/w.safetensors?x=1", "/w.pth"],
 )
 def test_allowed(weights: str) -> None:
-    assert INITIAL_WEIGHTS.allows(weights)
+    assert WEIGHTS.allows(weights)
 
 
 @pytest.mark.parametrize(
     "weights", ["", "null", "resnet18", "w.bin", "ftp://host/w.pth", "https://host/w", "s3://w.pth"]
 )
 def test_not_allowed(weights: str) -> None:
-    assert not INITIAL_WEIGHTS.allows(weights)
+    assert not WEIGHTS.allows(weights)
 
 
 def test_the_train_stage_starts_from_weights_and_freezes_and_normalises(pipeline: Project) -> None:
