@@ -36,7 +36,6 @@ def torchvision_names() -> list[str]:
     return _registered("torchvision", r"@register_model\(\)\n(?:@.*\n)*def (\w+)\(")
 
 
-@cache
 def timm_names() -> list[str]:
     """Return the names that timm registers, sorted; none where it is not installed."""
     return _registered("timm", r"(?m)^@register_model\ndef (\w+)\(")
