@@ -1,10 +1,11 @@
 """What the stages do with input that does not fit: one line, exit status 1, and no output touched."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import OUTPUTS, Project, write_images
+from conftest import OUTPUTS, ROOT, Project, write_images
 
 STAGES = ("download", "prepare", "pack", "train", "evaluate", "plot")
 
@@ -159,8 +160,19 @@ def test_a_failed_run_of_dvc_is_undone_by_git_and_dvc_checkout(finished: Project
 
 def test_paths_need_no_more_than_the_current_folder(tmp_path: Path, bare_project: Project) -> None:
     """Run elsewhere, a stage says where it belongs."""
-    run = Project(tmp_path).run("python", "-m", "stages.plot", PYTHONPATH=str(bare_project.folder))
+    found = f"{bare_project.folder}{os.pathsep}{bare_project.folder / 'src'}"
+    run = Project(tmp_path).run("python", "-m", "stages.plot", PYTHONPATH=found)
     assert run.out == f"error: params.yaml is not in {tmp_path}; run this from the project's top folder\n"
+    assert run.status == 1
+
+
+def test_a_stage_refuses_the_library_of_another_folder(bare_project: Project) -> None:
+    """As an installed copy would be: DVC would keep its results under this folder's code."""
+    run = bare_project.run("python", "-m", "stages.plot", PYTHONPATH=str(ROOT / "src"))
+    assert run.out == (
+        f"error: Python found imgpipe in {ROOT / 'src'}, which is not {bare_project.folder / 'src'}; run stages in the "
+        "project's top folder, as dvc.yaml does: env PYTHONPATH=src python -m stages.NAME\n"
+    )
     assert run.status == 1
 
 

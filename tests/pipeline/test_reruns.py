@@ -1,5 +1,6 @@
 """Which change reruns what: real ``dvc repro`` over a finished pipeline."""
 
+import os
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -98,7 +99,7 @@ def test_without_the_source_a_finished_pipeline_goes_on_from_dvc_s_own_copies(pi
 @pytest.mark.parametrize("stage", ["check", "download", "prepare", "pack", "plot"])
 def test_a_stage_that_needs_no_torch_runs_without_it(pipeline: Project, tmp_path: Path, stage: str) -> None:
     (tmp_path / "torch.py").write_text("raise RuntimeError('torch is imported')")
-    pipeline.succeed("python", "-m", f"stages.{stage}", PYTHONPATH=str(tmp_path))
+    pipeline.succeed("python", "-m", f"stages.{stage}", PYTHONPATH=f"{tmp_path}{os.pathsep}src")
 
 
 def test_a_packed_image_deleted_is_restored_without_a_run(pipeline: Project) -> None:

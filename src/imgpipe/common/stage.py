@@ -1,4 +1,4 @@
-"""What every stage's command has in common: params.yaml is checked first, and a user's error is one line."""
+"""Run a stage as a command: params.yaml is checked first, and a user's error is one line."""
 
 import functools
 import json
@@ -18,7 +18,7 @@ CHECKED = Path(".dvc/tmp/params-checked")
 
 
 def run(stage: Callable[[], None]) -> None:
-    """The command line of a stage. Exit status 1 for what a user can put right, 2 for wrong usage.
+    """Make the command line of a stage and run it: exit status 1 for what a user can put right, 2 for wrong usage.
 
     The whole of params.yaml is checked by a process of its own, before any work. That check knows every stage's
     parameters, and can only refuse: its code is no dependency of a stage, so a new plot setting does not retrain.
@@ -43,9 +43,9 @@ def run(stage: Callable[[], None]) -> None:
 
 
 def _check_code() -> None:
-    """Raises InputError where this is another folder's code: DVC would take its results for this one's."""
+    """Raise InputError where this is another folder's code: DVC would take its results for this one's."""
     here = Path("src", *Path(__file__).parts[-3:])
-    if not (here.is_file() and here.samefile(__file__)):
+    if here.is_file() and not here.samefile(__file__):
         raise InputError(
             f"Python found imgpipe in {Path(__file__).parents[2]}, which is not {Path('src').resolve()}; run stages "
             "in the project's top folder, as dvc.yaml does: env PYTHONPATH=src python -m stages.NAME"
@@ -53,7 +53,7 @@ def _check_code() -> None:
 
 
 def _check_params() -> None:
-    """Ends this process with exit status 1 where params.yaml does not fit.
+    """End this process with exit status 1 where params.yaml does not fit.
 
     A stage that finds the file, all code and torchrun's settings as the last stage did need not start that process
     again.
