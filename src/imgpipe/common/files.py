@@ -1,6 +1,7 @@
-"""Outputs appear whole or not at all: written beside their place, then moved there.
+"""Write files whole or not at all, digest them, and read and write tables.
 
-That also keeps DVC's cache safe: an output may be a hard link to it, and is replaced, never written into.
+An output is written beside its place and moved there. That also keeps DVC's cache safe: an output may be a hard link
+to it, and is replaced, never written into.
 """
 
 import csv
@@ -18,7 +19,7 @@ from typing import Any
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write a file to, which becomes ``path`` when the block ends, and vanishes when it fails."""
+    """Yield a path to write a file to, which becomes ``path`` when the block ends, and vanishes when it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft(path)
     try:
@@ -30,7 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """A new folder to write in, which takes the place of ``path`` when the block ends, and vanishes when it fails."""
+    """Yield a new folder, which takes the place of ``path`` when the block ends, and vanishes when it fails."""
     draft = _draft(path)
     shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
     draft.mkdir(parents=True)
@@ -46,14 +47,20 @@ def _draft(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.draft")
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file with this text and no other, in UTF-8 and with "\\n" at the ends of lines."""
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8", newline="\n")
+
+
 def sha256_of(path: Path) -> str:
-    """The file's SHA-256, in hexadecimal digits."""
+    """Return the file's SHA-256, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of(path: Path) -> str:
-    """A digest of a file's content, or of the names and contents of a folder's files.
+    """Return a digest of a file's content, or of the names and contents of a folder's files.
 
     In a folder, compiled Python and what is hidden do not count: an editor's and a system's own files.
     """
@@ -67,22 +74,20 @@ def digest_of(path: Path) -> str:
 
 
 def digest_of_text(text: str) -> str:
+    """Return a digest of the text in UTF-8."""
     return hashlib.blake2b(text.encode()).hexdigest()
 
 
-def write_text(path: Path, text: str) -> None:
-    """The file with this text and no other, in UTF-8 and with "\\n" at the ends of lines."""
-    with replacing(path) as draft:
-        draft.write_text(text, encoding="utf-8", newline="\n")
-
-
 def columns(record: type) -> list[str]:
-    """The names of a dataclass's fields."""
+    """Return the names of a dataclass's fields, the columns of a table of such records."""
     return [field.name for field in fields(record)]
 
 
 def table_text(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """The rows under the names of their columns; a float with as many digits as give the same float again."""
+    """Return a CSV table: the names of its columns, then a row for each mapping.
+
+    A float gets as many digits as give the same float again. Lines end in "\\n", so that equal tables are equal bytes.
+    """
     text = _UnixLines()
     writer = csv.DictWriter(text, fieldnames=names, lineterminator="\r\n")
     writer.writeheader()
@@ -91,18 +96,18 @@ def table_text(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 class _UnixLines(io.StringIO):
-    """Lines come with "\\r\\n" at their ends and are kept with "\\n": only so does csv quote a "\\r" in a cell."""
+    """Takes lines with "\\r\\n" at their ends and keeps them with "\\n": only so does csv quote a "\\r" in a cell."""
 
     def write(self, line: str) -> int:
         return super().write(line.removesuffix("\r\n") + "\n")
 
 
 def write_table(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """A file of ``table_text``."""
+    """Write a file of ``table_text``."""
     write_text(path, table_text(names, rows))
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows, each cell as text."""
+    """Read the rows of a CSV file, each cell as text."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

@@ -1,4 +1,4 @@
-"""What long work shows of itself on the terminal."""
+"""Show on the terminal how far long work is."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,14 +15,17 @@ LONG = 2.0
 
 
 def counting(description: str, items: Iterable[Item], total: int | None = None) -> Iterator[Item]:
-    """The items, counted on a bar as they are taken; ``total``: how many there will be, where that is known."""
+    """Yield the items, counted on a bar as they are taken.
+
+    total: how many there will be, where that is known.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress:
         yield from progress.track(items, total=total, description=description)
 
 
 def counting_where_long(description: str, items: Iterable[Item], total: int) -> Iterator[Item]:
-    """The items, counted on standard error for as long as they take, if that is long; nothing stays of the bar.
+    """Yield the items, counted on standard error for as long as they take, if that is long; nothing stays of the bar.
 
     Where standard error is no terminal nothing is shown.
     """
@@ -43,9 +46,9 @@ def counting_where_long(description: str, items: Iterable[Item], total: int) -> 
 
 @contextmanager
 def steps_bar(description: str, steps: int, *, done: int, shown: bool) -> Iterator[Callable[[str | None], None]]:
-    """A bar of so many steps, some of them done.
+    """Show a bar of so many steps, some of them done, for the length of the block.
 
-    Call what it yields after each, with a text to show beside the bar or None to keep it.
+    Yields a function to call after each step, with a text to show beside the bar, or None to keep the one there.
     """
     columns = (
         TextColumn("{task.description}"),
