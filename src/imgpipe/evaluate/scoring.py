@@ -132,7 +132,7 @@ def aurocs(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDA
 def class_scores(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     """Return columns of a number for each class: ``support`` (images), ``precision``, ``recall``, ``f1`` and ``auroc``.
 
-    Without images of a class its scores are undefined, NaN, but for the precision, which is 0 if it was predicted.
+    Without images of a class its scores are undefined, NaN, but that precision and F1 are 0 where it was predicted.
     """
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
         labels, probabilities.argmax(axis=1), labels=range(probabilities.shape[1]), zero_division=np.nan
