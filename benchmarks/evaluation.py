@@ -25,8 +25,7 @@ def main(rounds: int = 5) -> None:
     """Print the seconds of each, and the medians of the paired ratios."""
     from imgpipe.data.packed import read_split
     from imgpipe.evaluate import scoring
-    from imgpipe.evaluate.calibration import at_thresholds
-    from imgpipe.evaluate.scoring import metrics_of_test
+    from imgpipe.evaluate.calibration import scores_at_thresholds, softmax
     from imgpipe.model import devices
     from imgpipe.model.classifier import load_classifier
     from imgpipe.model.devices import World
@@ -46,14 +45,14 @@ def main(rounds: int = 5) -> None:
 
     def evaluation() -> None:
         logits = predict_split(classifier, split, world, batch_size=BATCH, threads=THREADS, says="testing").numpy()
-        unscaled, probabilities = scoring.softmax(logits), scoring.softmax(logits / description.temperature)
-        metrics_of_test(
-            probabilities, unscaled, split.labels, temperature=description.temperature, target_precision=0.99
+        before_scaling, probabilities = softmax(logits), softmax(logits / description.temperature)
+        scoring.all_metrics(
+            probabilities, before_scaling, split.labels, temperature=description.temperature, target_precision=0.99
         )
         scoring.class_scores(probabilities, split.labels)
         scoring.roc_curves(probabilities, split.labels)
         scoring.precision_recall_curves(probabilities, split.labels)
-        at_thresholds(probabilities.max(axis=1), probabilities.argmax(axis=1) == split.labels)
+        scores_at_thresholds(probabilities.max(axis=1), probabilities.argmax(axis=1) == split.labels)
 
     ways = {"network alone": network_alone, "evaluation": evaluation, "control": network_alone}
     seconds: dict[str, list[float]] = {name: [] for name in ways}

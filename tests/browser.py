@@ -1,6 +1,5 @@
-"""A real Chromium without a window, driven by WebDriver (https://www.w3.org/TR/webdriver2): JSON over HTTP."""
+"""Drive a real Chromium without a window by WebDriver (https://www.w3.org/TR/webdriver2): JSON over HTTP."""
 
-import base64
 import json
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ MISSING = [
 
 
 class Browser:
-    """A session: pages, clicks, and what went wrong."""
+    """A session of the browser: pages, clicks, and what went wrong."""
 
     def __init__(self, address: str) -> None:
         self.web = requests.Session()
@@ -38,7 +37,7 @@ class Browser:
         return answer
 
     def open(self, file: Path, *, width: int, height: int = 900, dark: bool = False) -> None:
-        """The file in a window of so many CSS pixels."""
+        """Open the file in a window of so many CSS pixels."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.devtools("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -46,42 +45,38 @@ class Browser:
         self._post("/url", url=file.resolve().as_uri())
 
     def devtools(self, command: str, **parameters: Any) -> Any:
+        """Send a command of the DevTools protocol and return the answer."""
         return self._post("/goog/cdp/execute", cmd=command, params=parameters)
 
     def run(self, script: str) -> Any:
-        """What the JavaScript returns."""
+        """Run the JavaScript and return what it returns."""
         return self._post("/execute/sync", script=script, args=[])
 
     def click(self, css: str) -> None:
-        """A click of the mouse on the first element that matches, where it is on the page."""
+        """Click with the mouse on the first element that matches, where it is on the page."""
         self._post(f"/element/{self._find(css)}/click")
 
     def press(self, css: str, keys: str) -> None:
-        """Keys of the keyboard, with the focus on the first element that matches."""
+        """Press keys of the keyboard, with the focus on the first element that matches."""
         self._post(f"/element/{self._find(css)}/value", text=keys)
 
     def _find(self, css: str) -> str:
         return str(self._post("/element", using="css selector", value=css)[ELEMENT])
 
     def complaints(self) -> list[str]:
-        """What stands in the console since the last time."""
+        """Return what the console has said since the last time."""
         return [entry["message"] for entry in self._post("/se/log", type="browser")]
 
     def requests(self) -> list[str]:
-        """What the pages asked for since the last time, images within them left out."""
+        """Return what the pages asked for since the last time, images within them left out."""
         events = [json.loads(entry["message"])["message"] for entry in self._post("/se/log", type="performance")]
         asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
         return [url for url in asked if not url.startswith("data:")]
 
-    def image(self, path: Path) -> None:
-        """The whole page as a PNG file."""
-        shot = self.devtools("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
-
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser that is gone when the block ends."""
+    """Start a browser, which is gone when the block ends."""
     driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
     try:
         assert driver.stdout

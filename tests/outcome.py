@@ -1,4 +1,4 @@
-"""What the stages before plot leave behind, made from random logits: consistent tables for any number of classes.
+"""Make what the stages before plot leave behind, from random logits: consistent tables for any number of classes.
 
 scikit-learn does the arithmetic.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn import metrics
 
 from imgpipe.common.files import write_table
@@ -20,23 +21,29 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Outcome:
-    """A test of a model. labels: (images,), sorted; probabilities: (images, classes); shape: of an image."""
+    """The test of a model."""
 
     classes: Sequence[str]
-    labels: "np.ndarray[Any, np.dtype[np.int64]]"
-    probabilities: "np.ndarray[Any, np.dtype[np.float64]]"
+
+    labels: NDArray[np.int64]
+    """True classes, sorted, (images,)."""
+
+    probabilities: NDArray[np.float64]
+    """(images, classes)."""
+
     shape: tuple[int, int, int]
+    """Height, width and channels of a packed image."""
 
     @property
-    def predicted(self) -> "np.ndarray[Any, np.dtype[np.int64]]":
+    def predicted(self) -> NDArray[np.int64]:
         return np.asarray(self.probabilities.argmax(axis=1))
 
     @property
-    def confidence(self) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    def confidence(self) -> NDArray[np.float64]:
         return np.asarray(self.probabilities.max(axis=1))
 
     @property
-    def right(self) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+    def right(self) -> NDArray[np.bool_]:
         return np.asarray(self.predicted == self.labels)
 
     @property
@@ -52,8 +59,12 @@ def outcome(
     absent: Sequence[int] = (),
     shape: tuple[int, int, int] = (16, 16, 1),
 ) -> Outcome:
-    """skill: by how much the true class's logit is raised above noise of deviation 1. absent: classes without test
-    images. shape: height, width and channels of the packed images."""
+    """Make the test of a model that knows something.
+
+    skill: by how much the true class's logit is raised above noise of deviation 1.
+    absent: numbers of the classes without test images.
+    shape: height, width and channels of the packed images.
+    """
     random = np.random.default_rng(0)
     present = [c for c in range(len(classes)) if c not in absent]
     labels = np.array([present[i % len(present)] for i in range(images)])
@@ -63,18 +74,8 @@ def outcome(
     return Outcome(classes, np.sort(labels), probabilities[np.argsort(labels, kind="stable")], shape)
 
 
-def write(test: Outcome, folder: Path) -> None:
-    """All that the plot stage reads, in the places of the project."""
-    for place in ("metrics/test", "metrics/train", "data/packed/test"):
-        (folder / place).mkdir(parents=True)
-    _tables(test, folder / "metrics/test")
-    _numbers(test, folder / "metrics/test/metrics.json")
-    _history(folder / "metrics/train/history.csv")
-    _data(test, folder)
-    _packed(test, folder / "data/packed")
-
-
 def predictions(test: Outcome) -> list[dict[str, Any]]:
+    """Return the rows of predictions.csv."""
     true = test.probabilities[np.arange(len(test.labels)), test.labels]
     ranks = 1 + (test.probabilities > true[:, None]).sum(axis=1)
     columns = zip(test.files, test.labels, test.predicted, test.confidence, ranks, strict=True)
@@ -90,62 +91,86 @@ def predictions(test: Outcome) -> list[dict[str, Any]]:
     ]
 
 
-def _tables(test: Outcome, folder: Path) -> None:
-    labels, probabilities = test.labels, test.probabilities
-    write_table(folder / "predictions.csv", ["file", "actual", "predicted", "confidence", "rank"], predictions(test))
-    precision, recall, f1, support = metrics.precision_recall_fscore_support(
-        labels, test.predicted, labels=range(len(test.classes)), zero_division=0
-    )
-    present = [c for c in range(len(test.classes)) if support[c]]
-    areas = {c: metrics.roc_auc_score(labels == c, probabilities[:, c]) for c in present}
-    write_table(
-        folder / "classes.csv",
-        ["class", "support", "precision", "recall", "f1", "auroc"],
-        (
-            {
-                "class": name,
-                "support": int(support[c]),
-                "precision": float(precision[c]) if support[c] else "",
-                "recall": float(recall[c]) if support[c] else "",
-                "f1": float(f1[c]) if support[c] else "",
-                "auroc": areas.get(c, ""),
-            }
-            for c, name in enumerate(test.classes)
-        ),
-    )
-    roc, curve = [], []
-    for c in present:
-        for x, y in zip(*metrics.roc_curve(labels == c, probabilities[:, c])[:2], strict=True):
-            roc.append({"class": test.classes[c], "false_positive_rate": float(x), "true_positive_rate": float(y)})
-        falling = metrics.precision_recall_curve(labels == c, probabilities[:, c])[:2]
-        for y, x in list(zip(*falling, strict=True))[::-1]:
-            curve.append({"class": test.classes[c], "recall": float(x), "precision": float(y)})
-    write_table(folder / "curves/roc.csv", ["class", "false_positive_rate", "true_positive_rate"], roc)
-    write_table(folder / "curves/precision_recall.csv", ["class", "recall", "precision"], curve)
+def guesses(*pairs: str, confidence: float = 0.5) -> list[dict[str, str]]:
+    """Return rows as read from predictions.csv, of "actual predicted" each."""
+    return [
+        {"file": f"{i}.png", "actual": pair.split()[0], "predicted": pair.split()[1], "confidence": str(confidence)}
+        for i, pair in enumerate(pairs)
+    ]
 
+
+def write(test: Outcome, folder: Path) -> None:
+    """Write all that the plot stage reads, in the places of the project."""
+    for place in ("metrics/test", "metrics/train", "data/packed/test"):
+        (folder / place).mkdir(parents=True)
+    names = ["file", "actual", "predicted", "confidence", "rank"]
+    write_table(folder / "metrics/test/predictions.csv", names, predictions(test))
+    _classes(test, folder / "metrics/test/classes.csv")
+    _roc(test, folder / "metrics/test/curves/roc.csv")
+    _precision_recall(test, folder / "metrics/test/curves/precision_recall.csv")
+    _thresholds(test, folder / "metrics/test/curves/thresholds.csv")
+    _reliability(test, folder / "metrics/test/curves/reliability.csv")
+    _numbers(test, folder / "metrics/test/metrics.json")
+    _history(folder / "metrics/train/history.csv")
+    _data(test, folder)
+    _packed(test, folder / "data/packed")
+
+
+def _classes(test: Outcome, path: Path) -> None:
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        test.labels, test.predicted, labels=range(len(test.classes)), zero_division=0
+    )
+    rows = []
+    for c, name in enumerate(test.classes):
+        row: dict[str, Any] = {"class": name, "support": int(support[c])}
+        if support[c]:
+            row |= {"precision": float(precision[c]), "recall": float(recall[c]), "f1": float(f1[c])}
+            row |= {"auroc": metrics.roc_auc_score(test.labels == c, test.probabilities[:, c])}
+        rows.append(row)
+    write_table(path, ["class", "support", "precision", "recall", "f1", "auroc"], rows)
+
+
+def _roc(test: Outcome, path: Path) -> None:
+    rows = []
+    for c in np.unique(test.labels):
+        for x, y in zip(*metrics.roc_curve(test.labels == c, test.probabilities[:, c])[:2], strict=True):
+            rows.append({"class": test.classes[c], "false_positive_rate": float(x), "true_positive_rate": float(y)})
+    write_table(path, ["class", "false_positive_rate", "true_positive_rate"], rows)
+
+
+def _precision_recall(test: Outcome, path: Path) -> None:
+    rows = []
+    for c in np.unique(test.labels):
+        falling = metrics.precision_recall_curve(test.labels == c, test.probabilities[:, c])[:2]
+        for y, x in list(zip(*falling, strict=True))[::-1]:
+            rows.append({"class": test.classes[c], "recall": float(x), "precision": float(y)})
+    write_table(path, ["class", "recall", "precision"], rows)
+
+
+def _thresholds(test: Outcome, path: Path) -> None:
     rows = []
     for threshold in np.linspace(0, 1, 101):
         answered = test.confidence >= threshold
         right = (answered & test.right).sum()
-        share, got = right / max(answered.sum(), 1), right / len(labels)
+        share, got = right / max(answered.sum(), 1), right / len(test.labels)
         row = {"threshold": round(float(threshold), 2), "coverage": answered.mean(), "recall": got}
         row |= {"precision": share if answered.any() else "", "f1": 2 * share * got / (share + got) if right else 0.0}
         rows.append(row)
-    write_table(folder / "curves/thresholds.csv", ["threshold", "coverage", "precision", "recall", "f1"], rows)
+    write_table(path, ["threshold", "coverage", "precision", "recall", "f1"], rows)
 
-    bins = []
+
+def _reliability(test: Outcome, path: Path) -> None:
+    rows = []
     for scaling, sharpness in (("before", 1.0), ("after", 0.8)):
-        scaled = probabilities**sharpness
+        scaled = test.probabilities**sharpness
         confidence = (scaled / scaled.sum(axis=1, keepdims=True)).max(axis=1)
         for i in range(BINS):
             inside = (confidence > i / BINS) & (confidence <= (i + 1) / BINS)
             row = {"scaling": scaling, "low": i / BINS, "high": (i + 1) / BINS, "pictures": int(inside.sum())}
             if inside.any():
                 row |= {"confidence": confidence[inside].mean(), "accuracy": test.right[inside].mean()}
-            bins.append(row)
-    write_table(
-        folder / "curves/reliability.csv", ["scaling", "low", "high", "pictures", "confidence", "accuracy"], bins
-    )
+            rows.append(row)
+    write_table(path, ["scaling", "low", "high", "pictures", "confidence", "accuracy"], rows)
 
 
 def _numbers(test: Outcome, path: Path) -> None:

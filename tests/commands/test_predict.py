@@ -335,7 +335,7 @@ def test_the_grid_shows_each_image_with_its_answer(place: Path) -> None:
 
 
 def test_a_grid_of_many_images_says_how_many_it_shows(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(galleries, "MOST", 5)
+    monkeypatch.setattr(galleries, "SHEET_MOST", 5)
     said = predict("test", "--grid", "grid.svg")
     assert said.err == "grid.svg shows the first 5 of 36 images\n"
     assert Path("grid.svg").read_text().count("<image") == 5

@@ -5,12 +5,11 @@ from math import sqrt
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from imgpipe.evaluate import intervals
-from imgpipe.evaluate.calibration import LEAST, MOST, fit_temperature
-from imgpipe.evaluate.scoring import Array
 
 PRIORS = np.array([0.3, 0.25, 0.2, 0.15, 0.1])
 RECALLS = np.array([0.9, 0.8, 0.85, 0.7, 0.75])
@@ -23,21 +22,28 @@ def test_an_accuracy_s_interval_is_wilson_s_formula() -> None:
         (p + z * z / (2 * n)) / (1 + z * z / n),
         z * sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n),
     )
-    assert intervals.wilson(267, 270) == pytest.approx((middle - half, middle + half), abs=1e-6)
-    low, high = intervals.wilson(270, 270)
+    assert intervals.wilson_interval(267, 270) == pytest.approx((middle - half, middle + half), abs=1e-6)
+    low, high = intervals.wilson_interval(270, 270)
     assert low == pytest.approx(270 / (270 + z * z), abs=1e-6)
     assert high == pytest.approx(1)
+
+
+@pytest.mark.parametrize("images", [1, 10, 270])
+def test_an_accuracy_s_interval_is_scipy_s(images: int) -> None:
+    for right in range(images + 1):
+        expected = stats.binomtest(right, images).proportion_ci(0.95, method="wilson")
+        assert intervals.wilson_interval(right, images) == pytest.approx(tuple(expected), abs=1e-12)
 
 
 def test_a_mean_s_interval_is_scipy_s_but_for_the_draws() -> None:
     values = np.random.default_rng(0).exponential(size=200)
     expected = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="BCa", rng=1).confidence_interval
-    assert intervals.of_mean(values) == pytest.approx(tuple(expected), abs=0.01)
+    assert intervals.mean_interval(values) == pytest.approx(tuple(expected), abs=0.01)
 
 
 def test_intervals_of_f1_and_balanced_accuracy_are_scipy_s_but_for_the_draws() -> None:
     labels, predicted = one_test(np.random.default_rng(3), 150)
-    ours = intervals.of_confusion(labels, predicted)
+    ours = intervals.confusion_intervals(labels, predicted)
     for name, metric in {
         "balanced_accuracy": balanced_accuracy_score,
         "f1_macro": partial(f1_score, average="macro"),
@@ -59,8 +65,8 @@ def test_metrics_of_cells_are_scikit_learn_s_of_images(seed: int) -> None:
     )
 
 
-def one_test(random: np.random.Generator, images: int) -> tuple[Array, Array]:
-    """Labels and predictions of a test set drawn from PRIORS and CONFUSION."""
+def one_test(random: np.random.Generator, images: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw labels and predictions of a test set from PRIORS and CONFUSION."""
     cells = random.choice(25, size=images, p=(PRIORS[:, None] * CONFUSION).ravel())
     return cells // 5, cells % 5
 
@@ -80,9 +86,9 @@ def test_intervals_hold_the_truth_of_95_in_100_simulated_test_sets() -> None:
     for _ in range(1000):
         labels, predicted = one_test(random, 500)
         ends = {
-            "accuracy": intervals.wilson(int((labels == predicted).sum()), 500),
-            **intervals.of_confusion(labels, predicted),
-            "loss": intervals.of_mean(random.exponential(size=200)),
+            "accuracy": intervals.wilson_interval(int((labels == predicted).sum()), 500),
+            **intervals.confusion_intervals(labels, predicted),
+            "loss": intervals.mean_interval(random.exponential(size=200)),
         }
         for name, (low, high) in ends.items():
             held[name] += low <= truth[name] <= high
@@ -91,31 +97,5 @@ def test_intervals_hold_the_truth_of_95_in_100_simulated_test_sets() -> None:
 
 def test_a_test_without_error_has_an_interval_all_the_same() -> None:
     labels = np.arange(30) % 3
-    assert intervals.of_confusion(labels, labels) == {"balanced_accuracy": (1, 1), "f1_macro": (1, 1)}
-    assert intervals.wilson(30, 30)[0] < 0.9
-
-
-def test_the_temperature_makes_confidence_the_share_of_right_answers() -> None:
-    """Logits 6 and 0, right in 3 of 4: a confidence of 3/4 is a logit of log 3, so the temperature is 6 / log 3."""
-    logits = np.tile([[6.0, 0.0]], (400, 1))
-    assert fit_temperature(logits, np.array([0, 0, 0, 1] * 100)) == pytest.approx(6 / np.log(3))
-    assert fit_temperature(logits / 10, np.array([0, 0, 0, 1] * 100)) == pytest.approx(0.6 / np.log(3))
-
-
-def test_a_temperature_stays_within_reason_where_all_or_nothing_is_right() -> None:
-    logits = np.tile([[1.0, 0.0]], (10, 1))
-    assert fit_temperature(logits, np.zeros(10, dtype=int)) == LEAST
-    assert fit_temperature(logits, np.ones(10, dtype=int)) == MOST
-
-
-def test_the_temperature_is_where_the_loss_is_least() -> None:
-    random = np.random.default_rng(0)
-    labels = random.integers(5, size=300)
-    logits = 3 * (random.normal(size=(300, 5)) + (labels[:, None] == np.arange(5)))
-
-    def loss(temperature: float) -> float:
-        scaled = logits / temperature
-        return float((np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(300), labels]).mean())
-
-    best = fit_temperature(logits, labels)
-    assert loss(best) < min(loss(best * 0.99), loss(best * 1.01))
+    assert intervals.confusion_intervals(labels, labels) == {"balanced_accuracy": (1, 1), "f1_macro": (1, 1)}
+    assert intervals.wilson_interval(30, 30)[0] < 0.9

@@ -2,27 +2,25 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sklearn import metrics
 
 from imgpipe.evaluate import scoring
-from imgpipe.evaluate.calibration import at_thresholds, threshold_for
-from imgpipe.evaluate.scoring import Array, metrics_of_test
+from imgpipe.evaluate.calibration import softmax
+from imgpipe.evaluate.scoring import all_metrics
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
 LABELS = np.array([0, 0, 1, 1, 2])
 
 
-def random_case(seed: int, *, images: int, classes: int, held: int, ties: bool) -> tuple[Array, Array]:
-    """Probabilities that know something of the labels, of which ``held`` classes occur."""
+def random_case(
+    seed: int, *, images: int, classes: int, held: int, ties: bool
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Make probabilities that know something of the labels, of which ``held`` classes occur."""
     random = np.random.default_rng(seed)
     labels = np.append(np.arange(held), random.integers(held, size=images - held))
     logits = random.normal(size=(images, classes)) + 1.5 * (labels[:, None] == np.arange(classes))
-    return scoring.softmax(np.round(logits) if ties else logits), labels
-
-
-def test_softmax_is_exact_also_for_large_logits() -> None:
-    probabilities = scoring.softmax(np.array([[1000.0, 1000.0], [0.0, np.log(3.0)]], dtype=np.float32))
-    assert probabilities == pytest.approx(np.array([[0.5, 0.5], [0.25, 0.75]]))
+    return softmax(np.round(logits) if ties else logits), labels
 
 
 def test_metrics_are_those_worked_out_by_hand() -> None:
@@ -122,49 +120,14 @@ def test_a_precision_recall_curve_ends_with_every_image_of_the_class_found() -> 
     assert (np.diff(recall) >= 0).all()
 
 
-def test_confidence_at_a_bin_s_high_end_belongs_to_it() -> None:
-    confidence = np.array([9 / 15, 9 / 15 + 1e-9, 1.0])
-    bins = scoring.reliability(np.stack([confidence, 1 - confidence], axis=1), np.array([0, 1, 0]))
-    assert bins["low"] == pytest.approx([8 / 15, 9 / 15, 14 / 15])
-    assert bins["pictures"].tolist() == [1, 1, 1]
-    assert bins["accuracy"].tolist() == [1, 0, 1]
-
-
-CONFIDENCE = np.array([0.9, 0.8, 0.8, 0.6, 0.5])
-RIGHT = np.array([True, True, False, True, False])
-
-
-def test_thresholds_count_the_answers_that_would_be_given() -> None:
-    table = at_thresholds(CONFIDENCE, RIGHT)
-    at_80 = {name: values[80] for name, values in table.items()}  # three answers, two of them right
-    assert at_80 == pytest.approx(
-        {"threshold": 0.8, "coverage": 3 / 5, "precision": 2 / 3, "recall": 2 / 5, "f1": 1 / 2}
-    )
-    assert [table[name][0] for name in ("coverage", "precision", "recall")] == pytest.approx([1, 3 / 5, 3 / 5])
-    assert np.isnan(table["precision"][100])
-    assert table["f1"][100] == 0
-
-
-@pytest.mark.parametrize(
-    ("precision", "expected"), [(0.6, (0.5, 1.0)), (0.75, (0.6, 4 / 5)), (0.76, (0.9, 1 / 5)), (1.0, (0.9, 1 / 5))]
-)
-def test_the_threshold_for_a_precision_is_the_lowest_that_reaches_it(
-    precision: float, expected: tuple[float, float]
-) -> None:
-    """Right so far, as answers are added: 1 of 1, 2 of 3 (two of one confidence come together), 3 of 4, 3 of 5."""
-    assert threshold_for(precision, CONFIDENCE, RIGHT) == pytest.approx(expected)
-    assert threshold_for(precision, CONFIDENCE[::-1], RIGHT[::-1]) == pytest.approx(expected)
-    assert threshold_for(0.1, CONFIDENCE, np.zeros(5, dtype=bool)) is None
-
-
 def test_the_threshold_is_rounded_down_so_that_it_is_reached() -> None:
     one = np.array([[0.9876547, 0.0123453]])
-    assert metrics_of_test(one, one, np.array([0]), temperature=1.0, target_precision=1.0)["threshold"] == 0.987654
+    assert all_metrics(one, one, np.array([0]), temperature=1.0, target_precision=1.0)["threshold"] == 0.987654
 
 
 def test_what_can_t_be_said_of_a_test_is_null_and_the_keys_stay_the_same() -> None:
-    usual = metrics_of_test(PROBABILITIES, PROBABILITIES, LABELS, temperature=1.0, target_precision=0.9)
-    alone = metrics_of_test(PROBABILITIES[3:4], PROBABILITIES[3:4], LABELS[3:4], temperature=1.0, target_precision=0.9)
+    usual = all_metrics(PROBABILITIES, PROBABILITIES, LABELS, temperature=1.0, target_precision=0.9)
+    alone = all_metrics(PROBABILITIES[3:4], PROBABILITIES[3:4], LABELS[3:4], temperature=1.0, target_precision=0.9)
     assert list(alone) == list(usual)
     assert {name for name, value in alone.items() if value is None} == {
         "roc_auc_ovr_macro",

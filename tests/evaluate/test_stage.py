@@ -27,8 +27,8 @@ def test_a_long_evaluation_shows_on_the_terminal_how_far_it_is(pipeline: Project
     """Six batches, taken for long from the first on."""
     pipeline.set(evaluate__batch_size=7)
     shown, printed = on_terminal(
-        "from imgpipe.common import command, progress; progress.LONG = 0.0\n"
-        "from stages.evaluate import evaluate; command.run(evaluate)",
+        "from imgpipe.common import progress, stage; progress.LONG = 0.0\n"
+        "from stages.evaluate import evaluate; stage.run(evaluate)",
         pipeline.folder,
     )
     assert "testing on test" in shown

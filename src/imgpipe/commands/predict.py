@@ -65,7 +65,7 @@ def predict(
     from imgpipe.common.progress import counting_where_long
     from imgpipe.data.parallel import cores
     from imgpipe.model.devices import device_type, set_up_computing
-    from imgpipe.plot.galleries import MOST
+    from imgpipe.plot.galleries import SHEET_MOST
 
     classifier = open_classifier(model)
     classes = classifier.description.classes
@@ -82,7 +82,7 @@ def predict(
             _say(result)
         else:
             listed.append(Ranked.of(result.path, result.probabilities.tolist(), classes, top))
-            if grid and len(shown) < MOST:
+            if grid and len(shown) < SHEET_MOST:
                 shown.append(result)
 
     text = WRITERS[form](listed)

@@ -1,88 +1,127 @@
-"""Probabilities to numbers and curves. scikit-learn does the arithmetic."""
+"""Score a test: numbers for all of it, scores of each class, and curves, from probabilities and true classes."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from sklearn import metrics
 
-from imgpipe.evaluate import intervals, scoring
-from imgpipe.evaluate.calibration import threshold_for
+from imgpipe.evaluate.calibration import expected_calibration_error, threshold_for_precision
+from imgpipe.evaluate.intervals import confusion_intervals, mean_interval, wilson_interval
 
-Array = np.ndarray[Any, Any]
-Points = tuple[Array, Array]
-
-BINS = 15
-"""Of the confidence, in which calibration is looked at; as many as Guo et al. 2017 take."""
-
-
-def softmax(logits: Array) -> Array:
-    """Probabilities of the classes, float64 (images, classes); logits: float (images, classes)."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+Curves = dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""The x and y of the points of a curve, each (points,), by the number of the class."""
 
 
-def ranks(probabilities: Array, labels: Array) -> Array:
-    """Place of the true class among the probabilities of each image, int64 (images,): 1 where it was predicted.
+def all_metrics(
+    probabilities: NDArray[np.float64],
+    before_scaling: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    *,
+    temperature: float,
+    target_precision: float,
+) -> dict[str, float | int | None]:
+    """Return the numbers of metrics.json: those of ``score``, 95 % intervals, calibration and the threshold.
 
-    Of equal probabilities the class of the lower number comes first, as ``argmax`` has it.
+    probabilities: at the temperature, (images, classes), rows of sum 1.
+    before_scaling: probabilities at temperature 1.
+    labels: true classes, (images,).
+    target_precision: the share of right answers that the threshold on the confidence must reach.
+
+    Returns plain numbers, rounded to 6 decimals, but the threshold, which is rounded down, so that it is reached; None
+    where a number is undefined. The keys are always the same.
     """
-    own = probabilities[np.arange(len(labels)), labels, None]
-    earlier = np.arange(probabilities.shape[1]) < labels[:, None]
-    before: Array = ((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1)
-    return before + 1
+    predicted = probabilities.argmax(axis=1)
+    right = predicted == labels
+    intervals = {
+        "accuracy": wilson_interval(int(right.sum()), len(labels)),
+        **confusion_intervals(labels, predicted),
+        "loss": mean_interval(losses(probabilities, labels)),
+    }
+    numbers: dict[str, float | None] = {}
+    for name, value in score(probabilities, labels).items():
+        numbers[name] = value
+        if name in intervals:
+            numbers[f"{name}_ci_low"], numbers[f"{name}_ci_high"] = intervals[name]
+    found = threshold_for_precision(target_precision, probabilities.max(axis=1), right)
+    threshold, coverage = found if found else (None, None)
+    numbers |= {
+        "temperature": temperature,
+        "loss_before_scaling": float(losses(before_scaling, labels).mean()),
+        "ece_before_scaling": expected_calibration_error(before_scaling, labels),
+        "threshold": None if threshold is None else math.floor(threshold * 1e6) / 1e6,
+        "threshold_coverage": coverage,
+    }
+    return {name: _rounded(number) for name, number in numbers.items()} | {"images": len(labels)}
 
 
-def score(probabilities: Array, labels: Array) -> dict[str, float]:
-    """The metrics of a test.
+def _rounded(number: float | None) -> float | None:
+    return None if number is None or math.isnan(number) else round(number, 6)
 
-    probabilities: float64 (images, classes), rows of sum 1. labels: int64 (images,), the true classes.
 
-    Means over classes (macro) are over those that the test holds or that were predicted, weighted ones by the images
-    of each; of roc_auc_ovr_macro, one class against the rest, over those with images on both sides, and of
-    average_precision_macro over those that the test holds. A class never predicted has a precision of 0.
-    loss: cross-entropy. brier: sum over the classes of the squared differences (Brier 1950), from 0 to 2. ece: see
-    ``calibration_error``.
+def score(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, float]:
+    """Return the metrics of a test, without intervals.
+
+    ..._macro: means over the classes that the test holds or that were predicted; a class that was never predicted has
+        a precision of 0. roc_auc_ovr_macro: over the classes with images on both sides, one class against the rest.
+        average_precision_macro: over the classes that the test holds.
+    ..._weighted: the same means, weighted by the images of each class.
+    loss: cross-entropy in nats.
+    brier: squared differences from the truth, summed over the classes: 0 to 2 (Brier 1950).
+    ece: see ``expected_calibration_error``.
+
+    probabilities: (images, classes), rows of sum 1.
+    labels: true classes, (images,).
     """
-    from sklearn import metrics
-
     predicted = probabilities.argmax(axis=1)
     held = np.unique(labels)
     truth = labels[:, None] == np.arange(probabilities.shape[1])
     areas = aurocs(probabilities, labels)
     curves = precision_recall_curves(probabilities, labels).values()
     *scores, support = metrics.precision_recall_fscore_support(labels, predicted, zero_division=0)
-    named = dict(zip(("precision", "recall", "f1"), scores, strict=True))
+    by_class = dict(zip(("precision", "recall", "f1"), scores, strict=True))
     return {
         "accuracy": float((predicted == labels).mean()),
         "top5_accuracy": float((ranks(probabilities, labels) <= 5).mean()),
         "balanced_accuracy": float(np.mean([(predicted[labels == c] == c).mean() for c in held])),
-        **{f"{name}_macro": float(values.mean()) for name, values in named.items()},
-        **{f"{name}_weighted": float(np.average(values, weights=support)) for name, values in named.items()},
+        **{f"{name}_macro": float(values.mean()) for name, values in by_class.items()},
+        **{f"{name}_weighted": float(np.average(values, weights=support)) for name, values in by_class.items()},
         "roc_auc_ovr_macro": float(np.nanmean(areas)) if len(held) > 1 else np.nan,
         "average_precision_macro": float(
             np.mean([(np.diff(recall) * precision[1:]).sum() for recall, precision in curves])
         ),
         "loss": float(losses(probabilities, labels).mean()),
         "brier": float(((probabilities - truth) ** 2).sum(axis=1).mean()),
-        "ece": calibration_error(probabilities, labels),
+        "ece": expected_calibration_error(probabilities, labels),
     }
 
 
-def losses(probabilities: Array, labels: Array) -> Array:
-    """Cross-entropy of each image, float64 (images,); a probability of 0 counts as the smallest float."""
+def ranks(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the place of the true class among the probabilities of each image, (images,): 1 where it was predicted.
+
+    Of equal probabilities the class of the lower number comes first, as ``argmax`` has it.
+    """
+    own = probabilities[np.arange(len(labels)), labels, None]
+    earlier = np.arange(probabilities.shape[1]) < labels[:, None]
+    before = (probabilities > own) | ((probabilities == own) & earlier)
+    return np.asarray(before.sum(axis=1) + 1)
+
+
+def losses(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the cross-entropy of each image, (images,); a probability of 0 counts as the smallest float."""
     own = probabilities[np.arange(len(labels)), labels]
     return -np.log(np.maximum(own, np.finfo(np.float64).tiny))
 
 
-def aurocs(probabilities: Array, labels: Array) -> Array:
-    """Area under the ROC curve of each class against the rest, float64 (classes,); NaN without images on a side.
+def aurocs(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the area under the ROC curve of each class against the rest, (classes,); NaN without images on a side.
 
-    The share of pairs, one image of the class and one other, in which the first has the higher probability, equal
-    ones counted half, from sums of ranks (Hanley and McNeil 1982): scikit-learn's number in a tenth of its time.
+    The area is the share of pairs, one image of the class and one other, in which the first has the higher
+    probability, equal ones counted half. It comes from sums of ranks (Hanley and McNeil 1982): scikit-learn's number in
+    a tenth of its time.
     """
-    from scipy.stats import rankdata
-
     own = labels[:, None] == np.arange(probabilities.shape[1])
     inside, outside = own.sum(axis=0), (~own).sum(axis=0)
     pairs_won = (rankdata(probabilities, axis=0) * own).sum(axis=0) - inside * (inside + 1) / 2
@@ -90,16 +129,13 @@ def aurocs(probabilities: Array, labels: Array) -> Array:
     return np.asarray(np.divide(pairs_won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0))
 
 
-def class_scores(probabilities: Array, labels: Array) -> dict[str, Array]:
-    """Support, precision, recall, F1 and AUROC, each (classes,).
+def class_scores(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Return columns of a number for each class: ``support`` (images), ``precision``, ``recall``, ``f1`` and ``auroc``.
 
-    NaN where undefined: without an image of the class, but that the precision of a predicted class is 0.
+    Without images of a class its scores are undefined, NaN, but that precision and F1 are 0 where it was predicted.
     """
-    from sklearn.metrics import precision_recall_fscore_support
-
-    classes = range(probabilities.shape[1])
-    precision, recall, f1, support = precision_recall_fscore_support(
-        labels, probabilities.argmax(axis=1), labels=classes, zero_division=np.nan
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        labels, probabilities.argmax(axis=1), labels=range(probabilities.shape[1]), zero_division=np.nan
     )
     return {
         "support": support,
@@ -110,92 +146,20 @@ def class_scores(probabilities: Array, labels: Array) -> dict[str, Array]:
     }
 
 
-def reliability(probabilities: Array, labels: Array) -> dict[str, Array]:
-    """Confidence against accuracy in BINS bins of equal width, but for empty ones (Guo et al. 2017, section 2).
-
-    A bin holds confidences above its low end, up to its high end. ``images`` in it, their mean ``confidence``, and
-    their ``accuracy``.
-    """
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    ends = np.linspace(0, 1, BINS + 1)
-    place = np.clip(np.searchsorted(ends, confidence, side="left") - 1, 0, BINS - 1)
-    images = np.bincount(place, minlength=BINS)
-    filled = np.flatnonzero(images)
-    mean_of: Callable[[Array], Array] = lambda values: (  # noqa: E731
-        np.bincount(place, weights=values, minlength=BINS)[filled] / images[filled]
-    )
-    return {
-        "low": ends[filled],
-        "high": ends[filled + 1],
-        "pictures": images[filled],
-        "confidence": mean_of(confidence),
-        "accuracy": mean_of(right.astype(np.float64)),
-    }
-
-
-def calibration_error(probabilities: Array, labels: Array) -> float:
-    """Expected calibration error: mean distance of confidence and accuracy over the bins, by their images."""
-    bins = reliability(probabilities, labels)
-    return float((bins["pictures"] * np.abs(bins["confidence"] - bins["accuracy"])).sum() / len(labels))
-
-
-def roc_curves(probabilities: Array, labels: Array) -> dict[int, Points]:
-    """For each class that has images on both sides, false and true positive rate of that class against the rest."""
-    from sklearn.metrics import roc_curve
-
+def roc_curves(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Curves:
+    """Return the false and true positive rates of each class against the rest, if it has images on both sides."""
     curves = {}
     for c in range(probabilities.shape[1]):
         if 0 < (labels == c).sum() < len(labels):
-            false_positives, true_positives, _ = roc_curve(labels == c, probabilities[:, c])
+            false_positives, true_positives, _ = metrics.roc_curve(labels == c, probabilities[:, c])
             curves[c] = false_positives, true_positives
     return curves
 
 
-def precision_recall_curves(probabilities: Array, labels: Array) -> dict[int, Points]:
-    """For each class that the test holds, recall and precision of that class against the rest, recall rising."""
-    from sklearn.metrics import precision_recall_curve
-
+def precision_recall_curves(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Curves:
+    """Return recall, rising, and precision of each class against the rest, if the test holds it."""
     curves = {}
     for c in np.unique(labels).tolist():
-        precision, recall, _ = precision_recall_curve(labels == c, probabilities[:, c], drop_intermediate=True)
+        precision, recall, _ = metrics.precision_recall_curve(labels == c, probabilities[:, c], drop_intermediate=True)
         curves[c] = recall[::-1], precision[::-1]
     return curves
-
-
-def metrics_of_test(
-    probabilities: Array, unscaled: Array, labels: Array, *, temperature: float, target_precision: float
-) -> dict[str, float | int | None]:
-    """The metrics of ``score`` and more, plain numbers rounded to 6 decimals; None where one is undefined.
-
-    probabilities, unscaled: float64 (images, classes), with and without temperature scaling. labels: int64
-    (images,).
-
-    ..._ci_low, ..._ci_high: 95 % intervals. threshold: the lowest confidence from which on a share of target_precision
-    of the answers is right, rounded down so that it is reached; threshold_coverage: the share of the images that it
-    answers.
-    """
-    predicted = probabilities.argmax(axis=1)
-    right = predicted == labels
-    ends = {
-        "accuracy": intervals.wilson(int(right.sum()), len(labels)),
-        **intervals.of_confusion(labels, predicted),
-        "loss": intervals.of_mean(scoring.losses(probabilities, labels)),
-    }
-    numbers: dict[str, float | None] = {}
-    for name, value in scoring.score(probabilities, labels).items():
-        numbers[name] = value
-        if name in ends:
-            numbers[f"{name}_ci_low"], numbers[f"{name}_ci_high"] = ends[name]
-    numbers["temperature"] = temperature
-    numbers["loss_before_scaling"] = float(scoring.losses(unscaled, labels).mean())
-    numbers["ece_before_scaling"] = scoring.calibration_error(unscaled, labels)
-    numbers["threshold"], numbers["threshold_coverage"] = threshold_for(
-        target_precision, probabilities.max(axis=1), right
-    ) or (None, None)
-    if numbers["threshold"] is not None:
-        numbers["threshold"] = math.floor(numbers["threshold"] * 1e6) / 1e6
-    return {name: _rounded(number) for name, number in numbers.items()} | {"images": len(labels)}
-
-
-def _rounded(number: float | None) -> float | None:
-    return None if number is None or math.isnan(number) else round(number, 6)

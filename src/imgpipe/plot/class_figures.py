@@ -1,4 +1,4 @@
-"""Tables to figures with a row for each class: confusions, scores, counts."""
+"""Draw the figures with a row for each class: confusions, scores, counts."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,8 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
 
-from imgpipe.plot.drawing import BLACK, BLUE, GREEN, ORANGE, RED, SKY, WIDTH, Row, legend_above, short
+from imgpipe.plot.drawing import BLACK, BLUE, GREEN, ORANGE, RED, SKY, WIDTH, legend_above, short
+from imgpipe.plot.results import Row
 
 MOST_COUNTED = 30  # classes up to which a confusion matrix has its counts written into it
 MOST_ROWS = 120  # classes that a figure names, one a line
@@ -16,14 +18,12 @@ NAME = 22  # letters of a class's name in a figure
 
 
 def confusion_matrix(predictions: Sequence[Row], classes: Sequence[str]) -> Figure:
-    """How many images of each class were taken for which; shaded by the share of the actual class.
+    """Draw how many images of each class were taken for which, shaded by the share of the actual class.
 
-    predictions: rows of metrics/test/predictions.csv. classes: all names, in their order.
+    predictions: rows of metrics/test/predictions.csv.
+    classes: all names, in their order.
     """
-    numbers = {name: i for i, name in enumerate(classes)}
-    matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    for row in predictions:
-        matrix[numbers[row["actual"]], numbers[row["predicted"]]] += 1
+    matrix = _confusions(predictions, classes)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
 
     counted, named = len(classes) <= MOST_COUNTED, len(classes) <= MOST_ROWS
@@ -69,10 +69,21 @@ def confusion_matrix(predictions: Sequence[Row], classes: Sequence[str]) -> Figu
     return figure
 
 
-def class_scores(scores: Sequence[Row]) -> Figure:
-    """F1 of each class as a bar, its precision and recall as marks on it, and its test images; the worst on top.
+def _confusions(predictions: Sequence[Row], classes: Sequence[str]) -> NDArray[np.int64]:
+    """Count the images by actual (rows) and predicted class (columns)."""
+    numbers = {name: i for i, name in enumerate(classes)}
+    matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    for row in predictions:
+        matrix[numbers[row["actual"]], numbers[row["predicted"]]] += 1
+    return matrix
 
-    scores: rows of metrics/test/classes.csv. A class without test images has no scores, and says so.
+
+def class_scores(scores: Sequence[Row]) -> Figure:
+    """Draw the F1 of each class as a bar, precision and recall as marks on it, and its test images; the worst on top.
+
+    A class without test images has no scores, and says so.
+
+    scores: rows of metrics/test/classes.csv.
     """
     tested = sorted((row for row in scores if int(row["support"])), key=lambda row: float(row["f1"]))
     untested = [row for row in scores if not int(row["support"])]
@@ -97,9 +108,9 @@ def class_scores(scores: Sequence[Row]) -> Figure:
 
 
 def class_balance(counts: Mapping[str, Mapping[str, int]]) -> Figure:
-    """How many images of each class are in each split; every split on a scale of its own.
+    """Draw how many images of each class are in each split; every split has a scale of its own.
 
-    counts: by class, the number by split, as "classes" in metrics/prepare.json.
+    counts: the number of images by class and split.
     """
     shown = dict(sorted(counts.items(), key=lambda item: sum(item[1].values()))[:MOST_ROWS])
     if len(shown) == len(counts):
@@ -115,7 +126,7 @@ def class_balance(counts: Mapping[str, Mapping[str, int]]) -> Figure:
 
 
 def _rows(names: Sequence[str], *, panels: int, widths: Sequence[float]) -> tuple[Figure, list[Axes]]:
-    """Panels side by side with a row for each class, the first on top, named at the left."""
+    """Make panels side by side with a row for each class, the first on top, named at the left."""
     size = 8 if len(names) <= MOST_COUNTED else 7
     row = 0.24 if len(names) <= MOST_COUNTED else 0.15
     figure = Figure(figsize=(WIDTH, max(1.8, row * len(names) + 1.0)), layout="constrained")
@@ -129,7 +140,7 @@ def _rows(names: Sequence[str], *, panels: int, widths: Sequence[float]) -> tupl
 
 
 def _bars(axes: Axes, counts: Sequence[int], *, colour: str) -> None:
-    """Bars with their counts written beside them; the axis has room for the longest."""
+    """Draw bars with their counts written beside them; the axis has room for the longest."""
     axes.barh(range(len(counts)), counts, height=0.7, color=colour)
     most = max(max(counts), 1)
     for y, count in enumerate(counts):

@@ -1,11 +1,12 @@
-"""What all figures have in common: style, colours, names that fit, and files of equal bytes.
+"""Draw all figures in one style and colours, with names that fit, and save them so that equal ones are equal bytes.
 
 Colours are Okabe and Ito's (Color Universal Design, 2008), which the colour-blind can tell apart; what is told by
 colour is also told by a dash, a marker or a word.
 """
 
+import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,8 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from imgpipe.common.files import replacing
-
-Row = dict[str, str]
+from imgpipe.common.progress import counting
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
     "#0072B2",
@@ -37,7 +37,7 @@ FONT = "DejaVu Sans"  # comes with matplotlib
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """The context to draw and save figures in: matplotlib's defaults, whatever the user's matplotlibrc says."""
+    """Make the context to draw and save figures in: matplotlib's defaults, whatever the user's matplotlibrc says."""
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # see foreign_letters()
         matplotlib.rcdefaults()
@@ -55,7 +55,7 @@ def house_style() -> Iterator[None]:
 
 
 def short(name: str, length: int) -> str:
-    """The name on one line, its middle left out where it is longer than so many characters.
+    """Return the name on one line, its middle left out where it is longer than so many characters.
 
     >>> short("a_class_of_very_long_name", 12)
     'a_clas…_name'
@@ -68,12 +68,12 @@ def short(name: str, length: int) -> str:
 
 
 def in_line(name: str, length: int) -> str:
-    """The short name within a line of other text, which a name written from right to left would turn round."""
+    """Return the short name for a line of other text, which a name written from right to left would turn round."""
     return f"{LEFT_TO_RIGHT}{short(name, length)}{LEFT_TO_RIGHT}"
 
 
 def legend_above(figure: Figure, columns: int) -> None:
-    """One legend for all axes of the figure, above them, where it can hide nothing."""
+    """Add one legend for all axes of the figure, above them, where it can hide nothing."""
     entries: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -81,8 +81,23 @@ def legend_above(figure: Figure, columns: int) -> None:
     figure.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns)
 
 
+def save_all(figures: Mapping[str, Figure], folder: Path, *, ending: str, dpi: int) -> dict[str, Path]:
+    """Save the figures under their names in the folder, with a progress bar, and return their paths by name.
+
+    Warns of letters that a PNG does not show.
+    """
+    paths = {name: folder / f"{name}.{ending}" for name in figures}
+    foreign = set[str]()
+    for name, figure in counting("drawing", figures.items(), len(figures)):
+        save(figure, paths[name], dpi=dpi)
+        foreign.update(foreign_letters(figure))
+    if foreign and ending == "png":
+        logging.warning("png figures have boxes for letters like %s; plot.format svg shows them", min(foreign))
+    return paths
+
+
 def save(figure: Figure, path: Path, *, dpi: int) -> None:
-    """The figure in the format of the path's ending. Equal figures give equal bytes: no dates, no random ids.
+    """Save the figure in the format of the path's ending. Equal figures give equal bytes: no dates, no random ids.
 
     Letters are drawn, so that a figure looks the same everywhere. matplotlib's own font lacks some scripts (Chinese,
     Thai, ...): an SVG figure with such names holds text instead, for the fonts of whoever looks at it.
@@ -96,7 +111,7 @@ def save(figure: Figure, path: Path, *, dpi: int) -> None:
 
 
 def foreign_letters(figure: Figure) -> list[str]:
-    """The letters of the figure's texts that matplotlib's own font lacks, sorted; a PNG shows boxes for them."""
+    """Return the letters of the figure's texts that matplotlib's own font lacks, sorted; a PNG has boxes for them."""
     font = font_manager.get_font(font_manager.findfont(FONT))
     letters = {letter for text in figure.findobj(Text) if isinstance(text, Text) for letter in text.get_text()}
     return sorted(letter for letter in letters if not letter.isspace() and not font.get_char_index(ord(letter)))

@@ -1,24 +1,26 @@
-"""Tables to figures: training, curves, calibration."""
+"""Draw the figures of the training, of curves with a line for each class, and of confidence."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
 
-from imgpipe.plot.drawing import BLACK, BLUE, COLOURS, DASHES, GREEN, ORANGE, RED, WIDTH, Row, in_line, legend_above
+from imgpipe.plot.drawing import BLACK, BLUE, COLOURS, DASHES, GREEN, ORANGE, RED, WIDTH, in_line, legend_above
+from imgpipe.plot.results import Row
 
-Points = dict[str, tuple[np.ndarray[Any, np.dtype[np.float64]], ...]]
+Curves = dict[str, tuple[NDArray[np.float64], ...]]
+"""The x and y of the points of a curve, each (points,), by the name of the class."""
 
 MOST_NAMED = 10  # curves in one figure that an eye can follow; of more classes, the worst are named
 WORST_NAMED = 5
 
 
 def training_curves(history: Sequence[Row]) -> Figure:
-    """Loss and accuracy of the training and validation splits, and the learning rate; the best epoch is marked.
+    """Draw loss and accuracy of the training and validation splits, and the learning rate; the best epoch is marked.
 
     history: rows of metrics/train/history.csv.
     """
@@ -45,65 +47,71 @@ def training_curves(history: Sequence[Row]) -> Figure:
 
 
 def roc(curves: Sequence[Row]) -> Figure:
-    """True against false positive rate of each class against the rest, and the area under each curve.
+    """Draw true over false positive rates of each class against the rest, and name the area under each curve.
 
     curves: rows of metrics/test/curves/roc.csv.
     """
-    points = _by_class(curves, "false_positive_rate", "true_positive_rate")
-    areas = {name: float(np.trapezoid(y, x)) for name, (x, y) in points.items()}
-    figure, axes = _curves(points, areas, area="area under the curve", step="default")
+    by_class = _by_class(curves, "false_positive_rate", "true_positive_rate")
+    areas = {name: float(np.trapezoid(y, x)) for name, (x, y) in by_class.items()}
+    figure, axes = _draw_curves(by_class, areas, area_name="area under the curve", step="default")
     axes.plot([0, 1], [0, 1], color="0.5", linewidth=1, zorder=0)
     axes.set(xlabel="false positive rate", ylabel="true positive rate")
     return figure
 
 
 def precision_recall(curves: Sequence[Row]) -> Figure:
-    """Precision against recall of each class, and its average precision, the area under the steps.
+    """Draw precision over recall of each class, and name its average precision, the area under the steps.
 
     curves: rows of metrics/test/curves/precision_recall.csv, those of a class by rising recall.
     """
-    points = _by_class(curves, "recall", "precision")
-    areas = {name: float((np.diff(x) * y[1:]).sum()) for name, (x, y) in points.items()}
-    figure, axes = _curves(points, areas, area="average precision", step="steps-pre")
+    by_class = _by_class(curves, "recall", "precision")
+    areas = {name: float((np.diff(x) * y[1:]).sum()) for name, (x, y) in by_class.items()}
+    figure, axes = _draw_curves(by_class, areas, area_name="average precision", step="steps-pre")
     axes.set(xlabel="recall", ylabel="precision")
     return figure
 
 
-def _by_class(rows: Iterable[Row], *keys: str) -> Points:
-    """The columns of each class, in the order of the rows."""
-    points: dict[str, list[tuple[float, ...]]] = {}
+def _by_class(rows: Iterable[Row], *keys: str) -> Curves:
+    """Return columns of the rows of each class, in their order."""
+    points: dict[str, list[list[float]]] = {}
     for row in rows:
-        points.setdefault(row["class"], []).append(tuple(float(row[key]) for key in keys))
-    return {name: tuple(np.array(curve).T) for name, curve in points.items()}
+        points.setdefault(row["class"], []).append([float(row[key]) for key in keys])
+    return {name: tuple(np.array(of_class).T) for name, of_class in points.items()}
 
 
-def _curves(points: Points, areas: Mapping[str, float], *, area: str, step: str) -> tuple[Figure, Axes]:
-    """Square axes with a curve for each class, the worst first in the legend below; of many, the others are grey."""
-    worst_first = sorted(points, key=lambda name: areas[name])
-    named = worst_first[: MOST_NAMED if len(points) <= MOST_NAMED else WORST_NAMED]
+def _draw_curves(curves: Curves, areas: Mapping[str, float], *, area_name: str, step: str) -> tuple[Figure, Axes]:
+    """Draw a curve for each class, the worst first in the legend below; where there are many, the others are grey.
+
+    areas: by class; a small one is bad.
+    area_name: what the legend calls an area.
+    step: matplotlib's style of the line between two points.
+    """
+    worst_first = sorted(curves, key=lambda name: areas[name])
+    named = worst_first[: MOST_NAMED if len(curves) <= MOST_NAMED else WORST_NAMED]
     figure = Figure(figsize=(WIDTH, 5.2 + 0.2 * (len(named) // 2)), layout="constrained")
     axes = figure.subplots()
     others = worst_first[len(named) :]
     for name in others:
         label = f"{len(others)} others, at least {areas[others[0]]:.3f}" if name == others[0] else None
-        axes.plot(*points[name], color="0.75", linewidth=0.6, label=label, drawstyle=step)
+        axes.plot(*curves[name], color="0.75", linewidth=0.6, label=label, drawstyle=step)
     styles = [(colour, dash) for dash, colour in product(DASHES, COLOURS)]
     for name, (colour, dash) in reversed(list(zip(named, styles, strict=False))):
-        axes.plot(*points[name], dash, color=colour, label=f"{areas[name]:.3f}  {in_line(name, 24)}", drawstyle=step)
+        axes.plot(*curves[name], dash, color=colour, label=f"{areas[name]:.3f}  {in_line(name, 24)}", drawstyle=step)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.grid(alpha=0.3)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
-        handles[::-1], labels[::-1], title=f"{area}, class", loc="outside lower center", ncols=2, borderaxespad=1
+        handles[::-1], labels[::-1], title=f"{area_name}, class", loc="outside lower center", ncols=2, borderaxespad=1
     )
     return figure, axes
 
 
 def reliability(bins: Sequence[Row]) -> Figure:
-    """Accuracy against confidence, before and after temperature scaling, and how many images are in each bin.
+    """Draw accuracy over confidence, before and after temperature scaling, and how many images are in each bin.
 
-    bins: rows of metrics/test/curves/reliability.csv. Source of the diagram: Guo et al. 2017, On Calibration of Modern
-    Neural Networks, section 2.
+    The diagram is that of Guo et al. 2017, On Calibration of Modern Neural Networks, section 2.
+
+    bins: rows of metrics/test/curves/reliability.csv.
     """
     figure = Figure(figsize=(WIDTH, 6), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1), "hspace": 0.1})
@@ -147,11 +155,12 @@ def reliability(bins: Sequence[Row]) -> Figure:
     return figure
 
 
-def threshold_curves(rows: Sequence[Row], *, threshold: float | None, target: float | None) -> Figure:
-    """What is gained and lost by answering only where the confidence is at least a threshold.
+def threshold_curves(rows: Sequence[Row], *, threshold: float | None, target: float) -> Figure:
+    """Draw what is gained and lost by answering only where the confidence is at least a threshold.
 
-    rows: of metrics/test/curves/thresholds.csv. threshold: the one that reaches the wanted precision, ``target``;
-    marked unless it is None.
+    rows: of metrics/test/curves/thresholds.csv.
+    threshold: the one that reaches the wanted precision; marked unless it is None.
+    target: the wanted precision.
     """
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()

@@ -1,10 +1,10 @@
-"""The report: one HTML file that needs no other and no network. Its text and layout are in report.html.jinja."""
+"""Write the report: one HTML file that needs no other and no network. Its text and layout are in report.html.jinja."""
 
 import base64
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,13 +12,13 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from imgpipe.plot.drawing import Row
 from imgpipe.plot.galleries import LOSSLESS, Example, data_uri
+from imgpipe.plot.results import Evaluation, Preparation
 
-KINDS = {".svg": "image/svg+xml", ".png": "image/png"}
-PIXELS_AN_INCH = 96  # of a browser
-MOST_PAIRS = 10
-MOST_FILES = 20
+MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
+PIXELS_PER_INCH = 96  # of a browser
+MOST_PAIRS = 10  # pairs of classes in the table of the most confused
+MOST_FILES = 20  # rows in the tables of rejected files and of duplicates
 
 HEADLINE = ("accuracy", "balanced_accuracy", "f1_macro", "loss")
 MEANINGS = {
@@ -47,45 +47,49 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Number:
-    """A metric as text: its value, and its 95 % interval or nothing."""
+    """A metric as the report shows it."""
 
     name: str
     value: str
+
     interval: str
+    """The 95 % interval, or nothing."""
+
     meaning: str
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure's file as a data URI, and the width it was drawn for, in pixels of a browser."""
+class EmbeddedFigure:
+    """A figure within the page."""
 
     uri: str
+    """The figure's file as a data URI."""
+
     width: int
+    """The width that the figure was drawn for, in pixels of a browser."""
 
 
 def render(
     *,
     title: str,
-    metrics: Mapping[str, float | None],
-    figures: Mapping[str, Figure],
-    classes: Sequence[Row],
-    predictions: Sequence[Row],
+    evaluation: Evaluation,
+    preparation: Preparation,
+    figures: Mapping[str, EmbeddedFigure],
     examples: Sequence[Example],
     mistakes: Sequence[Example],
-    prepared: Mapping[str, Any],
-    rejected: Sequence[Row],
-    duplicates: Sequence[Row],
     parameters: Mapping[str, Mapping[str, Any]],
     versions: Mapping[str, str],
 ) -> str:
-    """The page. Names of classes and files are text in it, whatever they hold.
+    """Return the page. Names of classes and files are text in it, whatever they hold.
 
-    metrics: metrics/test/metrics.json. figures: by name. classes, predictions: rows of metrics/test/classes.csv and
-    predictions.csv. examples, mistakes: what the galleries show. prepared: metrics/prepare.json. rejected, duplicates:
-    rows of data/rejected.csv and duplicates.csv. parameters: sections of params.yaml. versions: by package.
+    figures: by name.
+    examples, mistakes: what the galleries show.
+    parameters: sections of params.yaml.
+    versions: by package.
     """
-    numbers = list(_numbers(metrics))
-    wrong = Counter((row["actual"], row["predicted"]) for row in predictions if row["actual"] != row["predicted"])
+    numbers = _numbers(evaluation.metrics)
+    answers = [(row["actual"], row["predicted"]) for row in evaluation.predictions]
+    confused = Counter((actual, predicted) for actual, predicted in answers if actual != predicted)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -99,44 +103,50 @@ def render(
         headline=[number for name in HEADLINE for number in numbers if number.name == name],
         numbers=numbers,
         figures=figures,
-        classes=classes,
-        tested=len(predictions),
-        wrong=wrong.total(),
-        pairs=sorted(wrong.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_PAIRS],
+        classes=evaluation.classes,
+        tested=len(answers),
+        wrong=confused.total(),
+        pairs=sorted(confused.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_PAIRS],
         examples=examples,
         mistakes=mistakes,
-        images=prepared["images"],
-        counts=prepared["classes"],
-        rejected=rejected[:MOST_FILES],
-        more_rejected=len(rejected[MOST_FILES:]),
-        duplicates=duplicates[:MOST_FILES],
-        more_duplicates=len(duplicates[MOST_FILES:]),
+        images=preparation.images,
+        counts=preparation.classes,
+        rejected=preparation.rejected[:MOST_FILES],
+        more_rejected=len(preparation.rejected[MOST_FILES:]),
+        duplicates=preparation.duplicates[:MOST_FILES],
+        more_duplicates=len(preparation.duplicates[MOST_FILES:]),
         parameters={name: list(_flat(section)) for name, section in parameters.items()},
         versions=versions,
     )
 
 
-def embedded(path: Path, inches: float) -> Figure:
-    """The figure that was saved to the path, drawn so many inches wide."""
+def embed_figure(path: Path, inches: float) -> EmbeddedFigure:
+    """Read a figure that was saved to the path, drawn so many inches wide, for the page."""
     content = base64.b64encode(path.read_bytes()).decode()
-    return Figure(uri=f"data:{KINDS[path.suffix]};base64,{content}", width=round(inches * PIXELS_AN_INCH))
+    uri = f"data:{MEDIA_TYPES[path.suffix]};base64,{content}"
+    return EmbeddedFigure(uri, width=round(inches * PIXELS_PER_INCH))
 
 
-def installed(requirements: Iterable[str]) -> dict[str, str]:
-    """The version of each package that the requirements name: ["numpy>=2.0"] -> {"numpy": "2.1.3"}.
+def installed_versions(requirements: Iterable[str]) -> dict[str, str]:
+    """Return the version of each package that the requirements name.
 
     Not which build of it (torch's 2.11.0+cpu is 2.11.0): the lock does not say either.
+
+    requirements: as pyproject.toml has them, such as "numpy>=2.0".
     """
     names = [re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in requirements]
     return {name: metadata.version(name).partition("+")[0] for name in names}
 
 
-def _numbers(metrics: Mapping[str, float | None]) -> Iterable[Number]:
+def _numbers(metrics: Mapping[str, float | None]) -> list[Number]:
+    """Return the metrics as text, each with the interval that stands beside it."""
+    numbers = []
     for name, value in metrics.items():
         if not name.endswith(("_ci_low", "_ci_high")):
             low, high = metrics.get(f"{name}_ci_low"), metrics.get(f"{name}_ci_high")
             interval = f"{_shown(low)} to {_shown(high)}" if low is not None and high is not None else ""
-            yield Number(name, _shown(value), interval, MEANINGS.get(name, ""))
+            numbers.append(Number(name, _shown(value), interval, MEANINGS.get(name, "")))
+    return numbers
 
 
 def _shown(value: float | None) -> str:
@@ -145,7 +155,8 @@ def _shown(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
-def _flat(parameters: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+def _flat(parameters: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield name and value of each parameter, as text; a section within is a prefix to the names of its own."""
     for name, value in parameters.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")

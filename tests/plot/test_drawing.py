@@ -1,0 +1,68 @@
+"""What all figures have in common: their style, their letters, and equal files of equal figures."""
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import matplotlib
+import pytest
+from conftest import ROOT
+from outcome import guesses
+from PIL import Image
+
+from imgpipe.plot import class_figures, drawing, figures
+
+pytestmark = pytest.mark.usefixtures("house_style")
+
+CURVES = [
+    {"class": c, "false_positive_rate": x, "true_positive_rate": y}
+    for c in ("$_$", "_bg")
+    for x, y in (("0.0", "0.0"), ("0.0", "0.5"), ("1.0", "1.0"))
+]
+
+
+def test_names_of_classes_are_shown_as_they_are_and_a_user_s_style_is_not_used(tmp_path: Path) -> None:
+    sizes = []
+    for size in (10, 20):
+        with matplotlib.rc_context({"font.size": size}), drawing.house_style():
+            figure = figures.roc(CURVES)
+            drawing.save(figure, tmp_path / "roc.svg", dpi=80)
+        sizes.append((tmp_path / "roc.svg").read_bytes())
+    assert sizes[0] == sizes[1]
+    names = [text.get_text().split(drawing.LEFT_TO_RIGHT)[1] for text in figure.legends[0].get_texts()]
+    assert names == ["$_$", "_bg"]
+
+
+def test_letters_that_matplotlib_lacks_are_text_in_an_svg(tmp_path: Path) -> None:
+    figure = class_figures.confusion_matrix(guesses("漢字 漢字", "a a"), ["漢字", "a"])
+    drawing.save(figure, tmp_path / "one.svg", dpi=80)
+    assert "漢字" in [element.text for element in ET.parse(tmp_path / "one.svg").iter()]
+    assert drawing.foreign_letters(figure) == ["字", "漢"]
+    plain = class_figures.confusion_matrix(guesses("кошка кошка"), ["кошка"])
+    drawing.save(plain, tmp_path / "two.svg", dpi=80)
+    assert not [element for element in ET.parse(tmp_path / "two.svg").iter() if element.tag.endswith("text")]
+    assert drawing.foreign_letters(plain) == []
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_a_figure_drawn_twice_is_the_same_bytes(tmp_path: Path, ending: str) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        drawing.save(figures.roc(CURVES), tmp_path / name / f"roc.{ending}", dpi=80)
+    one, two = (tmp_path / name / f"roc.{ending}" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+    if ending == "svg":
+        assert ET.parse(one).getroot().tag.endswith("svg")
+    else:
+        assert Image.open(one).size == (400, 432)  # 5 x 5.4 inches of 80 dots
+
+
+def test_drawing_imports_neither_torch_nor_scikit_learn() -> None:
+    program = """
+import sys, stages.plot
+from imgpipe.plot import class_figures, drawing, figures, galleries, report, results
+print(sorted({"torch", "sklearn", "scipy", "matplotlib.pyplot"} & set(sys.modules)))
+"""
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"

@@ -1,0 +1,72 @@
+"""Which images the galleries show, and how."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from outcome import guesses, outcome, predictions, write
+from samples import form
+
+from imgpipe.data.packed import read_split
+from imgpipe.plot import drawing, galleries
+
+pytestmark = pytest.mark.usefixtures("house_style")
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
+
+
+def test_examples_are_as_many_of_each_class_spread_over_its_images() -> None:
+    rows = guesses(*(["a a"] * 6 + ["b b"] * 2 + ["c c"] * 9))
+    chosen = galleries.choose_examples(rows, ["a", "b", "c", "empty"], 9)
+    assert [row["file"] for row in chosen] == ["0.png", "2.png", "4.png", "6.png", "7.png", "8.png", "11.png", "14.png"]
+    assert [row["actual"] for row in galleries.choose_examples(rows, ["a", "b", "c"], 2)] == ["a", "b"]
+
+
+def test_mistakes_come_with_the_most_confident_first_and_none_is_said_in_words() -> None:
+    rows = [*guesses("a a", "a b", confidence=0.6), *guesses("b b", "b a", confidence=0.9)]
+    assert [row["confidence"] for row in galleries.confident_mistakes(rows)] == ["0.9", "0.6"]
+    assert texts(galleries.gallery([], "No mistakes among 4 pictures")) == ["No mistakes among 4 pictures"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_shown_as_they_were_packed_and_mistakes_by_sign_and_dash_too(tmp_path: Path, channels: int) -> None:
+    test = outcome(["a", "b"], 40, skill=1, shape=(6, 10, channels))
+    write(test, tmp_path)
+    split = read_split(tmp_path / "data/packed/test", form(channels=channels))
+    rows = [{key: str(value) for key, value in row.items()} for row in predictions(test)]
+    right = next(row for row in rows if row["actual"] == row["predicted"])
+    wrong = next(row for row in rows if row["actual"] != row["predicted"])
+    examples = galleries.load_examples([wrong, right], split)
+    figure = galleries.gallery(examples, "nothing")
+    (axes,) = figure.axes
+    for image, row in zip(axes.images, (wrong, right), strict=True):
+        pixels = image.get_array()
+        assert pixels is not None
+        assert pixels.reshape(6, 10, channels).tolist() == split.image(split.files.index(row["file"])).tolist()
+    assert [frame.get_linestyle() == "-" for frame in axes.patches] == [False, True]
+    assert [text[0] for text in texts(figure) if text[:1] in ("✓", "✗")] == ["✗", "✓"]
+    assert f"is {drawing.in_line(wrong['actual'], 9)}" in "".join(texts(figure))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_sheet_has_an_answer_above_each_image_and_its_file_s_name_below(channels: int) -> None:
+    squares = list(np.random.default_rng(0).integers(0, 256, (5, 8, 8, channels), dtype=np.uint8))
+    names = [f"{i}.jpg" for i in range(5)]
+    (axes,) = galleries.contact_sheet(squares, [("a", 0.25), ("b", 0.999)] * 2 + [("a", 0.5)], names).axes
+    places = []
+    for image, square in zip(axes.images, squares, strict=True):
+        pixels = image.get_array()
+        assert pixels is not None
+        assert pixels.reshape(square.shape).tolist() == square.tolist()
+        assert image.get_clim() == (0, 255)
+        places.append(image.get_extent())
+    answers, files = axes.texts[::2], axes.texts[1::2]
+    assert [text.get_text() for text in answers] == ["a (25%)", "b (100%)", "a (25%)", "b (100%)", "a (50%)"]
+    assert [text.get_text() for text in files] == names
+    assert all(text.get_position()[1] > top for text, (_, _, _, top) in zip(answers, places, strict=True))
+    assert all(text.get_position()[1] < bottom for text, (_, _, bottom, _) in zip(files, places, strict=True))
+    assert len({left for left, *_ in places}) == 3  # in a row
