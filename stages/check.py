@@ -5,13 +5,13 @@ import sys
 from imgpipe.common import params
 from imgpipe.common.errors import InputError
 from imgpipe.data.packed import Form
+from imgpipe.download.params import Download
 from imgpipe.model.runtime import Runtime
+from imgpipe.prepare.params import Prepare
 from imgpipe.train.params import Model, Train
 from imgpipe.train.processes import PROCESSES, check_process_count, machine_count
-from stages.download import Download
 from stages.evaluate import Evaluate
 from stages.plot import Plot
-from stages.prepare import Prepare
 
 SECTIONS = {
     "runtime": Runtime,
