@@ -72,7 +72,7 @@ JPEG = encoded(photo(), "JPEG")
     [
         (b"", "it is empty"),
         (b"<html>404</html>", "its content is no image, or its start is damaged"),
-        (JPEG[: len(JPEG) // 2], "it is damaged or cut short: OSError: image file is truncated"),
+        (JPEG[: len(JPEG) // 2], "it is damaged or cut short: OSError image file is truncated"),
         (encoded(noise(0))[:-30], "it is damaged or cut short"),
         (png_that_says(15_000, 10_000), "its 15000 x 10000 pixels are more than the 134,217,728 that are read"),
         (png_that_says(60_000, 60_000), "it has more than the 134,217,728 pixels that are read"),

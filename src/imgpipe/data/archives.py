@@ -128,7 +128,8 @@ def _zipped(path: Path) -> Iterator[Member]:
             try:
                 content = None if problem else archive.read(member)
             except DAMAGE as error:
-                content, problem = None, f"damaged: {one_line(error, named=True)}"
+                reason = " ".join([type(error).__name__, *str(error).split()])  # as data/rejected.csv has it
+                content, problem = None, f"damaged: {reason}"
             yield Member(name, content, problem)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from imgpipe.common.errors import InputError, one_line
+from imgpipe.common.errors import InputError
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow's mode by the number of channels."""
@@ -43,7 +43,8 @@ def decode(content: bytes) -> Image.Image:
     except Image.DecompressionBombError:
         raise InputError(f"it has more than the {MOST_PIXELS:,} pixels that are read") from None
     except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
-        raise InputError(f"it is damaged or cut short: {one_line(error, named=True)}") from None
+        reason = " ".join([type(error).__name__, *str(error).split()])  # as data/rejected.csv has it, without a colon
+        raise InputError(f"it is damaged or cut short: {reason}") from None
     if not upright.width or not upright.height:
         raise InputError(f"it is {upright.width} x {upright.height} pixels")
     if upright.mode == "F":
