@@ -61,29 +61,31 @@ def prepare(data: Path, folder: Path, packed_size: int) -> None:
     """The images of an archive as ImageFolder trees, <split>/<class>, and packed at this size: packed/<split>."""
     from imgpipe.data.parallel import cores
     from imgpipe.pack.pack import pack
-    from imgpipe.prepare.prepare import contents, write_tree
-    from imgpipe.prepare.prepare import prepare as sort_in
+    from imgpipe.prepare.formats import FORMATS
+    from imgpipe.prepare.params import Prepare
+    from imgpipe.prepare.prepare import contents, prepare_images
     from imgpipe.prepare.reading import read_archive
-    from imgpipe.prepare.splits import SPLITS, WAYS
+    from imgpipe.prepare.splits import SPLITS
 
     spool = folder / "spool"
-    found, _ = read_archive(data, spool, pattern="auto", processes=cores())
-    images, _ = sort_in(
-        found, class_names=None, class_map=None, way=WAYS["stratified"], val_fraction=0.1, test_fraction=0.1, seed=0,
-        duplicates="drop", near_duplicates="report", near_distance=0,
+    section = Prepare(
+        pattern="auto", class_names=None, class_map=None, split="stratified", val_fraction=0.1, test_fraction=0.1,
+        seed=0, duplicates="drop", near_duplicates="report", near_distance=0, max_rejected=1.0, format="tree",
     )  # fmt: skip
-    write_tree(folder, contents(spool, images))
+    found, _ = read_archive(data, spool, pattern=section.pattern, processes=cores())
+    images, _ = prepare_images(found, section)
+    FORMATS[section.format](folder, contents(spool, found, images))
     start = time.perf_counter()
     for split in SPLITS:
         (folder / "packed" / split).mkdir(parents=True)
         pack(
-            [{"file": image.file, "label": image.label} for image, _ in images if image.split == split],
+            [{"file": image.file, "label": image.label} for image in images if image.split == split],
             lambda file: (folder / file).read_bytes(), folder / "packed" / split,
-            classes=sorted({image.label for image, _ in images}),
+            classes=sorted({image.label for image in images}),
             form=replace(FORM, image_size=packed_size), processes=cores(),
         )  # fmt: skip
     took = time.perf_counter() - start
-    before = sum(image.bytes for image, _ in images)
+    before = sum(image.bytes for image in images)
     after = sum(file.stat().st_size for file in (folder / "packed").rglob("*.npy"))
     typer.echo(
         f"{len(images)} images; packing them took {took:.1f} s and {after / 1e6:.0f} MB of disk "

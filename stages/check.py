@@ -1,17 +1,17 @@
-"""Checks the whole of params.yaml: ``python -m stages.check`` says what does not fit, in one line."""
+"""Check the whole of params.yaml: ``python -m stages.check`` says what does not fit, in one line."""
 
 import sys
 
 from imgpipe.common import params
 from imgpipe.common.errors import InputError
 from imgpipe.data.packed import Form
+from imgpipe.download.params import Download
 from imgpipe.evaluate.params import Evaluate
 from imgpipe.model.runtime import Runtime
 from imgpipe.plot.params import Plot
+from imgpipe.prepare.params import Prepare
 from imgpipe.train.params import Model, Train
 from imgpipe.train.processes import PROCESSES, check_process_count, machine_count
-from stages.download import Download
-from stages.prepare import Prepare
 
 SECTIONS = {
     "runtime": Runtime,
@@ -26,7 +26,7 @@ SECTIONS = {
 
 
 def check() -> None:
-    """Every section, and what must hold between sections. Raises InputError."""
+    """Check every section, and what must hold between sections. Raises InputError at the first thing that does not fit."""
     sections = params.check(SECTIONS)
     runtime, train = sections["runtime"], sections["train"]
     machines = machine_count(micro_batches=train.micro_batches)

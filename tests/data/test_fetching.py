@@ -24,7 +24,7 @@ from conftest import ROOT
 from fsspec.implementations.memory import MemoryFile
 
 from imgpipe.common.errors import InputError
-from imgpipe.data.fetching import BLOCK, fetch
+from imgpipe.data.fetching import BLOCK, AddressError, HashError, Patience, fetch
 
 THOUSAND = np.random.default_rng(0).bytes(1000)
 OTHERS = np.random.default_rng(1).bytes(1000)
@@ -128,12 +128,16 @@ def hang(handler: BaseHTTPRequestHandler, server: Server) -> None:
     server.over.wait()
 
 
-def get(url: str, folder: Path, content: bytes | None = THOUSAND, **options: Any) -> bytes:
+def get(url: str, folder: Path, content: bytes | None = THOUSAND, **patience: Any) -> bytes:
     """What a fetch of a file with this content leaves at its path."""
     path = folder / "raw/pets.tar"
-    said = {"url_is": "params.yaml: download.url is", "sha256_is": "params.yaml: download.sha256 is"}
-    usual = {"sha256": None if content is None else sha256(content), **said, "tries": 5, "timeout": 30, "pause": 0}
-    fetch(url, path, partial=folder / "partial", **{**usual, **options})
+    fetch(
+        url,
+        path,
+        partial=folder / "partial",
+        sha256=None if content is None else sha256(content),
+        patience=Patience(**{"tries": 5, "timeout": 30, "pause": 0, **patience}),
+    )
     return path.read_bytes()
 
 
@@ -148,7 +152,9 @@ def kept(folder: Path) -> bytes | None:
 
 def test_a_file_comes_whole_and_nothing_else_stays(server: Server, tmp_path: Path) -> None:
     server.plan = [answer()]
-    assert get(server.url, tmp_path, sha256=sha256(THOUSAND).upper()) == THOUSAND
+    path = tmp_path / "raw/pets.tar"
+    fetch(server.url, path, partial=tmp_path / "partial", sha256=sha256(THOUSAND).upper())
+    assert path.read_bytes() == THOUSAND
     assert kept(tmp_path) is None
     assert [path.name for path in (tmp_path / "raw").iterdir()] == ["pets.tar"]
     assert server.asked[0]["Accept-Encoding"] == "identity"
@@ -169,11 +175,10 @@ def test_without_a_hash_the_error_says_it_and_once_it_is_pasted_nothing_is_asked
 ) -> None:
     server.plan = [answer(length=False)]
     for _ in range(2):
-        with pytest.raises(InputError) as refusal:
+        with pytest.raises(HashError) as refusal:
             get(server.url, tmp_path, None)
         assert str(refusal.value) == (
-            "params.yaml: download.sha256 is null, which a URL needs; "
-            f"what came has sha256: {sha256(THOUSAND)} (1000 bytes); paste it if you trust it"
+            f"null, which a URL needs; what came has sha256: {sha256(THOUSAND)} (1000 bytes); paste it if you trust it"
         )
         assert not (tmp_path / "raw/pets.tar").exists()
     server.plan = [refuse(500)]
@@ -211,10 +216,10 @@ def test_a_rest_is_asked_for_on_condition_of_a_strong_mark(
 
 def test_after_the_last_try_the_error_says_why_and_the_next_run_goes_on(server: Server, tmp_path: Path) -> None:
     server.plan = [answer(upto=300), answer(upto=400), refuse(503), answer()]
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(AddressError) as refusal:
         get(server.url, tmp_path, tries=3)
     assert str(refusal.value) == (
-        f"params.yaml: download.url is '{server.url}', and the last of 3 tries failed: "
+        f"'{server.url}', and the last of 3 tries failed: "
         "the server answers 503 Service Unavailable; "
         "the 400 bytes that came are kept, and the next run goes on from them"
     )
@@ -229,11 +234,10 @@ def test_after_a_kill_the_next_run_goes_on(server: Server, tmp_path: Path) -> No
     server.plan = [answer(upto=2 * BLOCK + 100, then_hang=True), answer()]
     program = f"""
 from pathlib import Path
-from imgpipe.data.fetching import fetch
+from imgpipe.data.fetching import Patience, fetch
 folder = Path({str(tmp_path)!r})
-said = {{"url_is": "", "sha256_is": ""}}
 path, partial = folder / "raw/pets.tar", folder / "partial"
-fetch({server.url!r}, path, partial=partial, sha256=None, **said, tries=1, timeout=600, pause=0)
+fetch({server.url!r}, path, partial=partial, sha256=None, patience=Patience(tries=1, timeout=600, pause=0))
 """
     process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT / "src", stdout=subprocess.DEVNULL)
     while sum(part.stat().st_size for part in tmp_path.glob("partial/*.part")) < 2 * BLOCK:
@@ -308,11 +312,10 @@ def test_a_part_may_end_before_the_file_does_and_not_say_how_long_that_is(server
 
 def test_a_wrong_hash_is_named_beside_the_right_one_and_nothing_stays(server: Server, tmp_path: Path) -> None:
     server.plan = [answer()]
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(HashError) as refusal:
         get(server.url, tmp_path, OTHERS)
     assert str(refusal.value) == (
-        f"params.yaml: download.sha256 is '{sha256(OTHERS)}', but {server.url} has {sha256(THOUSAND)}; "
-        "check the address, or paste that if you trust it"
+        f"'{sha256(OTHERS)}', but {server.url} has {sha256(THOUSAND)}; check the address, or paste that if you trust it"
     )
     assert len(server.asked) == 1
     assert kept(tmp_path) is None
@@ -338,11 +341,9 @@ def test_a_kept_file_that_is_not_the_wanted_one_comes_anew(server: Server, tmp_p
 @pytest.mark.parametrize(("status", "reason"), [(404, "Not Found"), (403, "Forbidden"), (204, "No Content")])
 def test_a_refusal_is_told_at_once(server: Server, tmp_path: Path, status: int, reason: str) -> None:
     server.plan = [refuse(status)]
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(AddressError) as refusal:
         get(server.url, tmp_path)
-    assert str(refusal.value) == (
-        f"params.yaml: download.url is '{server.url}', and the server answers {status} {reason}; check the address"
-    )
+    assert str(refusal.value) == f"'{server.url}', and the server answers {status} {reason}; check the address"
     assert len(server.asked) == 1
 
 
@@ -515,9 +516,9 @@ def test_where_the_place_is_taken_by_a_folder_what_came_is_kept(server: Server, 
 )
 def test_addresses_that_lead_nowhere_are_named(tmp_path: Path, url: str, message: str) -> None:
     fsspec.register_implementation("shelf", "shelffs.Shelf", errtxt="Install shelffs to reach the shelf", clobber=True)
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(AddressError) as refusal:
         get(url, tmp_path)
-    assert str(refusal.value) == f"params.yaml: download.url is '{url}', {message}"
+    assert str(refusal.value) == f"'{url}', {message}"
 
 
 @pytest.fixture

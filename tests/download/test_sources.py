@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -19,13 +20,25 @@ from samples import encoded, noise, tar_of, zip_of
 
 from imgpipe.common.errors import InputError
 from imgpipe.data.archives import members
-from imgpipe.download import sources
+from imgpipe.download.params import Download
+from imgpipe.download.sources import SOURCES
+
+
+def bring(raw: Path, source: str, **values: object) -> list[str]:
+    """The names of the files that a source leaves in the folder, given some values of params.yaml: download."""
+    usual = {"location": "nowhere", "url": None, "name": None, "sha256": None}
+    section = Download(source=source, **{**usual, **values})  # type: ignore[arg-type]
+    raw.mkdir()
+    SOURCES[source](raw, section, raw.parent / "partial")
+    return [file.name for file in raw.iterdir()]
+
+
+def test_there_is_a_function_for_each_source_that_params_yaml_may_name() -> None:
+    assert tuple(SOURCES) == get_args(get_type_hints(Download)["source"])
 
 
 def test_the_digits_are_all_of_scikit_learn_s_and_the_same_bytes_each_time(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        sources.digits(tmp_path / name)
+    assert bring(tmp_path / "one", "digits") == bring(tmp_path / "two", "digits") == ["digits.tar"]
     assert (tmp_path / "one/digits.tar").read_bytes() == (tmp_path / "two/digits.tar").read_bytes()
     found = {member.name: member.content for member in members(tmp_path / "one/digits.tar")}
     assert len(found) == 1797
@@ -39,12 +52,10 @@ def test_a_folder_becomes_a_tar_whose_bytes_depend_on_names_and_contents_alone(t
     (tmp_path / "mine/.git").mkdir()
     (tmp_path / "mine/.git/x.png").write_bytes(b"x")
     (tmp_path / "mine/notes.txt").write_text("not an image")
-    (tmp_path / "one").mkdir()
-    sources.tree(tmp_path / "one", tmp_path / "mine")
+    bring(tmp_path / "one", "folder", location=str(tmp_path / "mine"))
     for file in (tmp_path / "mine").rglob("*"):
         os.utime(file, (1, 1))
-    (tmp_path / "two").mkdir()
-    sources.tree(tmp_path / "two", tmp_path / "mine")
+    bring(tmp_path / "two", "folder", location=str(tmp_path / "mine"))
     assert (tmp_path / "one/mine.tar").read_bytes() == (tmp_path / "two/mine.tar").read_bytes()
     assert len(list(members(tmp_path / "one/mine.tar"))) == 20
 
@@ -57,8 +68,7 @@ def test_images_are_known_by_their_content_too_and_other_files_are_counted(
     for name, content in (files | others).items():
         (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "mine" / name).write_bytes(content)
-    (tmp_path / "raw").mkdir()
-    sources.tree(tmp_path / "raw", tmp_path / "mine")
+    bring(tmp_path / "raw", "folder", location=str(tmp_path / "mine"))
     assert {member.name: member.content for member in members(tmp_path / "raw/mine.tar")} == files
     assert caplog.messages == [
         f"2 files are images neither by name nor by content and left out, such as {tmp_path}/mine/cat/d.heic"
@@ -66,18 +76,15 @@ def test_images_are_known_by_their_content_too_and_other_files_are_counted(
 
 
 def test_an_archive_of_images_without_endings_is_taken(tmp_path: Path) -> None:
-    (tmp_path / "raw").mkdir()
-    sources.archive(tmp_path / "raw", zip_of(tmp_path / "cats.zip", {"cats/a": encoded(noise(0))}))
-    assert (tmp_path / "raw/cats.zip").is_file()
+    path = zip_of(tmp_path / "cats.zip", {"cats/a": encoded(noise(0))})
+    assert bring(tmp_path / "raw", "archive", location=str(path)) == ["cats.zip"]
 
 
 def test_what_is_hidden_as_a_source_is_not_in_data_raw(tmp_path: Path) -> None:
     write_images(tmp_path / ".mine", count=4, classes=2)
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    sources.tree(tmp_path / "one", tmp_path / ".mine")
-    sources.archive(tmp_path / "two", zip_of(tmp_path / ".cats.zip", {"cats/a.png": encoded(noise(0))}))
-    assert [file.name for name in ("one", "two") for file in (tmp_path / name).iterdir()] == ["mine.tar", "cats.zip"]
+    path = zip_of(tmp_path / ".cats.zip", {"cats/a.png": encoded(noise(0))})
+    assert bring(tmp_path / "one", "folder", location=str(tmp_path / ".mine")) == ["mine.tar"]
+    assert bring(tmp_path / "two", "archive", location=str(path)) == ["cats.zip"]
 
 
 def test_folders_behind_links_are_read_once(tmp_path: Path) -> None:
@@ -86,20 +93,19 @@ def test_folders_behind_links_are_read_once(tmp_path: Path) -> None:
     (tmp_path / "mine/cat").symlink_to(tmp_path / "elsewhere/0")
     (tmp_path / "mine/dog").symlink_to(tmp_path / "elsewhere/1")
     (tmp_path / "elsewhere/1/up").symlink_to(tmp_path / "mine")
-    (tmp_path / "raw").mkdir()
-    sources.tree(tmp_path / "raw", tmp_path / "mine")
+    bring(tmp_path / "raw", "folder", location=str(tmp_path / "mine"))
     assert Counter(member.name[:3] for member in members(tmp_path / "raw/mine.tar")) == {"cat": 11, "dog": 9}
 
 
 def test_an_archive_stays_as_it_is(tmp_path: Path) -> None:
     source = tar_of(tmp_path / "cats.tar.xz", {"cats/a.png": encoded(noise(0))}, "xz")
-    (tmp_path / "raw").mkdir()
-    sources.archive(tmp_path / "raw", source)
+    bring(tmp_path / "raw", "archive", location=str(source))
     assert (tmp_path / "raw/cats.tar.xz").read_bytes() == source.read_bytes()
+    notes = zip_of(tmp_path / "notes.zip", {"a.txt": b""})
     with pytest.raises(InputError, match=r"which holds no images; their names end in \.bmp"):
-        sources.archive(tmp_path / "raw", zip_of(tmp_path / "notes.zip", {"a.txt": b""}))
+        bring(tmp_path / "one", "archive", location=str(notes))
     with pytest.raises(InputError, match=r"'.*nowhere.zip', which does not exist; name the archive"):
-        sources.archive(tmp_path / "raw", tmp_path / "nowhere.zip")
+        bring(tmp_path / "two", "archive", location=str(tmp_path / "nowhere.zip"))
 
 
 @pytest.fixture
@@ -130,14 +136,26 @@ def test_an_address_is_fetched_once_its_hash_is_pasted(project: Project, address
     assert "data/partial" not in project.succeed("git", "status", "--porcelain").out
 
 
+def test_errors_name_the_parameter_that_does_not_fit(address: str, tmp_path: Path) -> None:
+    (tmp_path / "served/cats.zip").write_bytes(b"cats")
+    url, sha256 = f"{address}/cats.zip", hashlib.sha256(b"dogs").hexdigest()
+    with pytest.raises(InputError) as refusal:
+        bring(tmp_path / "one", "url", url=url, sha256=sha256)
+    assert str(refusal.value).startswith(f"params.yaml: download.sha256 is '{sha256}', but {url} has ")
+    with pytest.raises(InputError) as refusal:
+        bring(tmp_path / "two", "url", url=f"{address}/dogs.zip", sha256=sha256)
+    assert str(refusal.value).startswith(
+        f"params.yaml: download.url is '{address}/dogs.zip', and the server answers 404"
+    )
+
+
 def test_a_torchvision_dataset_becomes_one_tar(tmp_path: Path) -> None:
     """EuroSAT's own layout, which torchvision takes for downloaded."""
     for kind in ("Forest", "River"):
         folder = tmp_path / "partial/EuroSAT/eurosat/2750" / kind
         folder.mkdir(parents=True)
         (folder / f"{kind}_1.jpg").write_bytes(encoded(noise(0), "JPEG"))
-    (tmp_path / "raw").mkdir()
-    sources.torchvision(tmp_path / "raw", "EuroSAT", tmp_path / "partial")
+    bring(tmp_path / "raw", "torchvision", name="EuroSAT")
     found = [member.name for member in members(tmp_path / "raw/EuroSAT.tar")]
     assert found == ["Forest/Forest_1.jpg", "River/River_1.jpg"]
     assert not (tmp_path / "partial/EuroSAT").exists()

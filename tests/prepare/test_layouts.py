@@ -3,7 +3,7 @@
 import pytest
 
 from imgpipe.common.errors import InputError
-from imgpipe.prepare.layouts import Place, classes_of, place
+from imgpipe.prepare.layouts import PathParts, classes_of, read_path
 
 FOOD = r"(?P<split>training|validation|evaluation)/(?P<label>[0-9]+)_"
 COIL = r"(?P<group>obj(?P<label>[0-9]+))__"
@@ -12,26 +12,26 @@ COIL = r"(?P<group>obj(?P<label>[0-9]+))__"
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("pets/cat/1.jpg", Place("cat", "", "")),
-        ("Training/cat/1.jpg", Place("cat", "train", "")),
-        ("pets/valid/indoors/cat/1.jpg", Place("cat", "val", "")),
-        ("pets/evaluation/dog/1.jpg", Place("dog", "test", "")),
+        ("pets/cat/1.jpg", PathParts("cat", "", "")),
+        ("Training/cat/1.jpg", PathParts("cat", "train", "")),
+        ("pets/valid/indoors/cat/1.jpg", PathParts("cat", "val", "")),
+        ("pets/evaluation/dog/1.jpg", PathParts("dog", "test", "")),
     ],
 )
-def test_folders_name_class_and_split(name: str, expected: Place) -> None:
-    assert place(name, "auto") == expected
+def test_folders_name_class_and_split(name: str, expected: PathParts) -> None:
+    assert read_path(name, "auto") == expected
 
 
 @pytest.mark.parametrize(
     ("name", "pattern", "expected"),
     [
-        ("food-11/training/3_120.jpg", FOOD, Place("3", "train", "")),
-        ("food-11/evaluation/10_7.jpg", FOOD, Place("10", "test", "")),
-        ("coil-100/obj14__35.png", COIL, Place("14", "", "obj14")),
+        ("food-11/training/3_120.jpg", FOOD, PathParts("3", "train", "")),
+        ("food-11/evaluation/10_7.jpg", FOOD, PathParts("10", "test", "")),
+        ("coil-100/obj14__35.png", COIL, PathParts("14", "", "obj14")),
     ],
 )
-def test_a_pattern_reads_any_other_layout(name: str, pattern: str, expected: Place) -> None:
-    assert place(name, pattern) == expected
+def test_a_pattern_reads_any_other_layout(name: str, pattern: str, expected: PathParts) -> None:
+    assert read_path(name, pattern) == expected
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_pattern_reads_any_other_layout(name: str, pattern: str, expected: Pla
 )
 def test_a_path_out_of_the_layout_gets_a_reason(name: str, pattern: str, reason: str) -> None:
     with pytest.raises(InputError) as refusal:
-        place(name, pattern)
+        read_path(name, pattern)
     assert str(refusal.value).startswith(reason)
 
 
@@ -63,9 +63,9 @@ def test_labels_get_names_and_are_merged_by_name() -> None:
 @pytest.mark.parametrize(
     ("names", "merged", "message"),
     [
-        ({"cats": "c", "dog": "d"}, None, "prepare.class_names has no name for label 'cat'; did you mean 'cats'?"),
+        ({"cats": "c", "dog": "d"}, None, "prepare.class_names has no name for label 'cat'; did you mean cats?"),
         (None, {"pet": ["cat", "dgo"], "x": "rest"}, "prepare.class_map lists under 'pet' what no image has: label "
-         "'dgo'; did you mean 'dog'?"),
+         "'dgo'; did you mean dog?"),
         (None, {"pet": ["cat"]}, "prepare.class_map has no class for (nor a class with the word rest): label 'dog'"),
         (None, {"pet": ["cat"], "x": ["cat", "dog"]}, "prepare.class_map lists 'cat' under two classes"),
         ({"cat": "a/b", "dog": "d"}, None, "a class can't be named 'a/b': it is a folder's name"),

@@ -1,11 +1,14 @@
 """Which image goes where."""
 
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
+from conftest import ROOT
 
 from imgpipe.common.errors import InputError
-from imgpipe.prepare.splits import WAYS, Candidate, assign
+from imgpipe.prepare.splits import STRATEGIES, Candidate, assign
 
 
 def candidates(labels: str, given: str = "", groups: str = "") -> list[Candidate]:
@@ -16,8 +19,8 @@ def candidates(labels: str, given: str = "", groups: str = "") -> list[Candidate
     ]
 
 
-def cut(way: str, images: list[Candidate], val: float = 0.2, test: float = 0.1, seed: int = 0) -> list[str]:
-    return assign(images, WAYS[way], val_fraction=val, test_fraction=test, seed=seed)
+def cut(strategy: str, images: list[Candidate], val: float = 0.2, test: float = 0.1, seed: int = 0) -> list[str]:
+    return assign(images, STRATEGIES[strategy], val_fraction=val, test_fraction=test, seed=seed)
 
 
 def test_splits_have_the_asked_sizes_and_each_class_its_share() -> None:
@@ -32,10 +35,10 @@ def test_splits_have_the_asked_sizes_and_each_class_its_share() -> None:
     assert splits != cut("stratified", images, seed=1)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_given_splits_stay_and_a_missing_one_is_cut_from_train(way: str) -> None:
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_given_splits_stay_and_a_missing_one_is_cut_from_train(strategy: str) -> None:
     images = candidates("ab" * 40, "x" * 10 + "t" * 70, groups="ab" * 5 + "".join(chr(200 + i) for i in range(70)))
-    splits = cut(way, images, test=0.5)
+    splits = cut(strategy, images, test=0.5)
     assert splits[:10] == ["test"] * 10
     assert "test" not in splits[10:]
     assert 7 <= splits[10:].count("val") <= 21
@@ -68,7 +71,7 @@ def test_an_image_added_moves_no_other_where_the_hash_decides() -> None:
 
 
 @pytest.mark.parametrize(
-    ("way", "images", "fractions", "message"),
+    ("strategy", "images", "fractions", "message"),
     [
         ("hash", candidates("aaa"), (0.2, 0.2), "the images have 1 class; a classifier needs at least 2 folders"),
         (
@@ -113,8 +116,19 @@ def test_an_image_added_moves_no_other_where_the_hash_decides() -> None:
     ],
 )
 def test_what_can_t_be_split_is_refused(
-    way: str, images: list[Candidate], fractions: tuple[float, float], message: str
+    strategy: str, images: list[Candidate], fractions: tuple[float, float], message: str
 ) -> None:
     with pytest.raises(InputError) as refusal:
-        cut(way, images, *fractions)
+        cut(strategy, images, *fractions)
     assert str(refusal.value).startswith(message)
+
+
+def test_params_yaml_is_checked_and_the_stage_started_without_scikit_learn() -> None:
+    program = """
+import sys, imgpipe.prepare.params
+print({"sklearn", "numpy", "PIL", "torch"} & set(sys.modules))
+import imgpipe.prepare.summary
+print({"sklearn", "torch"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT / "src", capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\nset()\n"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgpipe.common.errors import InputError
-from imgpipe.data.archives import IMAGES, files_below, is_image_file
+from imgpipe.data.archives import IMAGE_SUFFIXES, files_below, is_image_file
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _images(name: str) -> Sequence[str]:
         raise InputError(f"the folder can't be read: {error.strerror}") from None
     if not images:
         raise InputError(
-            f"the folder holds no images; their names end in {', '.join(IMAGES)}, or their first bytes tell"
+            f"the folder holds no images; their names end in {', '.join(IMAGE_SUFFIXES)}, or their first bytes tell"
         )
     return images
 

@@ -1,4 +1,7 @@
-"""What is inside a zip or a tar, read member by member: nothing is unpacked to the disk. And tars, written."""
+"""What is in an archive or a folder: its files, which of them are images, and which splits its folders name.
+
+A zip or a tar is read member by member: nothing is unpacked to the disk. Tars are written, too.
+"""
 
 import io
 import lzma
@@ -12,18 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Self
 
-from imgpipe.common.errors import InputError
+from imgpipe.common.errors import InputError, one_line
 
-IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
-FOLDERS = {
+"""First bytes of a JPEG, PNG, GIF or TIFF file."""
+SPLIT_OF_FOLDER = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test", "evaluation": "test",
 }  # fmt: skip
-"""The split that a folder of this name holds."""
+"""The split that a folder of this name, in small letters, holds."""
 LARGEST = 1 << 28
-"""Bytes of the largest member that is read."""
+"""Bytes of the largest file that is read."""
 DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -35,38 +39,62 @@ DAMAGE = (
     RuntimeError,
     ValueError,
 )
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file in an archive: its path, and its bytes or, where there are none to be had, the reason."""
-
-    name: str
-    content: bytes | None
-    problem: str
+"""What Python's readers raise at a damaged archive."""
 
 
 def names_an_image(name: str) -> bool:
-    """Whether a file's name ends as that of an image does."""
-    return PurePosixPath(name).suffix.lower() in IMAGES
+    """Return whether a file's name ends as that of an image does."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def is_image(name: str, start: bytes) -> bool:
-    """Whether a file is an image as its name says or, if that says nothing, its first bytes (12 suffice)."""
+    """Return whether a file is an image by its name or, where that says nothing, by its first bytes.
+
+    start: the file's first bytes; 12 suffice.
+    """
     webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
     return names_an_image(name) or webp or start.startswith(SIGNATURES)
 
 
 def is_image_file(path: Path) -> bool:
-    """``is_image`` of a file on the disk, which is opened only where its name says nothing. Raises OSError."""
+    """Return ``is_image`` of a file on the disk, which is opened only where its name says nothing. Raises OSError."""
     if names_an_image(path.name):
         return True
     with path.open("rb") as file:
         return is_image(path.name, file.read(12))
 
 
+def files_below(folder: Path, above: Set[str] = frozenset()) -> Iterator[Path]:
+    """Yield the files in a folder and those below it, except hidden ones.
+
+    Links are followed, but for those back to a folder above them.
+
+    above: the real paths of the folders that lead here.
+    """
+    above = above | {os.path.realpath(folder)}
+    for path in folder.iterdir():
+        if path.name.startswith(".") or os.path.realpath(path) in above:  # Path.resolve raises at a link to itself
+            continue
+        if path.is_dir():
+            yield from files_below(path, above)
+        elif path.is_file():
+            yield path
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in an archive."""
+
+    name: str
+    """Its path in the archive."""
+    content: bytes | None
+    """Its bytes, or None where it is not read."""
+    problem: str
+    """Why it is not read; empty where it is."""
+
+
 def members(path: Path) -> Iterator[Member]:
-    """The files in a zip or tar, in the archive's order. Hidden ones are left out, such as macOS's ``._cat.jpg``.
+    """Yield the files in a zip or tar, in the archive's order, except hidden ones such as macOS's ``._cat.jpg``.
 
     Names that point outside the archive, links, devices, oversized and damaged members come without content.
 
@@ -87,7 +115,7 @@ def members(path: Path) -> Iterator[Member]:
     except InputError:
         raise
     except DAMAGE as error:
-        raise InputError(f"{path} can't be read: {_one_line(error)}; get or make it anew") from None
+        raise InputError(f"{path} can't be read: {one_line(error, named=True)}; get or make it anew") from None
 
 
 def _zipped(path: Path) -> Iterator[Member]:
@@ -100,12 +128,13 @@ def _zipped(path: Path) -> Iterator[Member]:
             try:
                 content = None if problem else archive.read(member)
             except DAMAGE as error:
-                content, problem = None, f"damaged: {_one_line(error)}"
+                reason = " ".join([type(error).__name__, *str(error).split()])  # as data/rejected.csv has it
+                content, problem = None, f"damaged: {reason}"
             yield Member(name, content, problem)
 
 
 class _StrictTarInfo(tarfile.TarInfo):
-    """A damaged header within a tar is an error; tarfile takes it for the archive's end."""
+    """Makes a damaged header within a tar an error; tarfile takes it for the archive's end."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
@@ -133,6 +162,7 @@ def _tarred(path: Path) -> Iterator[Member]:
 
 
 def _problem(name: str, size: int) -> str:
+    """Return why a member of this name and size is not read; nothing where it is."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         return "its name points outside the archive"
@@ -143,29 +173,10 @@ def _problem(name: str, size: int) -> str:
     return ""
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__} {error}".split())
-
-
 def write_tar(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """A tar whose bytes depend on the files' names and contents alone: no times, owners or modes."""
+    """Write a tar whose bytes depend on the files' names and contents alone: no times, owners or modes."""
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for name, content in files:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-
-
-def files_below(folder: Path, above: Set[str] = frozenset()) -> Iterator[Path]:
-    """Files, also behind links, except hidden ones; a link back to a folder above it is not followed.
-
-    above: the real paths of the folders that lead here.
-    """
-    above = above | {os.path.realpath(folder)}
-    for path in folder.iterdir():
-        if path.name.startswith(".") or os.path.realpath(path) in above:  # Path.resolve raises at a link to itself
-            continue
-        if path.is_dir():
-            yield from files_below(path, above)
-        elif path.is_file():
-            yield path

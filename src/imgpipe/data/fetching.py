@@ -1,6 +1,7 @@
-"""The download of one file from an address. What has come is kept and gone on from, also after the process was killed.
+"""Download one file from an address. What has come is kept and gone on from, also after the process was killed.
 
-Two files in a folder of partial downloads, named by a hash of the address: the bytes, and a note of what they are of.
+The folder of partial downloads has two files for each, named by a hash of the address: the bytes, and a note of what
+they are of.
 """
 
 import hashlib
@@ -18,18 +19,83 @@ import requests
 import urllib3
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from imgpipe.common.errors import InputError
+from imgpipe.common.errors import InputError, one_line
 from imgpipe.common.files import sha256_of, write_text
 
-TRIES, TIMEOUT, PAUSE = 6, 30, 1
-"""How often an address is asked, how long it may be silent and how long the first wait between is, in seconds."""
 BLOCK = 1 << 16
+"""Bytes that are read at a time."""
 LONGEST_WAIT = 60
+"""Seconds, the longest pause that a server may ask for."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long an address is asked that does not answer, or not to the end."""
+
+    tries: int
+    """Times that it is asked, 1 at least."""
+    timeout: float
+    """Seconds to wait for a connection and for each next part of the file; fsspec's protocols have their own."""
+    pause: float
+    """Seconds before the second try, doubled before each further one."""
+
+
+PATIENCE = Patience(tries=6, timeout=30, pause=1)
+
+
+class AddressError(InputError):
+    """Says why an address gives no file: "'http://...', and ...", to stand after the parameter's name and "is"."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"'{url}', {reason}")
+
+
+class HashError(InputError):
+    """Says that a hash is not that of the file: "'...', but ...", to stand after the parameter's name and "is"."""
+
+
+def fetch(url: str, path: Path, *, partial: Path, sha256: str | None, patience: Patience = PATIENCE) -> None:
+    """Bring the file at an address to ``path``, whole and with the expected SHA-256, or not at all.
+
+    url: of http or https, or of any protocol that fsspec knows and a package is installed for, such as s3://.
+    partial: folder on the same disk as path, where what has come is kept until it is whole and verified.
+    sha256: of the file, or its first digits. Where it is None, the file is fetched and kept, and the error says what
+        it would be.
+
+    Raises AddressError where the server refuses or fails, HashError where the hash is another, and InputError where
+    the disk can't be written.
+    """
+    part = partial / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.part"
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = _kept(part)
+        pieced = kept.size == kept.total or _download(url, part, path.name, patience)
+        got = sha256_of(part)
+        if sha256 is None:
+            raise HashError(
+                "null, which a URL needs; "
+                f"what came has sha256: {got} ({part.stat().st_size} bytes); paste it if you trust it"
+            )
+        wanted = sha256.lower()
+        if not got.startswith(wanted) and pieced:  # perhaps of two versions of the file, or the one kept is outdated
+            _discard(part)
+            _download(url, part, path.name, patience)
+            got = sha256_of(part)
+        if not got.startswith(wanted):
+            _discard(part)
+            raise HashError(f"'{sha256}', but {url} has {got}; check the address, or paste that if you trust it")
+        part.replace(path)
+        _discard(part)
+    except OSError as error:
+        raise InputError(
+            f"{path} can't be written: {error}; what came is kept in {partial}: put that right and run again"
+        ) from None
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """What came before: bytes, bytes of the whole file if known, and the server's marks of this version of the file."""
+    """What came before: so many bytes of ``total``, if that is known, and the server's marks of the file's version."""
 
     size: int
     total: int | None
@@ -50,80 +116,15 @@ class _Answer:
 
 
 class _BrokenOffError(Exception):
-    """The download broke off for a reason that may pass. wait: seconds, where the server asks for a pause."""
+    """Says why a download broke off, which may pass. wait: seconds of pause, where the server asks for one."""
 
     def __init__(self, reason: str, wait: int | None = None) -> None:
         super().__init__(reason)
         self.wait = wait
 
 
-class _RefusedError(Exception):
-    """Why the address gives no file, to stand after it and a comma."""
-
-
-def fetch(
-    url: str,
-    path: Path,
-    *,
-    partial: Path,
-    sha256: str | None,
-    url_is: str,
-    sha256_is: str,
-    tries: int,
-    timeout: float,
-    pause: float,
-) -> None:
-    """Brings the file at an address to ``path``, whole and with the expected SHA-256, or not at all.
-
-    url: of http or https, or of any protocol that fsspec knows and a package is installed for, such as s3://.
-    partial: folder on the same disk as path, where what has come is kept until it is whole and verified.
-    sha256: of the file, or its first digits. Where it is None, the file is fetched and kept, and the error raised says
-        what it would be.
-    url_is, sha256_is: what errors say before either, such as "params.yaml: download.url is".
-    tries: how often to ask before giving up, 1 at least.
-    timeout: seconds to wait for a connection and for each next part of the file; fsspec's protocols have their own.
-    pause: seconds before the second try, doubled before each further one.
-
-    Raises InputError where the server refuses or fails, the hash is another, or the disk can't be written.
-    """
-    part = partial / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.part"
-
-    def download() -> bool:
-        return _download(url, part, path.name, tries=tries, timeout=timeout, pause=pause)
-
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept = _kept(part)
-        pieced = True if kept.size == kept.total else download()
-        got = sha256_of(part)
-        if sha256 is None:
-            raise InputError(
-                f"{sha256_is} null, which a URL needs; "
-                f"what came has sha256: {got} ({part.stat().st_size} bytes); paste it if you trust it"
-            )
-        wanted = sha256.lower()
-        if not got.startswith(wanted) and pieced:  # perhaps of two versions of the file, or the one kept is outdated
-            _discard(part)
-            download()
-            got = sha256_of(part)
-        if not got.startswith(wanted):
-            _discard(part)
-            raise InputError(
-                f"{sha256_is} '{sha256}', but {url} has {got}; check the address, or paste that if you trust it"
-            )
-        part.replace(path)
-        _discard(part)
-    except _RefusedError as reason:
-        raise InputError(f"{url_is} '{url}', {reason}") from None
-    except OSError as error:
-        raise InputError(
-            f"{path} can't be written: {error}; what came is kept in {partial}: put that right and run again"
-        ) from None
-
-
-def _download(url: str, part: Path, name: str, *, tries: int, timeout: float, pause: float) -> bool:
-    """Brings the whole file to ``part``. True if it was pieced together from more than one answer."""
+def _download(url: str, part: Path, name: str, patience: Patience) -> bool:
+    """Bring the whole file to ``part``. Return whether it was pieced together from more than one answer."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -136,21 +137,22 @@ def _download(url: str, part: Path, name: str, *, tries: int, timeout: float, pa
         progress.add_task(name, total=None)
         while True:
             try:
-                return _receive(url, part, timeout, progress)
+                return _receive(url, part, patience.timeout, progress)
             except _BrokenOffError as reason:
                 tried += 1
-                if tried == tries:
-                    raise _RefusedError(
-                        f"and the last of {tries} tries failed: {reason}; "
-                        f"the {_kept(part).size} bytes that came are kept, and the next run goes on from them"
+                if tried == patience.tries:
+                    raise AddressError(
+                        url,
+                        f"and the last of {patience.tries} tries failed: {reason}; "
+                        f"the {_kept(part).size} bytes that came are kept, and the next run goes on from them",
                     ) from None
-                wait = pause * 2 ** (tried - 1) if reason.wait is None else reason.wait
-                logging.info("%s: %s; try %d of %d in %g s", name, reason, tried + 1, tries, wait)
+                wait = patience.pause * 2 ** (tried - 1) if reason.wait is None else reason.wait
+                logging.info("%s: %s; try %d of %d in %g s", name, reason, tried + 1, patience.tries, wait)
             time.sleep(wait)
 
 
 def _receive(url: str, part: Path, timeout: float, progress: Progress) -> bool:
-    """One try. True if the answer went on from what was kept, False if it was the whole file."""
+    """Ask once. Return whether the answer went on from what was kept; if not, it was the whole file."""
     (bar,) = progress.task_ids
     ask = _ask_by_requests if url.lower().startswith(("http://", "https://")) else _ask_by_fsspec
     with ask(url, _kept(part), timeout) as answer:
@@ -170,7 +172,7 @@ def _receive(url: str, part: Path, timeout: float, progress: Progress) -> bool:
 
 @contextmanager
 def _ask_by_requests(url: str, kept: _Kept, timeout: float) -> Iterator[_Answer]:
-    """The rest of the file; all of it where the server does not give the rest of what is kept."""
+    """Ask for the rest of the file, and for all of it where the server does not give the rest of what is kept."""
     response = _response(url, kept, timeout)
     if kept.size and (response.status_code == 416 or (response.status_code == 206 and not _continues(response, kept))):
         response.close()
@@ -183,7 +185,7 @@ def _ask_by_requests(url: str, kept: _Kept, timeout: float) -> Iterator[_Answer]
             length = response.headers.get("Content-Length", "")
             start, total = 0, int(length) if length.isdecimal() else None
         else:
-            raise _refusal(response)
+            raise _refusal(url, response)
         marks = {mark: response.headers[mark] for mark in ("ETag", "Last-Modified") if mark in response.headers}
         yield _Answer(start, total, marks, _blocks_by_requests(response))
 
@@ -201,11 +203,11 @@ def _response(url: str, kept: _Kept, timeout: float) -> requests.Response:
     except (requests.ConnectionError, requests.Timeout) as error:
         raise _BrokenOffError(_cause(error)) from None
     except requests.RequestException as error:
-        raise _RefusedError(f"which can't be fetched: {_line(error)}; check the address") from None
+        raise AddressError(url, f"which can't be fetched: {one_line(error)}; check the address") from None
 
 
 def _continues(response: requests.Response, kept: _Kept) -> bool:
-    """Whether an answer of 206 starts where what is kept ends, and is of the same version of the file.
+    """Return whether an answer of 206 starts where what is kept ends, and is of the same version of the file.
 
     Some servers ignore If-Range, and some give no marks of a version.
     """
@@ -215,22 +217,23 @@ def _continues(response: requests.Response, kept: _Kept) -> bool:
 
 
 def _range(response: requests.Response) -> tuple[int | None, int | None]:
-    """First byte and size of the whole file, as Content-Range has them; None for what it does not say."""
+    """Return the first byte and the size of the whole file, as Content-Range has them; None for what it leaves out."""
     match = re.fullmatch(r"bytes (\d+)-\d+/(?:(\d+)|\*)", response.headers.get("Content-Range", ""))
     return (int(match[1]), int(match[2]) if match[2] else None) if match else (None, None)
 
 
-def _refusal(response: requests.Response) -> Exception:
+def _refusal(url: str, response: requests.Response) -> Exception:
+    """Return the error for an answer without the file: one that may pass for a server in trouble."""
     answer = f"{response.status_code} {response.reason}".rstrip()
     if response.status_code in (408, 429) or response.status_code >= 500:
         wait = response.headers.get("Retry-After", "")
         asked = int(wait) if wait.isdecimal() and int(wait) <= LONGEST_WAIT else None
         return _BrokenOffError(f"the server answers {answer}", asked)
-    return _RefusedError(f"and the server answers {answer}; check the address")
+    return AddressError(url, f"and the server answers {answer}; check the address")
 
 
 def _blocks_by_requests(response: requests.Response) -> Iterator[bytes]:
-    """The bytes as they were sent: an archive with ``Content-Encoding: gzip`` stays packed."""
+    """Yield the bytes as they were sent: an archive with ``Content-Encoding: gzip`` stays packed."""
     try:
         yield from response.raw.stream(BLOCK, decode_content=False)
     except urllib3.exceptions.HTTPError as error:
@@ -239,8 +242,8 @@ def _blocks_by_requests(response: requests.Response) -> Iterator[bytes]:
 
 @contextmanager
 def _ask_by_fsspec(url: str, kept: _Kept, timeout: float) -> Iterator[_Answer]:
-    """The rest of the file if it is still the one whose first bytes are kept, else all of it."""
-    import fsspec
+    """Ask for the rest of the file if it is still the one whose first bytes are kept, else for all of it."""
+    import fsspec  # takes a while, and few addresses need it
 
     scheme, mark, _ = url.partition("://")
     try:
@@ -248,9 +251,11 @@ def _ask_by_fsspec(url: str, kept: _Kept, timeout: float) -> Iterator[_Answer]:
             raise ValueError("no scheme")
         fsspec.get_filesystem_class(scheme)
     except ImportError as error:
-        raise _RefusedError(f"which needs a package: {_line(error)}") from None
+        raise AddressError(url, f"which needs a package: {one_line(error)}") from None
     except ValueError:
-        raise _RefusedError("which is no address known here; use http, https, s3, gs or another of fsspec's") from None
+        raise AddressError(
+            url, "which is no address known here; use http, https, s3, gs or another of fsspec's"
+        ) from None
     try:
         files, name = fsspec.url_to_fs(url)
         total = files.info(name)["size"]
@@ -259,9 +264,9 @@ def _ask_by_fsspec(url: str, kept: _Kept, timeout: float) -> Iterator[_Answer]:
         file = files.open(name, "rb")
         file.seek(start)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise _RefusedError(f"which can't be read: {_line(error)}; check the address") from None
+        raise AddressError(url, f"which can't be read: {one_line(error)}; check the address") from None
     except Exception as error:  # each of its protocols has errors of its own
-        raise _BrokenOffError(_line(error)) from None
+        raise _BrokenOffError(one_line(error)) from None
     with file:
         yield _Answer(start, total, version, _blocks_by_fsspec(file))
 
@@ -271,7 +276,7 @@ def _blocks_by_fsspec(file: BinaryIO) -> Iterator[bytes]:
         while block := file.read(BLOCK):
             yield block
     except Exception as error:  # each of its protocols has errors of its own
-        raise _BrokenOffError(_line(error)) from None
+        raise _BrokenOffError(one_line(error)) from None
 
 
 def _kept(part: Path) -> _Kept:
@@ -296,11 +301,7 @@ def _discard(part: Path) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """What went wrong, without the exceptions that requests and urllib3 wrap it in."""
+    """Return what went wrong, without the exceptions that requests and urllib3 wrap it in."""
     while inner := error.__cause__ or error.__context__:
         error = inner
-    return _line(error)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)

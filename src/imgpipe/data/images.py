@@ -1,4 +1,4 @@
-"""Image files to pixels."""
+"""Decode image files, and bring images to the pixels that are packed."""
 
 import io
 import warnings
@@ -10,23 +10,26 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from imgpipe.common.errors import InputError
 
 MODES = {1: "L", 3: "RGB"}
-KINDS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What is decoded, by content; other formats of Pillow's may start programs (EPS) or need more than the file."""
+"""Pillow's mode by the number of channels."""
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is decoded, as the content says. Pillow's other formats may start programs (EPS) or need other files."""
 MOST_PIXELS = 1 << 27
-"""Of one image. More is taken for a decompression bomb: a small file that would fill the memory."""
+"""Pixels of the largest image. More is taken for a decompression bomb: a small file that would fill the memory."""
 
-warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata, without a name; what matters is an error
+warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata; what matters is an error
 
 
 def decode(content: bytes) -> Image.Image:
-    """The image, turned upright as its EXIF says; of an animated one the first frame.
+    """Return the image that a file holds, turned upright as its EXIF says; of an animated one the first frame.
 
-    Raises InputError with the reason if it can't be read, without a name.
+    content: the file's bytes.
+
+    Raises InputError where it can't be read, with a reason that begins with "it" or "its".
     """
     if not content:
         raise InputError("it is empty")
     try:
-        image = Image.open(io.BytesIO(content), formats=KINDS)
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
         if image.width * image.height > MOST_PIXELS:
             raise InputError(
                 f"its {image.width} x {image.height} pixels are more than the {MOST_PIXELS:,} that are read"
@@ -40,7 +43,8 @@ def decode(content: bytes) -> Image.Image:
     except Image.DecompressionBombError:
         raise InputError(f"it has more than the {MOST_PIXELS:,} pixels that are read") from None
     except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
-        raise InputError(f"it is damaged or cut short: {' '.join(f'{type(error).__name__} {error}'.split())}") from None
+        reason = " ".join([type(error).__name__, *str(error).split()])  # as data/rejected.csv has it, without a colon
+        raise InputError(f"it is damaged or cut short: {reason}") from None
     if not upright.width or not upright.height:
         raise InputError(f"it is {upright.width} x {upright.height} pixels")
     if upright.mode == "F":
@@ -51,7 +55,10 @@ def decode(content: bytes) -> Image.Image:
 
 
 def eight_bits(image: Image.Image, channels: int) -> Image.Image:
-    """RGB (3) or grey (1) with 8 bits: 16-bit grey scaled, where Pillow would clip; transparency laid on white."""
+    """Return the image as grey (1 channel) or RGB (3) with 8 bits.
+
+    16-bit grey is scaled, where Pillow would clip; transparent pixels are laid on white.
+    """
     if image.mode.startswith("I"):
         levels = (np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8)
         image = Image.fromarray(levels)
@@ -61,24 +68,25 @@ def eight_bits(image: Image.Image, channels: int) -> Image.Image:
     return image if image.mode == MODES[channels] else image.convert(MODES[channels])
 
 
-def packed_size(size: tuple[int, int], short: int, *, enlarge: bool) -> tuple[int, int]:
-    """Width and height with the short side of ``short`` pixels and the same proportions.
+def packed_size(size: tuple[int, int], short_side: int, *, enlarge: bool) -> tuple[int, int]:
+    """Return the width and height that give an image a short side of so many pixels and keep its proportions.
 
-    enlarge: if not, an image whose short side is shorter stays as it is.
+    size: its width and height.
+    enlarge: whether an image whose short side is shorter grows; if not, it stays as it is.
 
     >>> packed_size((400, 533), 100, enlarge=False)
     (100, 133)
     >>> packed_size((40, 53), 100, enlarge=False)
     (40, 53)
     """
-    scale = short / min(size)
+    scale = short_side / min(size)
     return size if scale > 1 and not enlarge else (round(size[0] * scale), round(size[1] * scale))
 
 
 def pixels(image: Image.Image, *, size: tuple[int, int], channels: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The image as uint8 (height, width, channels), resized with Pillow's antialiased bilinear filter.
+    """Return the image as uint8 (height, width, channels), resized with Pillow's antialiased bilinear filter.
 
-    size: width and height.
+    size: width and height of the result.
     """
     converted = eight_bits(image, channels)
     resized = converted if converted.size == size else converted.resize(size, Image.Resampling.BILINEAR)

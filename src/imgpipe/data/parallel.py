@@ -1,4 +1,4 @@
-"""Work shared out among threads or processes: results in order, and no more waiting than is soon used."""
+"""Share work out among threads or processes: results come in order, and few are made before they are used."""
 
 import multiprocessing
 import os
@@ -17,21 +17,26 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 ALONE = 2.0
-"""Seconds that work goes on in one process before others are started, which takes about one."""
-RUN = 8
+"""Seconds for which one process works before others are started, which takes about one."""
+CHUNK = 8
 """Items that a process gets at a time."""
 
 
 def by_threads(function: Callable[[Item], Result], items: Iterable[Item], *, threads: int) -> Iterator[Result]:
-    """``map`` by so many threads: for what mostly waits, or computes without Python's lock."""
+    """Yield the function of each item, as ``map`` does, by so many threads.
+
+    This is for a function that mostly waits, or computes without Python's lock.
+    """
     with ThreadPoolExecutor(threads) as pool:
-        yield from _in_order(pool, function, items, most=2 * threads)
+        yield from _in_order(pool, function, items, limit=2 * threads)
 
 
 def by_processes(function: Callable[[Item], Result], items: Iterable[Item], *, processes: int) -> Iterator[Result]:
-    """``map`` by so many processes, where it takes long enough: for what is computed in Python.
+    """Yield the function of each item, as ``map`` does, by so many processes where it takes more than a moment.
 
-    function, items, results: are sent from one process to another, so the function is one of a module.
+    This is for a function that computes in Python. It, the items and the results are pickled, so it must be a module's.
+
+    Raises InputError where a process was killed.
     """
     rest = iter(items)
     started = monotonic()
@@ -41,11 +46,11 @@ def by_processes(function: Callable[[Item], Result], items: Iterable[Item], *, p
             break
     else:
         return
-    runs: Iterator[list[Item]] = iter(lambda: list(islice(rest, RUN)), [])
+    chunks: Iterator[list[Item]] = iter(lambda: list(islice(rest, CHUNK)), [])
     # spawned, not forked: a fork copies the locks of threads that it does not copy
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         try:
-            for results in _in_order(pool, partial(_each, function), runs, most=2 * processes):
+            for results in _in_order(pool, partial(_each, function), chunks, limit=2 * processes):
                 yield from results
         except BrokenProcessPool:
             raise InputError("a process that works on images was killed; most likely memory ran out") from None
@@ -56,14 +61,17 @@ def _each(function: Callable[[Item], Result], items: list[Item]) -> list[Result]
 
 
 def _in_order(
-    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], *, most: int
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], *, limit: int
 ) -> Iterator[Result]:
-    """At most so many results wait, so the items may be more than fit in memory."""
+    """Yield the results in the items' order.
+
+    limit: results that may wait to be taken, so that the items may be more than fit in memory.
+    """
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) > most:
+            if len(waiting) > limit:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -73,5 +81,5 @@ def _in_order(
 
 
 def cores() -> int:
-    """Cores that this process may run on."""
+    """Return the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,6 +1,6 @@
-"""Where images come from. Each source leaves one archive in a folder: DVC handles one file fast, thousands slowly.
+"""Bring images from their source to one archive in a folder: DVC handles one file fast, thousands slowly.
 
-To add a source: a function here, its name in the download section, and its case in the download stage.
+To add a source: a function here, a line in SOURCES, and its name in ``params.Download``.
 """
 
 import io
@@ -10,23 +10,28 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
+from PIL import Image
+
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import sha256_of
 from imgpipe.common.progress import counting
-from imgpipe.data.archives import IMAGES, files_below, is_image, is_image_file, members, write_tar
+from imgpipe.data.archives import IMAGE_SUFFIXES, files_below, is_image, is_image_file, members, write_tar
+from imgpipe.data.fetching import AddressError, HashError, fetch
 from imgpipe.download.datasets import torchvision_images
+from imgpipe.download.params import Download
 
 LOCATION = "params.yaml: download.location is"
-NO_IMAGES = f"which holds no images; their names end in {', '.join(IMAGES)}"
+NO_IMAGES = f"which holds no images; their names end in {', '.join(IMAGE_SUFFIXES)}"
 
 
-def digits(folder: Path) -> None:
-    """scikit-learn's 1,797 scans of hand-written digits, 8 x 8 pixels, as ``digits/<digit>/<number>.png`` in a tar.
+def from_digits(folder: Path, section: Download, partial: Path) -> None:
+    """Write scikit-learn's 1,797 scans of hand-written digits, 8 x 8 pixels, to one tar.
 
-    Source: sklearn.datasets.load_digits, the test set of the UCI handwritten digits. Grey levels 0-16 become 0-255.
+    Their names are ``digits/<digit>/<number>.png``. Grey levels 0-16 become 0-255.
+    Source: sklearn.datasets.load_digits, the test set of the UCI handwritten digits.
     """
-    import numpy as np
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # takes a second, and no other source needs it
 
     scans = load_digits()
     levels = np.rint(scans.images * (255 / 16)).astype(np.uint8)
@@ -34,8 +39,9 @@ def digits(folder: Path) -> None:
     write_tar(folder / "digits.tar", ((f"digits/{digit}/{i:04}.png", _png(scan)) for i, (digit, scan) in labelled))
 
 
-def tree(folder: Path, source: Path) -> None:
-    """The images below a local folder, in one tar. Other files are counted, hidden ones passed over."""
+def from_folder(folder: Path, section: Download, partial: Path) -> None:
+    """Write the images below ``location`` to one tar. Other files are counted, hidden ones passed over."""
+    source = Path(section.location)
     if not source.is_dir():
         raise InputError(f"{LOCATION} '{source}', which is no folder; name the folder that holds the images")
     images: list[Path] = []
@@ -57,8 +63,9 @@ def tree(folder: Path, source: Path) -> None:
         raise InputError(f"{LOCATION} '{source}', of which an image may not be read: {error}; change that") from None
 
 
-def archive(folder: Path, source: Path) -> None:
-    """A local zip or tar, as it is."""
+def from_archive(folder: Path, section: Download, partial: Path) -> None:
+    """Copy the zip or tar at ``location`` as it is."""
+    source = Path(section.location)
     if not source.exists():
         raise InputError(f"{LOCATION} '{source}', which does not exist; name the archive that holds the images")
     if not any(is_image(member.name, member.content or b"") for member in members(source)):
@@ -66,49 +73,56 @@ def archive(folder: Path, source: Path) -> None:
     shutil.copyfile(source, folder / _not_hidden(source.name))
 
 
-def url(folder: Path, address: str, partial: Path, sha256: str | None) -> None:
-    """A zip or tar from an address, as it is. ``partial``: where what has come is kept until it is whole."""
-    from imgpipe.data import fetching  # not above: every stage's check of params.yaml would wait for it
-
-    name = PurePosixPath(unquote(urlsplit(address).path)).name
-    fetching.fetch(
-        address,
-        folder / _not_hidden(name),
-        partial=partial,
-        sha256=sha256,
-        url_is="params.yaml: download.url is",
-        sha256_is="params.yaml: download.sha256 is",
-        tries=fetching.TRIES,
-        timeout=fetching.TIMEOUT,
-        pause=fetching.PAUSE,
-    )
+def from_url(folder: Path, section: Download, partial: Path) -> None:
+    """Fetch the zip or tar at ``url`` as it is. What has come is kept in ``partial`` until it is whole."""
+    assert section.url, "the section is checked for that"
+    name = PurePosixPath(unquote(urlsplit(section.url).path)).name
+    try:
+        fetch(section.url, folder / _not_hidden(name), partial=partial, sha256=section.sha256)
+    except AddressError as error:
+        raise InputError(f"params.yaml: download.url is {error}") from None
+    except HashError as error:
+        raise InputError(f"params.yaml: download.sha256 is {error}") from None
 
 
-def torchvision(folder: Path, name: str, partial: Path) -> None:
-    """One of torchvision's datasets, in one tar. ``partial``: where torchvision's own files lie until that is whole."""
-    write_tar(folder / f"{name}.tar", counting(name, torchvision_images(name, partial / name)))
-    shutil.rmtree(partial / name)
+def from_torchvision(folder: Path, section: Download, partial: Path) -> None:
+    """Write one of torchvision's datasets to one tar. Its own files lie in ``partial`` until that is whole."""
+    assert section.name, "the section is checked for that"
+    dataset = partial / section.name
+    write_tar(folder / f"{section.name}.tar", counting(section.name, torchvision_images(section.name, dataset)))
+    shutil.rmtree(dataset)
 
 
-def _not_hidden(name: str) -> str:
-    """A hidden file in data/raw would be none of the pipeline's."""
-    return name.lstrip(".") or "archive"
+SOURCES = {
+    "digits": from_digits,
+    "folder": from_folder,
+    "archive": from_archive,
+    "url": from_url,
+    "torchvision": from_torchvision,
+}
+"""Each brings the images that the section asks for to one archive in an empty folder.
 
-
-def _png(levels: Any) -> bytes:
-    """An 8-bit grey image, array of uint8 (height, width), as PNG."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(levels).save(buffer, format="PNG")
-    return buffer.getvalue()
+A third argument names a folder on the same disk, where what comes piece by piece may be kept from run to run.
+"""
 
 
 def verify(folder: Path, sha256: str | None) -> None:
-    """Compares the archive in the folder with the expected SHA-256, if there is one. Raises InputError."""
+    """Compare the archive in the folder with the expected SHA-256, if there is one. Raises InputError."""
     if sha256 is None:
         return
     (path,) = folder.iterdir()
     got = sha256_of(path)
     if got != sha256.lower():
         raise InputError(f"params.yaml: download.sha256 is '{sha256}', but {path.name} has {got}")
+
+
+def _not_hidden(name: str) -> str:
+    """Return the name without a dot at its start: a hidden file in data/raw would be none of the pipeline's."""
+    return name.lstrip(".") or "archive"
+
+
+def _png(levels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    """Return the bytes of a PNG of a grey image, uint8 (height, width)."""
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, format="PNG")
+    return buffer.getvalue()

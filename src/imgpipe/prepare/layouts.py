@@ -1,105 +1,115 @@
-"""What an image's path says: its class and, where the path names them, its split and its group."""
+"""Read what an image's path says: its class and, where the path names them, its split and its group."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import PurePosixPath
 from typing import Any
 
-from imgpipe.common.errors import InputError
-from imgpipe.data.archives import FOLDERS
+from imgpipe.common.errors import InputError, did_you_mean
+from imgpipe.data.archives import SPLIT_OF_FOLDER
 
 GROUPS = ("label", "split", "group")
+"""Groups that a pattern may name; it must name the first."""
 REST = "rest"
+"""The word that stands, in place of a list of labels, for all that are in no list."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """What the path says. An empty split or group: the path names none."""
+class PathParts:
+    """What a path says."""
 
     label: str
     split: str
+    """train, val or test; empty where the path names none."""
     group: str
+    """Empty where the path names none."""
 
 
-def place(name: str, pattern: str) -> Place:
-    """Reads a path by a pattern: a regular expression with named groups label and, at will, split and group; or auto.
+def read_path(path: str, pattern: str) -> PathParts:
+    """Return the label, split and group that a path names.
 
-    The pattern is searched for in the whole path; auto reads ``[split/]...class/file``, at any depth.
+    pattern: a regular expression with the named groups label and, at will, split and group, searched for in the whole
+        path; or auto, which reads ``[split/]...class/file`` at any depth.
 
-    >>> place("food/training/3_120.jpg", r"(?P<split>[^/]+)/(?P<label>[0-9]+)_")
-    Place(label='3', split='train', group='')
-    >>> place("pets/validation/indoors/cat/1.jpg", "auto")
-    Place(label='cat', split='val', group='')
+    >>> read_path("food/training/3_120.jpg", r"(?P<split>[^/]+)/(?P<label>[0-9]+)_")
+    PathParts(label='3', split='train', group='')
+    >>> read_path("pets/validation/indoors/cat/1.jpg", "auto")
+    PathParts(label='cat', split='val', group='')
 
-    Raises InputError, with the reason, where the path has no class or a split that is none.
+    Raises InputError, with the reason, where the path has no label or names a split that is none.
     """
     if pattern == "auto":
-        return _by_folders(name)
-    found = re.search(pattern, name)
+        return _read_folders(path)
+    found = re.search(pattern, path)
     if not found or not found["label"]:
         raise InputError("prepare.pattern finds no label in its path")
     parts = {"split": "", "group": "", **{key: value or "" for key, value in found.groupdict().items()}}
     split = parts["split"].lower()
-    if split and split not in FOLDERS:
-        raise InputError(f"its path names the split '{split}', which is none of {', '.join(FOLDERS)}")
-    return Place(parts["label"], FOLDERS.get(split, ""), parts["group"])
+    if split and split not in SPLIT_OF_FOLDER:
+        raise InputError(f"its path names the split '{split}', which is none of {', '.join(SPLIT_OF_FOLDER)}")
+    return PathParts(parts["label"], SPLIT_OF_FOLDER.get(split, ""), parts["group"])
 
 
-def _by_folders(name: str) -> Place:
-    *folders, label = PurePosixPath(name).parts[:-1] or ("",)
+def _read_folders(path: str) -> PathParts:
+    *folders, label = PurePosixPath(path).parts[:-1] or ("",)
     if not label:
         raise InputError("it is in no folder, which would name its class")
-    if label.lower() in FOLDERS:
+    if label.lower() in SPLIT_OF_FOLDER:
         raise InputError(f"it is in '{label}', which names a split, and in no folder below, which would name its class")
-    given = [FOLDERS[folder.lower()] for folder in folders if folder.lower() in FOLDERS]
-    return Place(label, given[-1] if given else "", "")
+    splits = [SPLIT_OF_FOLDER[folder.lower()] for folder in folders if folder.lower() in SPLIT_OF_FOLDER]
+    return PathParts(label, splits[-1] if splits else "", "")
 
 
 def classes_of(
-    labels: Iterable[str], names: Mapping[Any, Any] | None, merged: Mapping[object, object] | None
+    labels: Iterable[str], class_names: Mapping[Any, Any] | None, class_map: Mapping[Any, Any] | None
 ) -> dict[str, str]:
-    """The class of each label that occurs: its name (or itself), which may be one of those merged into a class.
+    """Return the class of each label that occurs: its name or itself, or the class into which that is merged.
 
-    names: name of each label, ``{0: bread, 1: egg}``.
-    merged: lists of labels, by name where they have names, for each class; the word rest for all others:
+    class_names: name of each label, ``{0: bread, 1: egg}``.
+    class_map: lists of labels, by name where they have names, for each class; the word rest for all others:
         ``{pet: [cat, dog], other: rest}``.
 
-    Raises InputError for a label without a name or class, one that is listed but does not occur, and for a class that
-    can't be a folder.
+    Raises InputError for a label without a name or class, for one that is listed but does not occur, and for a class
+    that can't be a folder.
     """
     occurring = sorted(set(labels))
     classes = {label: label for label in occurring}
-    if names is not None:
-        known = {str(key): str(value) for key, value in names.items()}
+    if class_names is not None:
+        known = {str(label): str(name) for label, name in class_names.items()}
         for label in occurring:
             if label not in known:
-                raise InputError(_unknown("class_names", "has no name for", label, known))
+                raise _unknown("class_names", "has no name for", label, known)
         classes = {label: known[label] for label in occurring}
-    if merged is not None:
-        classes = {label: _merged(name, merged, list(classes.values())) for label, name in classes.items()}
+    if class_map is not None:
+        merged = _merged(set(classes.values()), class_map)
+        classes = {label: merged[name] for label, name in classes.items()}
     for name in classes.values():
         if "/" in name or "\\" in name or "\0" in name or name in ("", ".", ".."):
             raise InputError(f"a class can't be named '{name}': it is a folder's name; see params.yaml: prepare")
     return classes
 
 
-def _merged(name: str, merged: Mapping[Any, Any], occurring: Sequence[str]) -> str:
-    into: dict[str, str] = {}
-    for target, listed in merged.items():
-        for label in listed if isinstance(listed, list) else ():
-            if str(label) not in occurring:
-                raise InputError(_unknown("class_map", f"lists under '{target}' what no image has:", label, occurring))
-            if into.setdefault(str(label), str(target)) != str(target):
-                raise InputError(f"params.yaml: prepare.class_map lists '{label}' under two classes")
-    rest = [str(target) for target, listed in merged.items() if listed == REST]
-    if name not in into and not rest:
-        raise InputError(_unknown("class_map", f"has no class for (nor a class with the word {REST}):", name, into))
-    return into.get(name, rest[0] if rest else "")
+def _merged(names: Collection[str], class_map: Mapping[Any, Any]) -> dict[str, str]:
+    """Return the class into which each name is merged."""
+    classes: dict[str, str] = {}
+    rest = None
+    for target, listed in class_map.items():
+        if listed == REST:
+            rest = str(target)
+            continue
+        for name in map(str, listed):
+            if name not in names:
+                raise _unknown("class_map", f"lists under '{target}' what no image has:", name, names)
+            if classes.setdefault(name, str(target)) != str(target):
+                raise InputError(f"params.yaml: prepare.class_map lists '{name}' under two classes")
+    for name in sorted(set(names) - set(classes)):
+        if rest is None:
+            raise _unknown("class_map", f"has no class for (nor a class with the word {REST}):", name, classes)
+        classes[name] = rest
+    return classes
 
 
-def _unknown(key: str, trouble: str, label: object, known: Iterable[str]) -> str:
-    near = get_close_matches(str(label), list(known), n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"params.yaml: prepare.{key} {trouble} label '{label}'{hint}"
+def _unknown(key: str, trouble: str, label: str, known: Iterable[str]) -> InputError:
+    meant = did_you_mean(label, known)
+    return InputError(f"params.yaml: prepare.{key} {trouble} label '{label}'{meant}")

@@ -1,210 +1,205 @@
-"""Images to ImageFolder splits: duplicates out, each image in its split and class, and a table of them all."""
+"""Sort images into splits: copies are left out, and each image gets its split, its class and a file name."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path, PurePosixPath
-from statistics import median
-from typing import Any
 
 from imgpipe.common.errors import InputError
-from imgpipe.data.archives import write_tar
 from imgpipe.prepare.duplicates import equal_groups, near_pairs
 from imgpipe.prepare.layouts import classes_of
-from imgpipe.prepare.reading import Found, Rejected
-from imgpipe.prepare.splits import SPLITS, Candidate, Way, assign
+from imgpipe.prepare.params import Prepare
+from imgpipe.prepare.reading import Found
+from imgpipe.prepare.splits import SPLITS, STRATEGIES, Candidate, assign
 
 
 @dataclass(frozen=True)
-class ListedImage:
-    """A row of the table. ``file`` is ``<split>/<label>/<name>``; label is the class; the rest as in ``Found``."""
+class PreparedImage:
+    """An image in its split; a row of data/images.csv."""
 
     file: str
+    """Where it is in data/prepared: ``<split>/<label>/<name>``."""
     split: str
     label: str
+    """Its class."""
     group: str
+    """What may not be on two sides of a split; empty where its path names none."""
     source: str
+    """Its path in the archive."""
     width: int
+    """In pixels, upright."""
     height: int
+    """In pixels, upright."""
     bytes: int
+    """Size of the file."""
     sha256: str
+    """Of the file."""
     pixels: str
+    """Hash of the pixels, equal for equal images in whatever format."""
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Two images, by their paths in the archive, that are equal (pixel for pixel) or near (to the eye).
-
-    differing_bits: of the perceptual hash. dropped: whether ``source`` was left out because of ``twin``. An empty
-    split: the image was left out before the splits were cut.
-    """
+    """Two images that are equal, or near; a row of data/duplicates.csv."""
 
     kind: str
+    """equal (pixel for pixel) or near (to the eye)."""
     source: str
+    """Path in the archive of the one that goes, where one does."""
     split: str
+    """Empty where it was left out before the splits were cut."""
     label: str
     twin: str
+    """Path in the archive of the other, which stays."""
     twin_split: str
     twin_label: str
     differing_bits: int
+    """Of the perceptual hash."""
     dropped: bool
+    """Whether the one was left out."""
 
 
-def prepare(
-    found: Sequence[Found],
-    *,
-    class_names: Mapping[Any, Any] | None,
-    class_map: Mapping[Any, Any] | None,
-    way: Way,
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
-    duplicates: str,
-    near_duplicates: str,
-    near_distance: int,
-) -> tuple[list[tuple[ListedImage, Found]], list[Duplicate]]:
-    """The images that stay, each with its split, class and file name, by file name; and the duplicates.
+Pair = tuple[int, int, int]
+"""Numbers of two images that are duplicates, of which the second stays, and the bits in which their hashes differ."""
 
-    class_names, class_map: see ``layouts.classes_of``. duplicates: drop, fail or keep. near_duplicates:
-    report or drop. Of equal images that of the test split stays, else that of val, else the first.
 
-    Raises InputError for what the policies refuse, and where too little is left to split.
+def prepare_images(found: Sequence[Found], section: Prepare) -> tuple[list[PreparedImage], list[Duplicate]]:
+    """Return the images that stay, sorted by file name, and the pairs of duplicates.
+
+    found: the images of the archive, sorted by source: their order counts.
+
+    Raises InputError for what the section refuses, and where too little is left to split.
     """
-    classes = classes_of((image.place.label for image in found), class_names, class_map)
-    labels = [classes[image.place.label] for image in found]
-    given = [image.place.split for image in found]
-
-    twin_of = _equal_twins(found, given)
-    if twin_of and duplicates == "fail":
-        one, other = next(iter(twin_of.items()))
-        raise InputError(
-            f"{len(twin_of)} images are copies of others, such as '{found[one].source}' of '{found[other].source}'; "
-            "params.yaml: prepare.duplicates is 'fail'"
-        )
-    kept = [i for i in range(len(found)) if duplicates != "drop" or i not in twin_of]
-    candidates = [Candidate(labels[i], given[i], found[i].place.group, found[i].pixels) for i in kept]
-    cut = assign(candidates, way, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
+    candidates = _candidates(found, section)
+    equal = _equal_twins(candidates)
+    if equal and section.duplicates == "fail":
+        _refuse_copies(found, equal)
+    copies = {i for i, _, _ in equal} if section.duplicates == "drop" else set()
+    kept = [i for i in range(len(found)) if i not in copies]
+    cut = assign(
+        [candidates[i] for i in kept],
+        STRATEGIES[section.split],
+        val_fraction=section.val_fraction,
+        test_fraction=section.test_fraction,
+        seed=section.seed,
+    )
     splits = dict(zip(kept, cut, strict=True))
+    near = _near_twins(found, splits, distance=section.near_distance)
 
-    near = [
-        (kept[i], kept[twin], bits)
-        for i, twin, bits in near_pairs(
-            [found[i].look for i in kept], [SPLITS.index(split) for split in cut], distance=near_distance
-        )
-        if found[kept[i]].pixels != found[kept[twin]].pixels
-    ]
-    table = [
-        Duplicate(
-            kind=kind,
-            source=found[i].source,
-            split=splits.get(i, given[i]),
-            label=labels[i],
-            twin=found[twin].source,
-            twin_split=splits[twin],
-            twin_label=labels[twin],
-            differing_bits=bits,
-            dropped=dropped,
-        )
-        for kind, dropped, pairs in (
-            ("equal", duplicates == "drop", [(i, twin, 0) for i, twin in twin_of.items()]),
-            ("near", near_duplicates == "drop", near),
-        )
-        for i, twin, bits in sorted(pairs)
-    ]
-    if near_duplicates == "drop":
-        for i, _, _ in near:
-            del splits[i]
-        for label in sorted(set(labels) - {labels[i] for i, split in splits.items() if split == "train"}):
-            raise InputError(
-                f"class '{label}' has no image to train on once near duplicates are dropped; "
-                "see params.yaml: prepare.near_duplicates"
+    def account(kind: str, pairs: Iterable[Pair], *, dropped: bool) -> list[Duplicate]:
+        return [
+            Duplicate(
+                kind=kind,
+                source=found[i].source,
+                split=splits.get(i, candidates[i].given),
+                label=candidates[i].label,
+                twin=found[twin].source,
+                twin_split=splits[twin],
+                twin_label=candidates[twin].label,
+                differing_bits=bits,
+                dropped=dropped,
             )
-        if "val" not in splits.values():
-            raise InputError(
-                "the val split has no image once near duplicates are dropped; see params.yaml: prepare.near_duplicates"
-            )
-    return _named(found, labels, splits), table
+            for i, twin, bits in sorted(pairs)
+        ]
+
+    duplicates = account("equal", equal, dropped=section.duplicates == "drop")
+    duplicates += account("near", near, dropped=section.near_duplicates == "drop")
+    if section.near_duplicates == "drop":
+        splits = _without(near, splits, candidates)
+    return _named(found, candidates, splits), duplicates
 
 
-def _equal_twins(found: Sequence[Found], given: Sequence[str]) -> dict[int, int]:
-    """For each image that is a copy, the one that stays in its place."""
-    twin_of: dict[int, int] = {}
-    for group in equal_groups(image.pixels for image in found):
-        best = max(group, key=lambda i: (SPLITS.index(given[i] or "train"), -i))
-        twin_of |= dict.fromkeys((i for i in group if i != best), best)
-    return twin_of
+def _candidates(found: Sequence[Found], section: Prepare) -> list[Candidate]:
+    """Return what the split of each image is decided by."""
+    classes = classes_of((image.named.label for image in found), section.class_names, section.class_map)
+    return [Candidate(classes[i.named.label], i.named.split, i.named.group, i.pixels) for i in found]
 
 
-def _named(found: Sequence[Found], labels: Sequence[str], splits: Mapping[int, str]) -> list[tuple[ListedImage, Found]]:
-    """File names: the source's own or, where two of one class and split have the same, its whole path."""
-    short = {i: f"{split}/{labels[i]}/{PurePosixPath(found[i].source).name}" for i, split in splits.items()}
+def _equal_twins(candidates: Sequence[Candidate]) -> list[Pair]:
+    """Return each image that is a copy, with the one that stays: that of test, else that of val, else the first."""
+    pairs: list[Pair] = []
+    for group in equal_groups(image.content for image in candidates):
+        best = max(group, key=lambda i: (SPLITS.index(candidates[i].given or "train"), -i))
+        pairs += [(i, best, 0) for i in group if i != best]
+    return pairs
+
+
+def _refuse_copies(found: Sequence[Found], equal: Sequence[Pair]) -> None:
+    one, other, _ = equal[0]
+    raise InputError(
+        f"{len(equal)} images are copies of others, such as '{found[one].source}' of '{found[other].source}'; "
+        "params.yaml: prepare.duplicates is 'fail'"
+    )
+
+
+def _near_twins(found: Sequence[Found], splits: Mapping[int, str], *, distance: int) -> list[Pair]:
+    """Return each image that is near to one in a later split of SPLITS, though not equal, with the nearest of these.
+
+    splits: by the number of the image.
+    """
+    numbers = list(splits)
+    levels = [SPLITS.index(split) for split in splits.values()]
+    pairs = near_pairs([found[i].look for i in numbers], levels, distance=distance)
+    numbered = [(numbers[i], numbers[twin], bits) for i, twin, bits in pairs]
+    return [(i, twin, bits) for i, twin, bits in numbered if found[i].pixels != found[twin].pixels]
+
+
+def _without(near: Iterable[Pair], splits: Mapping[int, str], candidates: Sequence[Candidate]) -> dict[int, str]:
+    """Return the splits without the near duplicates.
+
+    Raises InputError where they were all of a class's training images, or all of the val split.
+    """
+    gone = {i for i, _, _ in near}
+    left = {i: split for i, split in splits.items() if i not in gone}
+    trained = {candidates[i].label for i, split in left.items() if split == "train"}
+    for label in sorted({image.label for image in candidates} - trained):
+        raise InputError(
+            f"class '{label}' has no image to train on once near duplicates are dropped; "
+            "see params.yaml: prepare.near_duplicates"
+        )
+    if "val" not in left.values():
+        raise InputError(
+            "the val split has no image once near duplicates are dropped; see params.yaml: prepare.near_duplicates"
+        )
+    return left
+
+
+def _named(found: Sequence[Found], candidates: Sequence[Candidate], splits: Mapping[int, str]) -> list[PreparedImage]:
+    """Return the images with their file names, by which they are sorted.
+
+    A file keeps its source's own name or, where two of one class and split have the same, its whole path.
+    """
+    folders = {i: f"{split}/{candidates[i].label}" for i, split in splits.items()}
+    short = {i: f"{folder}/{PurePosixPath(found[i].source).name}" for i, folder in folders.items()}
     counts = Counter(short.values())
-    images: dict[str, tuple[ListedImage, Found]] = {}
+    images: dict[str, PreparedImage] = {}
     for i, split in splits.items():
         one = found[i]
-        file = short[i] if counts[short[i]] == 1 else f"{split}/{labels[i]}/{one.source.replace('/', '_')}"
+        file = short[i] if counts[short[i]] == 1 else f"{folders[i]}/{one.source.replace('/', '_')}"
         if file in images:
-            raise InputError(f"'{images[file][1].source}' and '{one.source}' would both be {file}; rename one")
-        facts = {name: getattr(one, name) for name in ("source", "width", "height", "bytes", "sha256", "pixels")}
-        images[file] = (ListedImage(file=file, split=split, label=labels[i], group=one.place.group, **facts), one)
+            raise InputError(f"'{images[file].source}' and '{one.source}' would both be {file}; rename one")
+        images[file] = PreparedImage(
+            file=file,
+            split=split,
+            label=candidates[i].label,
+            group=one.named.group,
+            source=one.source,
+            width=one.width,
+            height=one.height,
+            bytes=one.bytes,
+            sha256=one.sha256,
+            pixels=one.pixels,
+        )
     return [images[file] for file in sorted(images)]
 
 
-def summary(
-    images: Sequence[ListedImage], rejected: Sequence[Rejected], duplicates: Sequence[Duplicate]
-) -> dict[str, Any]:
-    """What a reader wants to know first; plain numbers, for ``dvc metrics``."""
-    per_class: dict[str, dict[str, int]] = {}
-    for (label, split), count in sorted(Counter((p.label, p.split) for p in images).items()):
-        per_class.setdefault(label, dict.fromkeys(SPLITS, 0))[split] = count
-    equal = [pair for pair in duplicates if pair.kind == "equal"]
-    near = [pair for pair in duplicates if pair.kind == "near"]
-    return {
-        "images": {"all": len(images), **{split: sum(p.split == split for p in images) for split in SPLITS}},
-        "classes": per_class,
-        "pixels": {
-            side: {"min": min(lengths), "median": median(lengths), "max": max(lengths)}
-            for side, lengths in (
-                ("width", [image.width for image in images]),
-                ("height", [image.height for image in images]),
-            )
-        },
-        "bytes": sum(image.bytes for image in images),
-        "rejected": {
-            "pictures": sum(file.picture for file in rejected),
-            "other_files": sum(not file.picture for file in rejected),
-        },
-        "duplicates": {
-            "equal": len(equal),
-            "equal_across_splits": sum(pair.split != pair.twin_split and pair.split != "" for pair in equal),
-            "equal_with_other_label": sum(pair.label != pair.twin_label for pair in equal),
-            "near_across_splits": len(near),
-            "dropped": {split: sum(p.dropped and p.split == split for p in duplicates) for split in SPLITS}
-            | {"before_the_cut": sum(p.dropped and not p.split for p in duplicates)},
-        },
-    }
+def contents(spool: Path, found: Iterable[Found], images: Iterable[PreparedImage]) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the bytes of each prepared image's file.
 
-
-def write_tree(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """A file for each image, ``<split>/<class>/<name>``: easy to browse, slow for DVC where there are thousands."""
-    for file, content in files:
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).write_bytes(content)
-
-
-def write_tars(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """A tar for each split, ``<split>.tar``, with ``<class>/<name>`` in it. The files come sorted."""
-    for split, members in groupby(files, key=lambda file: file[0].partition("/")[0]):
-        write_tar(folder / f"{split}.tar", ((file.partition("/")[2], content) for file, content in members))
-
-
-FORMATS: dict[str, Callable[[Path, Iterable[tuple[str, bytes]]], None]] = {"tree": write_tree, "tar": write_tars}
-
-
-def contents(spool: Path, images: Iterable[tuple[ListedImage, Found]]) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each file, the bytes from where they were put when the archive was read."""
+    spool: where ``read_archive`` has put the bytes of what it found.
+    """
+    offsets = {image.source: image.offset for image in found}
     with spool.open("rb") as file:
-        for image, found in images:
-            file.seek(found.offset)
-            yield image.file, file.read(found.bytes)
+        for image in images:
+            file.seek(offsets[image.source])
+            yield image.file, file.read(image.bytes)

@@ -1,7 +1,7 @@
-"""An archive, read image by image: what can be read, with all that is to be known of it; what can't, and why."""
+"""Read an archive image by image: what can be read, with all that is to be known of it, and what can't, and why."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -13,41 +13,52 @@ from imgpipe.data.archives import Member, is_image, members, names_an_image
 from imgpipe.data.images import decode
 from imgpipe.data.parallel import by_processes
 from imgpipe.prepare.duplicates import perceptual_hash, pixel_hash
-from imgpipe.prepare.layouts import Place, place
+from imgpipe.prepare.layouts import PathParts, read_path
 
 
 @dataclass(frozen=True)
 class Found:
-    """An image of the archive.
-
-    source: its path there. width, height: in pixels, upright. sha256: of the file's bytes. pixels: hash of the pixels,
-    equal for equal images in whatever format. look: perceptual hash. offset, bytes: where the spool has the file.
-    """
+    """An image of the archive."""
 
     source: str
-    place: Place
+    """Its path in the archive."""
+    named: PathParts
+    """What that path says."""
     width: int
+    """In pixels, upright."""
     height: int
+    """In pixels, upright."""
     bytes: int
+    """Size of the file."""
     sha256: str
+    """Of the file."""
     pixels: str
+    """``duplicates.pixel_hash``, equal for equal images in whatever format."""
     look: int
+    """``duplicates.perceptual_hash``, similar for similar images."""
     offset: int
+    """Where the file begins in the spool."""
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A file of the archive that was left out, and why; ``image``: by its name or content it was to be one."""
+    """A file of the archive that was left out; a row of data/rejected.csv."""
 
     source: str
+    """Its path in the archive."""
     reason: str
     picture: bool
+    """Whether it was to be an image, by its name or content."""
 
 
 def read_archive(archive: Path, spool: Path, *, pattern: str, processes: int) -> tuple[list[Found], list[Rejected]]:
-    """Every file of the archive, found or rejected, both sorted by source; the images' bytes are put into ``spool``.
+    """Return the images of an archive and the files that were left out, both sorted by source.
 
-    pattern: see ``layouts.place``. processes: change nothing in the result.
+    spool: file to which the images' bytes are written.
+    pattern: see ``layouts.read_path``.
+    processes: how many share the work; they change nothing in the result.
+
+    Raises InputError where the archive can't be read to its end or has two files of one name.
     """
     found: list[Found] = []
     rejected: list[Rejected] = []
@@ -82,12 +93,12 @@ def _examine(spooled: tuple[Member, int], *, pattern: str) -> Found | Rejected:
         return Rejected(name, "it is no image, neither by its name nor by its content", picture=False)
     try:
         image = decode(member.content)
-        where = place(name, pattern)
+        named = read_path(name, pattern)
     except InputError as error:
         return Rejected(name, str(error), picture=True)
     return Found(
         source=name,
-        place=where,
+        named=named,
         width=image.width,
         height=image.height,
         bytes=len(member.content),
@@ -98,8 +109,15 @@ def _examine(spooled: tuple[Member, int], *, pattern: str) -> Found | Rejected:
     )
 
 
-def check_rejected(found: int, rejected: list[Rejected], *, most: float, listed: str) -> None:
-    """Refuses too large a share of rejected images. ``listed``: where all of them can be read."""
+def check_rejected(found: int, rejected: Sequence[Rejected], *, most: float, listed: str) -> None:
+    """Refuse too large a share of rejected images. Files that were to be no images do not count.
+
+    found: how many images were read.
+    most: the largest share of the images that may be rejected.
+    listed: file where all of them can be read.
+
+    Raises InputError where there are more, or no images at all.
+    """
     bad = [file for file in rejected if file.picture]
     if not found and not bad:
         raise InputError("the archive holds no images; point params.yaml: download at some")

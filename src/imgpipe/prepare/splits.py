@@ -1,6 +1,6 @@
-"""Which image is trained on, which chooses the best weights, and which is kept for the final test.
+"""Decide which images are trained on, which choose the best epoch, and which are kept for the test.
 
-To add a way: a function ``(images, cuts, seed)`` that says which image goes where, and a line in WAYS.
+To add a strategy: a function ``(images, fractions, seed)`` that says which image moves where, and a line in STRATEGIES.
 """
 
 import hashlib
@@ -12,80 +12,107 @@ from imgpipe.common.errors import InputError
 
 SPLITS = ("train", "val", "test")
 MOST_FOLDS = 20
+"""Parts of about one size into which groups are dealt."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a split is decided by. ``given`` is the split that the source names, or empty; ``content`` a hash."""
+    """What the split of an image is decided by."""
 
     label: str
+    """Its class."""
     given: str
+    """The split that the source names; empty where it names none."""
     group: str
     content: str
+    """Hash of its pixels."""
 
 
-Cuts = Mapping[str, float]
-Way = Callable[[Sequence[Candidate], Cuts, int], dict[int, str]]
+Fractions = Mapping[str, float]
+"""Splits to be cut from the training images, and the share of these images for each."""
+Strategy = Callable[[Sequence[Candidate], Fractions, int], dict[int, str]]
+"""Gives the places of the training images that move, and the split of each, for a seed."""
 
 
-def assign(images: Sequence[Candidate], way: Way, *, val_fraction: float, test_fraction: float, seed: int) -> list[str]:
-    """The split of each image. Given ones stay; a missing test or val is cut from train. One of WAYS says how.
+def assign(
+    images: Sequence[Candidate], strategy: Strategy, *, val_fraction: float, test_fraction: float, seed: int
+) -> list[str]:
+    """Return the split of each image. Given splits stay; a missing test or val is cut from the training images.
 
-    An image without a given split starts in train.
-    val_fraction, test_fraction: of the images that start in train.
-    seed: of the cut. The order of the images counts too.
+    Training images are those whose given split is train, and those without a given split.
 
-    Raises InputError where there is a single class, or no image of a class to train on, or too few to cut; where
+    images: their order counts.
+    strategy: one of STRATEGIES, by which the missing splits are cut.
+    val_fraction, test_fraction: of the training images.
+    seed: of the cut.
+
+    Raises InputError where there is a single class, no image of a class to train on, or too few to cut, and where
     images without a group are to be split by groups.
     """
-    if way is grouped and not all(image.group for image in images):
+    if strategy is grouped and not all(image.group for image in images):
         raise InputError("params.yaml: prepare.split is 'grouped', which needs prepare.pattern to name a group")
     splits = [image.given or "train" for image in images]
-    labels = {image.label for image in images}
-    if len(labels) < 2:
-        raise InputError(f"the images have {len(labels)} class; a classifier needs at least 2 folders of images")
-    cuts = {"test": test_fraction, "val": val_fraction}
-    missing = {name: fraction for name, fraction in cuts.items() if name not in splits}
-    pool = [i for i, split in enumerate(splits) if split == "train"]
-    start = Counter(images[i].label for i in pool)
-    for label in sorted(labels):
-        if start[label] <= len(missing):
-            least = len(missing) + 1
-            raise InputError(
-                f"class '{label}' has {start[label]} images to train on and split; it needs {least} at least: "
-                "add some, or merge it into another class (params.yaml: prepare.class_map)"
-            )
+    fractions = {"test": test_fraction, "val": val_fraction}
+    missing = {name: fraction for name, fraction in fractions.items() if name not in splits}
+    training = [i for i, split in enumerate(splits) if split == "train"]
+    _check_classes(images, training, least=len(missing) + 1)
     if missing:
-        for i, split in way([images[i] for i in pool], missing, seed).items():
-            splits[pool[i]] = split
-    has = {name: {image.label for image, split in zip(images, splits, strict=True) if split == name} for name in SPLITS}
-    for label in sorted(labels - has["train"]):
-        raise InputError(f"class '{label}' has no image to train on after the cut; change prepare's fractions or seed")
-    if not has["val"]:
-        raise InputError("the val split has no image; change params.yaml: prepare.val_fraction")
-    if len(has["test"]) < 2:
-        raise InputError(f"the test split has {len(has['test'])} class; a test needs images of at least 2")
-    if way is grouped:
+        for i, split in strategy([images[i] for i in training], missing, seed).items():
+            splits[training[i]] = split
+    _check_splits(images, splits)
+    if strategy is grouped:
         _check_groups(images, splits)
     return splits
 
 
-def _check_groups(images: Sequence[Candidate], splits: Sequence[str]) -> None:
-    side: dict[str, str] = {}
-    for image, split in zip(images, splits, strict=True):
-        if side.setdefault(image.group, split) != split:
+def _check_classes(images: Sequence[Candidate], training: Sequence[int], *, least: int) -> None:
+    """Refuse a single class, and a class with too few of the training images, whose places are given."""
+    labels = {image.label for image in images}
+    if len(labels) < 2:
+        raise InputError(f"the images have {len(labels)} class; a classifier needs at least 2 folders of images")
+    counts = Counter(images[i].label for i in training)
+    for label in sorted(labels):
+        if counts[label] < least:
             raise InputError(
-                f"group '{image.group}' has images in {side[image.group]} and in {split}, as the source gives "
+                f"class '{label}' has {counts[label]} images to train on and split; it needs {least} at least: "
+                "add some, or merge it into another class (params.yaml: prepare.class_map)"
+            )
+
+
+def _check_splits(images: Sequence[Candidate], splits: Sequence[str]) -> None:
+    """Refuse splits that can't be trained on, validated or tested."""
+    labels: dict[str, set[str]] = {name: set() for name in SPLITS}
+    for image, split in zip(images, splits, strict=True):
+        labels[split].add(image.label)
+    for label in sorted({image.label for image in images} - labels["train"]):
+        raise InputError(f"class '{label}' has no image to train on after the cut; change prepare's fractions or seed")
+    if not labels["val"]:
+        raise InputError("the val split has no image; change params.yaml: prepare.val_fraction")
+    if len(labels["test"]) < 2:
+        raise InputError(f"the test split has {len(labels['test'])} class; a test needs images of at least 2")
+
+
+def _check_groups(images: Sequence[Candidate], splits: Sequence[str]) -> None:
+    """Refuse a group that is in two splits."""
+    split_of_group: dict[str, str] = {}
+    for image, split in zip(images, splits, strict=True):
+        other = split_of_group.setdefault(image.group, split)
+        if other != split:
+            raise InputError(
+                f"group '{image.group}' has images in {other} and in {split}, as the source gives "
                 "them; with prepare.split grouped none may"
             )
 
 
-def stratified(images: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int, str]:
-    """At random, each class in proportion. Raises InputError where a class is too small for each split to have one."""
-    from sklearn.model_selection import train_test_split
+def stratified(images: Sequence[Candidate], fractions: Fractions, seed: int) -> dict[int, str]:
+    """Move images at random, each class in proportion, with scikit-learn's train_test_split.
+
+    Raises InputError where a class is too small for each split to have one.
+    """
+    from sklearn.model_selection import train_test_split  # takes a second, and the check of params.yaml needs the names
 
     moved: dict[int, str] = {}
-    for name, fraction in cuts.items():
+    for name, fraction in fractions.items():
         size = round(fraction * len(images))
         pool = [i for i in range(len(images)) if i not in moved]
         counts = Counter(images[i].label for i in pool)
@@ -109,42 +136,43 @@ def stratified(images: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int, 
     return moved
 
 
-def grouped(images: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int, str]:
-    """Whole groups at random, so that no group is on two sides, each class about in proportion.
+def grouped(images: Sequence[Candidate], fractions: Fractions, seed: int) -> dict[int, str]:
+    """Move whole groups at random, so that no group is on two sides, each class about in proportion.
 
     The groups are dealt into folds of about one size (scikit-learn's StratifiedGroupKFold), 20 at most; a split is as
     many folds as come nearest to its fraction.
 
     Raises InputError where too few groups have a class.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.model_selection import StratifiedGroupKFold  # see above
 
     groups_of: dict[str, set[str]] = {}
     for image in images:
         groups_of.setdefault(image.label, set()).add(image.group)
+    least = len(fractions) + 1
     for label, its_groups in sorted(groups_of.items()):
-        if len(its_groups) <= len(cuts):
+        if len(its_groups) < least:
             raise InputError(
-                f"class '{label}' has images of {len(its_groups)} groups; to split it by group takes {len(cuts) + 1}"
+                f"class '{label}' has images of {len(its_groups)} groups; to split it by group takes {least}"
             )
-    labels, groups = [p.label for p in images], [p.group for p in images]
+    labels, groups = [image.label for image in images], [image.group for image in images]
     most = min(MOST_FOLDS, len(set(groups)), min(Counter(labels).values()))
     dealt = StratifiedGroupKFold(most, shuffle=True, random_state=seed).split(labels, labels, groups)
     folds = [fold.tolist() for _, fold in dealt]
     moved: dict[int, str] = {}
-    for name, fraction in cuts.items():
+    for name, fraction in fractions.items():
         for _ in range(max(1, round(fraction * most))):
             if len(folds) > 1:
                 moved |= dict.fromkeys(folds.pop(), name)
-    for name in (*cuts, "train"):
+    for name in (*fractions, "train"):
         there = {labels[i] for i in range(len(images)) if moved.get(i, "train") == name}
         for label in sorted(set(labels) - there):
             raise InputError(f"split by group, class '{label}' has no image in {name}; change prepare's fractions")
     return moved
 
 
-def hashed(images: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int, str]:
-    """By a hash of each image's pixels, so that an image added or taken away moves no other.
+def hashed(images: Sequence[Candidate], fractions: Fractions, seed: int) -> dict[int, str]:
+    """Move images by a hash of their pixels, so that an image added or taken away moves no other.
 
     Sizes and classes come out in proportion only on average.
     """
@@ -152,11 +180,11 @@ def hashed(images: Sequence[Candidate], cuts: Cuts, seed: int) -> dict[int, str]
     for i, image in enumerate(images):
         digest = hashlib.blake2b(f"{seed} {image.content}".encode(), digest_size=8).digest()
         place = int.from_bytes(digest, "big") / 2**64
-        for name, fraction in cuts.items():
+        for name, fraction in fractions.items():
             if 0 <= place < fraction:
                 moved[i] = name
             place -= fraction
     return moved
 
 
-WAYS: dict[str, Way] = {"stratified": stratified, "grouped": grouped, "hash": hashed}
+STRATEGIES: dict[str, Strategy] = {"stratified": stratified, "grouped": grouped, "hash": hashed}

@@ -76,17 +76,11 @@ def _fetched(address: str, path: Path, sha256: str | None, url_is: str, sha256_i
         with path.with_name("imgpipe.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # each process of a run, and each run, may want the same file
             if not _has_hash(path, sha256):
-                fetching.fetch(
-                    address,
-                    path,
-                    partial=path.parent / "partial",
-                    sha256=sha256,
-                    url_is=url_is,
-                    sha256_is=sha256_is,
-                    tries=fetching.TRIES,
-                    timeout=fetching.TIMEOUT,
-                    pause=fetching.PAUSE,
-                )
+                fetching.fetch(address, path, partial=path.parent / "partial", sha256=sha256)
+    except fetching.AddressError as error:
+        raise InputError(f"{url_is} {error}") from None
+    except fetching.HashError as error:
+        raise InputError(f"{sha256_is} {error}") from None
     except OSError as error:
         raise InputError(f"{path.parent} can't be written: {error}; TORCH_HOME names another place for it") from None
     return path

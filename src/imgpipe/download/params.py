@@ -1,0 +1,34 @@
+"""The section download of params.yaml."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from imgpipe.common.errors import InputError
+from imgpipe.common.rules import SHA256, Rule, one_of_table
+from imgpipe.download.datasets import DATASETS
+
+NOT_EMPTY = Rule("text that is not empty", bool)
+
+
+@dataclass(frozen=True)
+class Download:
+    """Where the images come from."""
+
+    source: Literal["digits", "folder", "archive", "url", "torchvision"]
+    """Which function of ``sources.SOURCES`` brings them."""
+    location: Annotated[str, NOT_EMPTY]
+    """Path of the folder or archive. It must exist also for the other sources, since DVC looks for changes there."""
+    url: Annotated[str, NOT_EMPTY] | None
+    """Address of a zip or tar. Source url needs it."""
+    name: Annotated[str, one_of_table(DATASETS)] | None
+    """One of torchvision's datasets. Source torchvision needs it."""
+    sha256: Annotated[str, SHA256] | None
+    """Of the archive. Source url needs it, and says what it would be where it is null."""
+
+    def __post_init__(self) -> None:
+        needed = {"url": "the address of an archive", "torchvision": "the name of a dataset"}
+        key = {"url": "url", "torchvision": "name"}.get(self.source)
+        if key and getattr(self, key) is None:
+            raise InputError(f"{key} is null; source {self.source} needs {needed[self.source]}")
+        if self.location.startswith("~"):
+            raise InputError(f"location is '{self.location}'; write the path in full, since DVC does not know ~")

@@ -1,0 +1,78 @@
+"""The section prepare of params.yaml."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from imgpipe.common.errors import InputError
+from imgpipe.common.rules import Interval, Rule, one_of_table
+from imgpipe.prepare.formats import FORMATS
+from imgpipe.prepare.layouts import GROUPS, REST
+from imgpipe.prepare.splits import STRATEGIES
+
+Fraction = Annotated[float, Interval(0, 1, open_low=True, open_high=True)]
+Label = str | int | float
+"""A label or a class, as YAML reads what looks like a number."""
+
+
+def _names_a_label(pattern: str) -> bool:
+    """Return whether a pattern is auto, or a regular expression with the group label and no unknown ones."""
+    if pattern == "auto":
+        return True
+    try:
+        named = set(re.compile(pattern).groupindex)
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return GROUPS[0] in named and named <= set(GROUPS)
+
+
+PATTERN = Rule(
+    "auto or a regular expression with a group (?P<label>...) and, at will, (?P<split>...) and (?P<group>...)",
+    _names_a_label,
+)
+NAMES = Rule("names by label such as {0: cat, 1: dog}", bool)
+LISTS = Rule(
+    f"lists of labels by class such as {{pet: [cat, dog], other: {REST}}}",
+    lambda lists: all(lists.values()) and bool(lists) and [*lists.values()].count(REST) <= 1,
+)
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """How images become training, validation and test splits."""
+
+    pattern: Annotated[str, PATTERN]
+    """How a path names its class, split and group: see ``layouts.read_path``."""
+    class_names: Annotated[dict[Label, str], NAMES] | None
+    """Names in place of labels."""
+    class_map: Annotated[dict[Label, list[Label] | Literal["rest"]], LISTS] | None
+    """Labels, by name where they have one, that are merged into classes; rest stands for all others."""
+    split: Annotated[str, one_of_table(STRATEGIES)]
+    """How a validation or test split that the source does not give is cut from the training images."""
+    val_fraction: Fraction
+    """Share of these images that chooses the best epoch."""
+    test_fraction: Fraction
+    """Share of these images that is kept for the test."""
+    seed: Annotated[int, Interval(0, 2**32 - 1)]
+    """Of the cut."""
+    duplicates: Literal["drop", "fail", "keep"]
+    """What becomes of images that are equal pixel for pixel: of a set of them one stays, or it is an error."""
+    near_duplicates: Literal["report", "drop"]
+    """What becomes of images in two splits that are alike to the eye."""
+    near_distance: Annotated[int, Interval(0, 8)]
+    """Bits, of the 64 of the perceptual hash, in which they may differ."""
+    max_rejected: Annotated[float, Interval(0, 1)]
+    """Share of the images that may be unreadable or out of place."""
+    format: Annotated[str, one_of_table(FORMATS)]
+    """How data/prepared holds the images."""
+
+    def __post_init__(self) -> None:
+        if self.val_fraction + self.test_fraction >= 1:
+            raise InputError(
+                f"val_fraction is {self.val_fraction} and test_fraction {self.test_fraction}, which leave nothing to "
+                "train on; together they must be below 1"
+            )
+        if self.split == "grouped" and "group" not in re.compile(self.pattern).groupindex:
+            raise InputError(
+                f"split is grouped, and pattern is '{self.pattern}', which names no group; write it with (?P<group>...)"
+            )

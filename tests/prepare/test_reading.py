@@ -1,0 +1,59 @@
+"""Archives, read image by image: what is found, and what is left out and why."""
+
+import tarfile
+from pathlib import Path
+
+import pytest
+from prepare.pets import pets, read
+from samples import encoded, noise, photo, tar_of, zip_of
+
+from imgpipe.common.errors import InputError
+from imgpipe.prepare.reading import Rejected, check_rejected
+
+
+def test_files_that_are_left_out_are_named_with_the_reason(tmp_path: Path) -> None:
+    odd = {
+        "pets/cat/empty.jpg": b"",
+        "pets/cat/half.jpg": encoded(photo(), "JPEG")[:2000],
+        "pets/cat/page.png": b"<html>",
+        "pets/cat/jpeg-in-truth.png": encoded(photo(), "JPEG"),
+        "pets/cat/no-ending": encoded(photo(1), "JPEG"),
+        "pets/notes.txt": b"by hand",
+        "top.png": encoded(noise(7)),
+        "../evil.png": encoded(noise(8)),
+    }
+    found, rejected = read(zip_of(tmp_path / "pets.zip", pets() | odd))
+    assert {file.source: (file.reason.partition(":")[0], file.picture) for file in rejected} == {
+        "../evil.png": ("its name points outside the archive", True),
+        "pets/cat/empty.jpg": ("it is empty", True),
+        "pets/cat/half.jpg": ("it is damaged or cut short", True),
+        "pets/cat/page.png": ("its content is no image, or its start is damaged", True),
+        "pets/notes.txt": ("it is no image, neither by its name nor by its content", False),
+        "top.png": ("it is in no folder, which would name its class", True),
+    }
+    assert {"pets/cat/jpeg-in-truth.png", "pets/cat/no-ending"} < {image.source for image in found}
+
+
+def test_two_files_of_one_path_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pets.tar"
+    with tarfile.open(path, "w") as tar:
+        for i in range(2):
+            extra = tar_of(tmp_path / "x.tar", {"cat/a.png": encoded(noise(i))})
+            with tarfile.open(extra) as other:
+                (member,) = other
+                tar.addfile(member, other.extractfile(member))
+    with pytest.raises(InputError, match=r"holds two files of the name 'cat/a.png'; make the archive anew"):
+        read(path)
+
+
+def test_too_many_rejected_images_are_refused_and_other_files_do_not_count() -> None:
+    rejected = [Rejected("a.jpg", "it is empty", True), Rejected("b.txt", "it is no image", False)]
+    check_rejected(9, rejected, most=0.1, listed="data/rejected.csv")
+    with pytest.raises(InputError) as refusal:
+        check_rejected(8, rejected, most=0.1, listed="data/rejected.csv")
+    assert str(refusal.value) == (
+        "1 of 9 images are rejected, more than params.yaml: prepare.max_rejected of 0.1 allows; "
+        "data/rejected.csv names all, such as 'a.jpg': it is empty"
+    )
+    with pytest.raises(InputError, match="the archive holds no images"):
+        check_rejected(0, rejected[1:], most=0.1, listed="data/rejected.csv")
