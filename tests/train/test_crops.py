@@ -12,8 +12,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from imgpipe.data.packed import Pixels
-from imgpipe.model import crops
 from imgpipe.model.crops import centre_crop, resized_box
+from imgpipe.train import augment
 from imgpipe.train.augment import (
     AREAS,
     CROP_DRAWS,
@@ -152,7 +152,7 @@ def test_random_resized_crops_are_spread_as_torchvision_s() -> None:
         seen.append((height, width))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crops, "resized_box", spy)
+        patch.setattr(augment, "resized_box", spy)
         for numbers in rows:
             squared(resized_crop, 32, image, numbers, **LIMITS)
     torch.manual_seed(0)

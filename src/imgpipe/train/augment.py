@@ -89,12 +89,12 @@ def augmentation(section: AugmentSection, colour: Sequence[int]) -> Augmentation
         for axis, column, probability in flips:
             for i in np.flatnonzero(rows[:, column] < probability):
                 cv2.flip(batch[i], axis, dst=batch[i])
-        for i, row in enumerate(rows if each_by_itself else ()):
+        for place, row in enumerate(rows if each_by_itself else ()):
             if section.rotation:
-                batch[i] = rotated(batch[i], (2 * row[ROTATION] - 1) * section.rotation)
-            batch[i] = section.policy(batch[i], row[POLICY])
+                batch[place] = rotated(batch[place], (2 * row[ROTATION] - 1) * section.rotation)
+            batch[place] = section.policy(batch[place], row[POLICY])
             if row[WHETHER_TO_ERASE] < section.erasing:
-                batch[i] = erased(batch[i], row[ERASING], colour)
+                batch[place] = erased(batch[place], row[ERASING], colour)
         return batch
 
     return augmented

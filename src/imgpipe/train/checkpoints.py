@@ -1,8 +1,8 @@
 """Save a training's checkpoints, and resume it from the newest.
 
-All that a training's result depends on makes its key (``digests_of_inputs``, ``key_of``). Its checkpoints are in a folder
-of that name, so a training resumes from its own checkpoints or from none. One run at a time uses the folder; in it are
-the two newest checkpoints, each whole or recognised as cut short.
+All that a training's result depends on makes its key (``digests_of_inputs``, ``key_of``). The key names the folder of
+its checkpoints, so a training resumes from its own checkpoints or from none. One run at a time uses the folder. In it
+are the two newest checkpoints, each whole or recognised as cut short.
 """
 
 import fcntl
