@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from imgpipe.data.packed import Pixels
 from imgpipe.model.crops import centre_crop, resized_box
+from imgpipe.model.randomness import Floats
 from imgpipe.train import augment
 from imgpipe.train.augment import (
     AREAS,
@@ -111,9 +112,7 @@ def test_a_box_is_resized_as_torchvision_does(
     assert got[1] <= largest
 
 
-def row(
-    areas: list[float], ratios: list[float], top: float, left: float
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def row(areas: list[float], ratios: list[float], top: float, left: float) -> Floats:
     numbers = np.zeros(CROP_DRAWS)
     numbers[0], numbers[1] = top, left
     numbers[AREAS], numbers[RATIOS] = (given + [0.0] * (TRIES - len(given)) for given in (areas, ratios))
