@@ -89,14 +89,16 @@ def ours(folder: Path, size: int, seed: int) -> tuple[Callable[[int], Batches], 
     from imgpipe.model.predict import batches
     from imgpipe.model.randomness import random_rows
     from imgpipe.train.augment import DRAWS, augmentation, centre, no_policy, resized
+    from imgpipe.train.params import Augment
     from imgpipe.train.sampling import shuffled
 
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     train, val, test = (read_split(folder / "packed" / part, FORM) for part in ("train", "val", "test"))
-    augment = augmentation(
-        crop=partial(resized, scale_low=SCALE[0], scale_high=SCALE[1], ratio_low=RATIO[0], ratio_high=RATIO[1]),
-        horizontal_flip=0.5, vertical_flip=0.0, rotation=0.0, policy=no_policy, erasing=0.0, colour=[0, 0, 0],
+    cut = partial(resized, scale_low=SCALE[0], scale_high=SCALE[1], ratio_low=RATIO[0], ratio_high=RATIO[1])
+    section = Augment(
+        crop=cut, horizontal_flip=0.5, vertical_flip=0.0, rotation=0.0, policy=no_policy, erasing=0.0
     )  # fmt: skip
+    augment = augmentation(section, colour=[0, 0, 0])
 
     def made(split: Split, order: Integers, places: list[slice], images: Callable[[slice], Pixels]) -> Batches:
         for picked, labels, _ in batches(split, order, places, images, threads=WORKERS, device=CPU):

@@ -139,15 +139,17 @@ def ours(folder: Path, size: int, crop: str, batch: int, *, convert: bool) -> It
     from imgpipe.model.predict import batches
     from imgpipe.model.randomness import random_rows
     from imgpipe.train.augment import DRAWS, augmentation, no_policy, padded, resized
+    from imgpipe.train.params import Augment
     from imgpipe.train.sampling import shuffled
 
     torch.set_num_threads(1)
     split = read_split(folder, FORM)
     cut = partial(resized, scale_low=0.08, scale_high=1.0, ratio_low=3 / 4, ratio_high=4 / 3)
-    augment = augmentation(
+    section = Augment(
         crop=cut if crop == "resized" else partial(padded, padding=size // 8),
-        horizontal_flip=0.5, vertical_flip=0.0, rotation=0.0, policy=no_policy, erasing=0.0, colour=[0, 0, 0],
+        horizontal_flip=0.5, vertical_flip=0.0, rotation=0.0, policy=no_policy, erasing=0.0,
     )  # fmt: skip
+    augment = augmentation(section, colour=[0, 0, 0])
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     places = [slice(start, start + batch) for start in range(0, len(split) - batch + 1, batch)]
     epoch = 0

@@ -54,7 +54,7 @@ def train() -> None:
     start.start_processes(runtime, recipe, device)  # all that can be refused is: from here on there may be several
 
     with deferred_signals() as stop_signal, joined_world(device) as world:
-        digests = {**checkpoints.digests_of_inputs("train"), "device": device}
+        digests = checkpoints.digests_of_inputs("train", device=device)
         checkpoints.same_everywhere(digests, world)
         state = start.new_state(classifier.to(world.device), recipe)
         place, first = CHECKPOINTS / checkpoints.key_of(digests), world.rank == 0

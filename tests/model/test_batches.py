@@ -15,18 +15,18 @@ from imgpipe.data.packed import Pixels, Split
 from imgpipe.model.predict import batches
 from imgpipe.model.randomness import generator, random_rows
 from imgpipe.train.augment import DRAWS, augmentation, padded, resized
+from imgpipe.train.params import Augment
 from imgpipe.train.policies import rand_augment
 from imgpipe.train.sampling import ORDERS, balanced, shuffled
 
 CPU = torch.device("cpu")
-ALL = augmentation(
+ALL = Augment(
     crop=partial(resized, scale_low=0.3, scale_high=1.0, ratio_low=0.75, ratio_high=1.33),
     horizontal_flip=0.5,
     vertical_flip=0.5,
     rotation=20,
     policy=partial(rand_augment, operations=2, magnitude=9),
     erasing=0.5,
-    colour=[128],
 )
 PLACES = [slice(start, start + 4) for start in range(0, 20, 4)]
 
@@ -71,7 +71,7 @@ def epoch(split: Split, threads: int, places: list[slice] = PLACES) -> list[tupl
     order = shuffled(split.labels, seed=0, epoch=0)
 
     def images(place: slice) -> Pixels:
-        return ALL(split, order[place], random_rows(place.start, 4, DRAWS, seed=0, epoch=0), 6)
+        return augmentation(ALL, [128])(split, order[place], random_rows(place.start, 4, DRAWS, seed=0, epoch=0), 6)
 
     return list(batches(split, order, places, images, threads=threads, device=CPU))
 

@@ -1,5 +1,6 @@
 """What happens to a square after it is cut."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -8,9 +9,10 @@ import torch
 from samples import photo
 from torchvision.transforms.v2 import functional as tv
 from train.test_crops import as_tensor, difference
-from train.test_loop import random_split
+from trainings import random_split
 
 from imgpipe.data.packed import Pixels
+from imgpipe.model.randomness import Floats
 from imgpipe.train.augment import (
     DRAWS,
     ERASING,
@@ -18,33 +20,35 @@ from imgpipe.train.augment import (
     POLICIES,
     ROTATION,
     VERTICAL,
-    WHETHER,
+    WHETHER_TO_ERASE,
     augmentation,
     centre,
     erased,
     no_policy,
     rotated,
 )
+from imgpipe.train.params import Augment
 
 PHOTO = np.asarray(photo())
 
 
-def augmented(rows: np.ndarray[tuple[int, int], np.dtype[np.float64]], **changes: object) -> Pixels:
+UNCHANGED = Augment(
+    crop=partial(centre, fraction=1.0),
+    horizontal_flip=0.0,
+    vertical_flip=0.0,
+    rotation=0.0,
+    policy=no_policy,
+    erasing=0.0,
+)
+
+
+def augmented(rows: Floats, **changes: float) -> Pixels:
     """The first images of a split, each with its row, in all but what is changed as they are."""
-    plain: dict[str, object] = {
-        "crop": partial(centre, fraction=1.0),
-        "horizontal_flip": 0.0,
-        "vertical_flip": 0.0,
-        "rotation": 0.0,
-        "policy": no_policy,
-        "erasing": 0.0,
-        "colour": [7],
-    }
-    function = augmentation(**{**plain, **changes})  # type: ignore[arg-type]
-    return function(random_split(len(rows)), np.arange(len(rows)), rows, 8)
+    augment = augmentation(replace(UNCHANGED, **changes), [7])  # type: ignore[arg-type]
+    return augment(random_split(len(rows)), np.arange(len(rows)), rows, 8)
 
 
-def rows_with(column: int, *values: float) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def rows_with(column: int, *values: float) -> Floats:
     rows = np.full((len(values), DRAWS), 0.5)
     rows[:, column] = values
     return rows
@@ -93,7 +97,7 @@ def test_what_is_erased_is_one_box_of_a_colour_with_the_drawn_area_and_place() -
 
 
 def test_erasing_happens_as_often_as_asked() -> None:
-    some = augmented(rows_with(WHETHER, 0.19, 0.2), erasing=0.2)
+    some = augmented(rows_with(WHETHER_TO_ERASE, 0.19, 0.2), erasing=0.2)
     assert (some[0] == 7).sum() >= 2
     assert np.array_equal(some[1], PLAIN[1])
     assert ERASING.stop - ERASING.start == 4

@@ -1,70 +1,189 @@
-"""Checkpoints on a disk that fills up, cut short, and wanted by two runs at once."""
+"""A training's key, the processes that must agree on it, and the folder of its checkpoints."""
 
 import logging
 import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT, Project
+from omegaconf import OmegaConf
 
 from imgpipe.common.errors import InputError
+from imgpipe.common.files import digest_of
 from imgpipe.train import checkpoints
-from imgpipe.train.checkpoints import newest_checkpoint, sole_use, state_in, write_checkpoint
+from imgpipe.train.checkpoints import digests_of_inputs, key_of, newest_checkpoint, sole_use, write_checkpoint
 
-STATE = {"weights": torch.arange(6.0).view(2, 3), "epochs": [{"loss": 0.1}], "best": None}
+
+@pytest.fixture
+def inside(pipeline: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.chdir(pipeline.folder)
+    return pipeline
+
+
+def test_a_change_of_code_shows_and_compiled_python_does_not(inside: Project) -> None:
+    before = digests_of_inputs("train", device="cpu")
+    compiled = inside.folder / "src/imgpipe/train/__pycache__"
+    compiled.mkdir(exist_ok=True)
+    (compiled / "loop.cpython-311.pyc").write_bytes(b"compiled")
+    assert digests_of_inputs("train", device="cpu") == before
+    inside.edit("src/imgpipe/train/loop.py", "def train_step", "# one update\ndef train_step")
+    after = digests_of_inputs("train", device="cpu")
+    assert [path for path in before if before[path] != after[path]] == ["src/imgpipe/train"]
+
+
+def test_what_editors_and_systems_leave_and_the_order_of_parameters_do_not_show(inside: Project) -> None:
+    inside.set(train__class_weights={"name": "given", "weights": {0: 2.0, "zero": 1.0}})
+    before = digests_of_inputs("train", device="cpu")
+    code = inside.folder / "src/imgpipe/train"
+    (code / ".loop.py.swp").write_bytes(b"an open editor")
+    (code / ".idea").mkdir()
+    (code / ".idea/workspace.xml").write_text("<project/>")
+    params = inside.folder / "params.yaml"
+    sections = OmegaConf.to_container(OmegaConf.load(params))
+    OmegaConf.save(reversed_in_order(sections), params)
+    after = digests_of_inputs("train", device="cpu")
+    assert [name for name in before if before[name] != after[name]] == []
+
+
+def reversed_in_order(value: Any) -> Any:
+    """The same mapping, with the keys at every level the other way round."""
+    if not isinstance(value, dict):
+        return value
+    return {key: reversed_in_order(inner) for key, inner in reversed(value.items())}
+
+
+def test_the_key_is_one_of_the_parameters_the_packages_the_data_the_code_and_the_device(
+    inside: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {key_of(digests_of_inputs("train", device=device)) for device in ("cpu", "cpu", "cuda")}
+    assert len(keys) == 2
+    inside.set(train__seed=77)
+    keys.add(key_of(digests_of_inputs("train", device="cpu")))
+    (inside.folder / "data/packed/train/index.csv").unlink()
+    keys.add(key_of(digests_of_inputs("train", device="cpu")))
+    inside.edit("stages/train.py", "def train", "# a stage\ndef train")
+    keys.add(key_of(digests_of_inputs("train", device="cpu")))
+    monkeypatch.setattr("imgpipe.train.checkpoints.metadata.version", lambda name: f"another {name}")
+    keys.add(key_of(digests_of_inputs("train", device="cpu")))
+    assert len(keys) == 6
+
+
+def test_runtime_is_no_part_of_the_key(inside: Project) -> None:
+    before = key_of(digests_of_inputs("train", device="cpu"))
+    inside.set(runtime__processes=2, runtime__log_every=7)
+    assert key_of(digests_of_inputs("train", device="cpu")) == before
+
+
+def test_a_hidden_file_or_folder_that_is_named_counts_with_its_content(tmp_path: Path) -> None:
+    folder = tmp_path / ".hidden"
+    folder.mkdir()
+    file, inside = folder / ".file", folder / "file"
+    digests = set()
+    for content in ("one", "two"):
+        file.write_text(content)
+        inside.write_text(content)
+        digests |= {digest_of(file), digest_of(folder)}
+    assert len(digests) == 4
+
+
+AGREEING = """
+import socket, sys
+import stages
+import torch, torch.distributed as dist
+from imgpipe.train.checkpoints import same_everywhere
+from imgpipe.model.devices import World
+from imgpipe.common.errors import InputError
+
+rank, meeting = int(sys.argv[1]), sys.argv[2]
+socket.gethostname = lambda: ("alpha", "beta")[rank]
+dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+world = World(rank, 2, torch.device("cpu"))
+same_everywhere({"params.yaml": "0f", "src": "aa"}, world)
+print("agreed")
+try:
+    same_everywhere({"params.yaml": "0f", "src": "ab"[rank], "data": "c"} | ({"old": "d"} if rank else {}), world)
+except InputError as error:
+    print(error)
+dist.destroy_process_group()
+"""
+
+
+def test_every_process_is_told_what_differs_and_where(tmp_path: Path) -> None:
+    """In a real Gloo group."""
+    command = [sys.executable, "-c", AGREEING]
+    running = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "meeting")], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=120)[0] for process in running]
+    assert (
+        said
+        == [
+            "agreed\n"
+            "the machines do not train the same: old, src on beta (process 1): not as on alpha (process 0); bring the "
+            "project's folder to one state on all of them, for example by git pull and dvc pull\n"
+        ]
+        * 2
+    )
+
+
+SAVED = {"weights": torch.arange(6.0).view(2, 3), "epochs": [{"loss": 0.1}], "best": None}
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def newest(folder: Path) -> dict[str, Any]:
+    """What the newest checkpoint holds; there is one."""
+    saved = newest_checkpoint(folder)
+    assert saved is not None
+    return saved
+
+
 def test_the_newest_two_are_kept_and_the_newest_comes_back(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path) is None
     for i in range(4):
-        write_checkpoint(tmp_path, f"{i}", {**STATE, "step": i})
+        write_checkpoint(tmp_path, f"{i}", {**SAVED, "step": i})
     assert names(tmp_path) == ["2.pt", "3.pt"]
-    content = newest_checkpoint(tmp_path)
-    assert content is not None
-    state = state_in(content)
-    assert torch.equal(state.pop("weights"), STATE["weights"])  # type: ignore[arg-type]
-    assert state == {"epochs": [{"loss": 0.1}], "best": None, "step": 3}
+    saved = newest(tmp_path)
+    assert torch.equal(saved.pop("weights"), SAVED["weights"])  # type: ignore[arg-type]
+    assert saved == {"epochs": [{"loss": 0.1}], "best": None, "step": 3}
 
 
 def test_memory_order_comes_back_too_since_it_shows_in_sums(tmp_path: Path) -> None:
     weights = torch.zeros(2, 3, 4, 4).to(memory_format=torch.channels_last)
     write_checkpoint(tmp_path, "1", {"weights": weights})
-    content = newest_checkpoint(tmp_path)
-    assert content is not None
-    assert state_in(content)["weights"].stride() == weights.stride()
+    assert newest(tmp_path)["weights"].stride() == weights.stride()
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
 def test_one_that_was_cut_short_is_named_and_the_one_before_it_used(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write_checkpoint(tmp_path, "1", {**STATE, "step": 1})
-    write_checkpoint(tmp_path, "2", {**STATE, "step": 2})
-    newest = tmp_path / "2.pt"
-    content = newest.read_bytes()
+    write_checkpoint(tmp_path, "1", {**SAVED, "step": 1})
+    write_checkpoint(tmp_path, "2", {**SAVED, "step": 2})
+    damaged = tmp_path / "2.pt"
+    content = damaged.read_bytes()
     flipped = content[:500] + bytes([content[500] ^ 1]) + content[501:]
-    newest.write_bytes({"cut": content[:-1], "flipped": flipped, "empty": b""}[damage])
+    damaged.write_bytes({"cut": content[:-1], "flipped": flipped, "empty": b""}[damage])
     (tmp_path / ".3.pt.77.draft").write_bytes(b"half")
-    found = newest_checkpoint(tmp_path)
-    assert found is not None
-    assert state_in(found)["step"] == 1
+    assert newest(tmp_path)["step"] == 1
     assert "2.pt was cut short" in caplog.text
     assert names(tmp_path) == ["1.pt"]
 
 
 def test_a_disk_that_takes_no_more_leaves_the_checkpoint_before(tmp_path: Path) -> None:
-    write_checkpoint(tmp_path, "1", STATE)
+    write_checkpoint(tmp_path, "1", SAVED)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            write_checkpoint(tmp_path, "2", STATE)
+            write_checkpoint(tmp_path, "2", SAVED)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert names(tmp_path) == ["1.pt"]

@@ -17,7 +17,7 @@ from imgpipe.data.packed import Pixels
 from imgpipe.train import policies
 from imgpipe.train.policies import (
     COLOUR_JITTER_DRAWS,
-    ORDERS,
+    JITTER_ORDERS,
     autocontrast,
     brightness,
     colour_jitter,
@@ -170,7 +170,7 @@ def test_a_colour_jitter_is_torchvision_s_with_the_same_draws(image: Pixels, amo
         low = max(0, 1 - amount)
         factors = (low + row[:3] * (1 + amount - low)).tolist()
         drawn = {
-            "fn_idx": ORDERS[int(row[4] * 24)],
+            "fn_idx": JITTER_ORDERS[int(row[4] * 24)],
             "brightness_factor": factors[0],
             "contrast_factor": factors[1],
             "saturation_factor": factors[2],
@@ -188,7 +188,7 @@ def test_every_order_of_a_colour_jitter_is_as_likely(monkeypatch: pytest.MonkeyP
         seen.append(step)
         return image
 
-    monkeypatch.setattr(policies, "STEPS", [partial(note, step) for step in range(4)])
+    monkeypatch.setattr(policies, "JITTER_STEPS", [partial(note, step) for step in range(4)])
     orders: Counter[tuple[int, ...]] = Counter()
     for number in np.linspace(0, 1, 240, endpoint=False) + 0.001:
         seen.clear()

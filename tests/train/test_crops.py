@@ -12,8 +12,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from imgpipe.data.packed import Pixels
-from imgpipe.model import crops
 from imgpipe.model.crops import centre_crop, resized_box
+from imgpipe.model.randomness import Floats
+from imgpipe.train import augment
 from imgpipe.train.augment import (
     AREAS,
     CROP_DRAWS,
@@ -111,9 +112,7 @@ def test_a_box_is_resized_as_torchvision_does(
     assert got[1] <= largest
 
 
-def row(
-    areas: list[float], ratios: list[float], top: float, left: float
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def row(areas: list[float], ratios: list[float], top: float, left: float) -> Floats:
     numbers = np.zeros(CROP_DRAWS)
     numbers[0], numbers[1] = top, left
     numbers[AREAS], numbers[RATIOS] = (given + [0.0] * (TRIES - len(given)) for given in (areas, ratios))
@@ -152,7 +151,7 @@ def test_random_resized_crops_are_spread_as_torchvision_s() -> None:
         seen.append((height, width))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crops, "resized_box", spy)
+        patch.setattr(augment, "resized_box", spy)
         for numbers in rows:
             squared(resized_crop, 32, image, numbers, **LIMITS)
     torch.manual_seed(0)

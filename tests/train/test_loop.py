@@ -198,7 +198,7 @@ def textbook(recipe: Train) -> list[Tensor]:
     optimizer = torchs_own(recipe, groups)
     lrs = [group["lr"] for group in optimizer.param_groups]
     average = [p.detach().clone() for p in model.parameters()]
-    augment = augmentation(**vars(recipe.augment), colour=[128])
+    augment = augmentation(recipe.augment, [128])
     weights = torch.ones(3) if data.class_weights is None else torch.from_numpy(data.class_weights)
     plan = cut(len(images), recipe)
     for epoch in range(recipe.epochs):

@@ -1,8 +1,22 @@
-"""Training in several processes, by real Gloo groups under torchrun's real launcher: the same bytes as in one."""
+"""Training in several processes, by real Gloo groups under torchrun's real launcher: the same bytes, and none is left.
 
-from conftest import Project
+Whatever kills DVC or the launcher, the processes that they started end.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Project, copy_of
 
 TRAINED = ("models", "metrics/train")
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
 
 
 def test_dvc_trains_in_as_many_processes_as_runtime_says(pipeline: Project) -> None:
@@ -37,3 +51,83 @@ def test_four_processes_end_in_the_bits_of_one_with_batchnorm_and_in_fp32(pipeli
         assert ("processes (gloo)" in run.out) == (number > 1)
         made.append(pipeline.fingerprint(*TRAINED))
     assert made[0] == made[1]
+
+
+CHILD = """
+import os, sys
+import stages
+from imgpipe.train.processes import die_with_parent
+die_with_parent()
+print(os.getpid(), flush=True)
+os.execv(sys.executable, [sys.executable, "-c", "print('another program', flush=True); import time; time.sleep(600)"])
+"""
+
+
+def alive(process: int) -> bool:
+    """Whether it runs: not one that has ended and waits for its parent to take note."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def eventually(condition: Callable[[], object], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.2)
+    return bool(condition())
+
+
+@on_linux
+def test_a_process_ends_with_its_parent_even_after_an_exec() -> None:
+    program = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}])"
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        child = int(parent.stdout.readline())
+        assert parent.stdout.readline() == "another program\n"
+        assert alive(child)
+        parent.kill()
+        assert eventually(lambda: not alive(child), 60)
+
+
+@on_linux
+def test_a_process_ends_at_once_when_its_launcher_has_ended_before_the_call() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    environment = {**os.environ, "IMGPIPE_LAUNCHER": str(gone.pid)}
+    command = [sys.executable, "-c", CHILD]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, b"")
+
+
+def stage_processes(project: Project) -> Iterator[tuple[int, str]]:
+    """Number and command of every process of the train stage: the stage itself or torchrun's launcher, and ranks."""
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            command = (folder / "cmdline").read_text().replace("\0", " ")
+            if folder.name.isdecimal() and "stages.train" in command and (folder / "cwd").readlink() == project.folder:
+                yield int(folder.name), command
+
+
+@on_linux
+def test_no_process_of_the_stage_outlives_dvc(finished: Project, tmp_path: Path) -> None:
+    """/bin/sh, which DVC uses where SHELL is not set, is a shell that may stay between DVC and the stage."""
+    project = copy_of(finished, tmp_path / "project")
+    project.set(runtime__processes=2, train__epochs=100000)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "SHELL": "/bin/sh"}
+    history = project.folder / "metrics/train/history.csv"  # DVC removes it, and then the first epoch writes it
+    with (tmp_path / "log").open("w+") as log:
+        command = ["dvc", "repro", "--single-item", "train"]
+        dvc = subprocess.Popen(command, cwd=project.folder, env=environment, stdout=log, stderr=log)
+        try:
+            training = eventually(lambda: len(dict(stage_processes(project))) == 3 and history.exists(), 120)
+            assert training, (tmp_path / "log").read_text()
+            started = dict(stage_processes(project))
+            dvc.kill()
+            assert eventually(lambda: not any(map(alive, started)), 60), dict(stage_processes(project))
+        finally:
+            for number, _ in stage_processes(project):
+                os.kill(number, signal.SIGKILL)
+            dvc.kill()
+            dvc.wait()

@@ -1,59 +1,66 @@
-"""A training left at every one of its steps and taken up in another state: the same bits as in one go."""
+"""A training left at every one of its steps and resumed in another state: the same bits as in one go."""
 
+import logging
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 import pytest
 import torch
 from conftest import ROOT
 from torch import nn
-from train.test_loop import ALONE, SETTINGS, augment, classifier, random_split
+from trainings import ALONE, MODEL, RECIPE, classifier, run, splits
 
 from imgpipe.train import checkpoints, optim, schedules
-from imgpipe.train.checkpoints import resumed, sole_use
+from imgpipe.train.checkpoints import resumed, sole_use, write_checkpoint
 from imgpipe.train.loop import fit
+from imgpipe.train.params import Train
 from imgpipe.train.processes import Interrupted
-from imgpipe.train.state import TrainingState, new_state
+from imgpipe.train.start import new_state
+from imgpipe.train.state import Epoch, TrainingState
 
-OPTIONS: dict[str, dict[str, Any]] = {
-    "momentum and BatchNorm": {},
-    "an average, a short batch, dropout": {"ema_decay": 0.9, "keep_last": True},
-    "adamw on plateaus": {
-        "optimizer": partial(optim.adamw, lr=0.01, beta1=0.9, beta2=0.999, weight_decay=0.01),
-        "schedule": partial(schedules.plateau, warmup_epochs=0, factor=0.5, patience=0, threshold=0.0),
-    },
-    "fp16 with its scale": {"precision": "fp16"},
-    "rmsprop, mixup and early stopping": {
-        "optimizer": partial(optim.rmsprop, lr=0.001, alpha=0.9, momentum=0.9, weight_decay=0.0),
-        "mixup_alpha": 0.4,
-        "early_stop_epochs": 2,
-    },
+SHORT = replace(RECIPE, epochs=4, batch_size=4)
+"""4 epochs of 5 steps."""
+RECIPES = {
+    "momentum and BatchNorm": SHORT,
+    "an average, a short batch, dropout": replace(SHORT, ema_decay=0.9, last_batch="keep"),
+    "adamw on plateaus": replace(
+        SHORT,
+        optimizer=partial(optim.adamw, lr=0.01, beta1=0.9, beta2=0.999, weight_decay=0.01),
+        schedule=partial(schedules.plateau, warmup_epochs=0, factor=0.5, patience=0, threshold=0.0),
+    ),
+    "fp16 with its scale": replace(SHORT, precision="fp16"),
+    "rmsprop, mixup and early stopping": replace(
+        SHORT,
+        optimizer=partial(optim.rmsprop, lr=0.001, alpha=0.9, momentum=0.9, weight_decay=0.0),
+        mixup_alpha=0.4,
+        early_stop_epochs=2,
+    ),
 }
 
 
+def begun(recipe: Train) -> TrainingState:
+    """A state before the first step, with BatchNorm and dropout."""
+    return new_state(classifier(nn.BatchNorm2d(4), nn.Dropout(0.2), precision=recipe.precision), recipe)
+
+
 def train(
-    folder: Path, leave_after: int | None, every_steps: int | None = None, **options: Any
+    folder: Path, recipe: Train, leave_after: int | None = None, every_steps: int | None = None
 ) -> TrainingState | None:
-    """A state made anew, taken up from the folder, trained for so many steps or to the end; None if it was left."""
-    settings: dict[str, Any] = {**SETTINGS, "epochs": 4, "batch_size": 4, "augment": augment(), **options}
-    model = classifier(nn.BatchNorm2d(4), nn.Dropout(0.2))
-    updater = settings.pop("optimizer")([{"params": list(model.parameters()), "lr_factor": 1.0}])
-    for unused in ("backbone_lr_factor", "decay_norms_and_biases"):
-        settings.pop(unused)
-    state = new_state(model, updater, precision=settings["precision"], ema_decay=settings.pop("ema_decay"))
-    steps = 0
+    """A state made anew, resumed from the folder, trained for so many steps or to the end; None if it was left."""
+    state, steps = begun(recipe), count(1)
 
     def asked() -> int:
-        nonlocal steps
-        steps += 1
-        return 15 if steps == leave_after else 0
+        return SIGTERM if next(steps) == leave_after else 0
 
     try:
         with resumed(state, folder, ALONE, every_seconds=1e9, every_steps=every_steps, stop_signal=lambda: 0) as save:
-            list(fit(state, random_split(21), random_split(5), **{**settings, "stop_signal": asked, "save": save}))
+            list(fit(state, splits(recipe), MODEL, recipe, run(stop_signal=asked, save=save)))
     except Interrupted as interrupted:
         assert interrupted.code == 143
         return None
@@ -64,14 +71,14 @@ def bits(state: TrainingState) -> dict[str, Any]:
     return {**state.used.state_dict(), **{f"best {name}": value for name, value in state.best_weights.items()}}
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_left_at_each_step_it_ends_in_the_same_bits(tmp_path: Path, options: dict[str, Any]) -> None:
-    whole = train(tmp_path / "whole", None, **options)
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_left_at_each_step_it_ends_in_the_same_bits(tmp_path: Path, recipe: Train) -> None:
+    whole = train(tmp_path / "whole", recipe)
     assert whole
     for stride in (1, 3):
         state, times = None, 0
         while state is None:
-            state, times = train(tmp_path / "left", stride, **options), times + 1
+            state, times = train(tmp_path / "left", recipe, leave_after=stride), times + 1
         assert times > 5
         assert state.history == whole.history
         assert state.best == whole.best
@@ -84,8 +91,23 @@ def test_steps_between_two_checkpoints_are_steps_and_not_the_ends_of_epochs(
 ) -> None:
     saved = list[str]()
     monkeypatch.setattr(checkpoints, "write_checkpoint", lambda folder, name, state: saved.append(name))
-    train(tmp_path / "key", None, every_steps=4)  # 4 epochs of 5 steps each
+    train(tmp_path / "key", SHORT, every_steps=4)
     assert saved == ["000000-000000004", "000001-000000003", "000002-000000002", "000003-000000001", "000003-000000005"]
+
+
+def test_a_resumed_training_says_where_it_stands(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """8 steps of 5 an epoch end in the second epoch."""
+    caplog.set_level(logging.INFO)
+    train(tmp_path / "key", SHORT, leave_after=8)
+    assert "resuming" not in caplog.text
+    train(tmp_path / "key", SHORT, leave_after=1)
+    assert "resuming in epoch 2 after 3 of its steps" in caplog.messages
+
+    state = begun(SHORT)
+    state.add(Epoch(1, 0.1, 1.0, 0.5, 1.0, 0.5))
+    write_checkpoint(tmp_path / "between", "1", state.saved())
+    train(tmp_path / "between", SHORT, leave_after=1)
+    assert "resuming after epoch 1" in caplog.messages
 
 
 WAITING = """
@@ -104,9 +126,12 @@ checkpoints.PATIENCE = 10.0
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
 dist.init_process_group("gloo", init_method=f"file://{folder}.meeting", rank=rank, world_size=2)
 world = World(rank, 2, torch.device("cpu"))
-with deferred_signals() as stop_signal:
-    with resumed(None, folder, world, every_seconds=1e9, every_steps=None, stop_signal=stop_signal):
-        pass
+try:
+    with deferred_signals() as stop_signal:
+        with resumed(None, folder, world, every_seconds=1e9, every_steps=None, stop_signal=stop_signal):
+            pass
+finally:
+    dist.destroy_process_group()
 """
 
 

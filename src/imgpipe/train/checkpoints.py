@@ -1,4 +1,9 @@
-"""Checkpoints of one training, in a folder of their own: the two newest, each whole or recognised as cut short."""
+"""Save a training's checkpoints, and resume it from the newest.
+
+All that a training's result depends on makes its key (``digests_of_inputs``, ``key_of``). The key names the folder of
+its checkpoints, so a training resumes from its own checkpoints or from none. One run at a time uses the folder. In it
+are the two newest checkpoints, each whole or recognised as cut short.
+"""
 
 import fcntl
 import hashlib
@@ -9,12 +14,11 @@ import os
 import platform
 import shutil
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import torch
@@ -27,165 +31,25 @@ from imgpipe.model.devices import World, of_first_process
 from imgpipe.train.processes import Interrupted
 from imgpipe.train.state import TrainingState
 
-KEPT = 2
-PATIENCE = 60.0
-"""Seconds that a run waits for another of the same training: one that was told to stop needs a moment to save."""
-
-
-def write_checkpoint(folder: Path, name: str, state: Mapping[str, Any]) -> None:
-    """Adds one, and removes all but the newest. Raises OSError where the disk is full.
-
-    name: later in the alphabet than those before it. state: tensors, numbers and texts in dicts and lists.
-    """
-    content = io.BytesIO()
-    torch.save(state, content)
-    with replacing(folder / f"{name}.pt") as draft, draft.open("wb") as file:
-        file.write(hashlib.blake2b(content.getbuffer()).digest())
-        file.write(content.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())  # the name must not reach the disk before the content
-    for older in _newest_first(folder)[KEPT:]:
-        older.unlink()
-
-
-def newest_checkpoint(folder: Path) -> bytes | None:
-    """The content of the newest one that is whole, for ``state_in``; one that is not is named and removed."""
-    for draft in folder.glob(".*.draft"):  # of a run that was killed
-        draft.unlink()
-    for path in _newest_first(folder):
-        content = path.read_bytes()
-        digest, rest = content[:64], content[64:]
-        if hashlib.blake2b(rest).digest() == digest:
-            return rest
-        logging.warning("%s was cut short; the checkpoint before it is used, if there is one", path.name)
-        path.unlink()
-    return None
-
-
-def state_in(content: bytes) -> dict[str, Any]:
-    """What ``write_checkpoint`` was given, on the CPU."""
-    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return state
-
-
-def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.pt"), reverse=True)
-
-
-def remove_checkpoints(folder: Path) -> None:
-    shutil.rmtree(folder)
-
-
-@contextmanager
-def sole_use(folder: Path, stop_signal: Callable[[], int]) -> Iterator[None]:
-    """Makes the folder, and keeps every other run out of it, also one on another machine that shares the disk.
-
-    The lock ends with the process that holds it, however that ends.
-    stop_signal: the signal that asks this process to stop, or 0.
-
-    Raises InputError where another run holds it for too long; Interrupted when it was asked to stop while it waited.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder.with_suffix(".lock")
-    patient_until = time.monotonic() + PATIENCE
-    said = False
-    while True:
-        with path.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read() or "another process"
-                if not said:
-                    logging.info("waiting for %s, which is at this very training", holder)
-                    said = True
-                if number := stop_signal():
-                    raise Interrupted(number) from None
-                if time.monotonic() > patient_until:
-                    raise InputError(
-                        f"{holder} is at this very training (the same parameters, data and code); wait for it or end it"
-                    ) from None
-                time.sleep(0.2)
-                continue
-            if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                continue  # whoever held it has removed it since
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-            folder.mkdir(exist_ok=True)
-            try:
-                yield
-            finally:
-                path.unlink()
-            return
-
-
-@contextmanager
-def resumed(
-    state: TrainingState,
-    folder: Path,
-    world: World,
-    *,
-    every_seconds: float,
-    every_steps: int | None,
-    stop_signal: Callable[[], int],
-) -> Iterator[Callable[[bool], None]]:
-    """Brings the state to the newest checkpoint in the folder, if there is one, and gives a function that saves it.
-
-    folder: of this very training, which one run at a time uses; it is removed when the block ends well. The first
-    process reads and writes it, and tells the others. stop_signal: the signal that asks this process to stop, or 0.
-
-    The function is to be called after each step and each epoch. It saves when so many seconds or steps have passed, or
-    when it is told that it must. Where that fails, say on a full disk, it warns, and the training goes on.
-
-    Raises, in every process, InputError where another run uses the folder; Interrupted when the first process was asked
-    to stop while it waited for that run.
-    """
-    with ExitStack() as stack:
-        content, refusal, number = None, None, 0
-        if world.rank == 0:
-            try:
-                stack.enter_context(sole_use(folder, stop_signal))
-                content = newest_checkpoint(folder)
-            except InputError as error:
-                refusal = str(error)
-            except Interrupted:
-                number = stop_signal()
-        content, refusal, number = of_first_process((content, refusal, number), world)
-        if number:
-            raise Interrupted(number)
-        if refusal is not None:
-            raise InputError(refusal)
-        if content is not None:
-            state.restore(state_in(content))
-            logging.info("going on from epoch %d, step %d", len(state.history) + 1, state.step + 1)
-
-        saved_at, steps = monotonic(), 0
-
-        def save(must: bool) -> None:
-            nonlocal saved_at, steps
-            after_step = state.step > 0  # 0 after an epoch, whose last step was counted
-            steps += after_step
-            enough_steps = after_step and every_steps and steps % every_steps == 0
-            due = monotonic() - saved_at >= every_seconds or enough_steps
-            if world.rank == 0 and (must or due):
-                try:
-                    write_checkpoint(folder, f"{len(state.history):06}-{state.step:09}", state.saved())
-                except OSError as error:
-                    logging.warning("no checkpoint could be saved (%s); the training goes on without", error)
-                saved_at = monotonic()
-
-        yield save
-        if world.rank == 0:
-            remove_checkpoints(folder)
-
-
 PACKAGES = ("numpy", "opencv-python-headless", "pillow", "torch", "torchvision")
 """Those whose versions show in the bits of a training."""
 
+KEPT = 2
+"""Checkpoints in a folder: the newest, and one before it in case the newest was cut short."""
 
-def digests_of_inputs(stage: str) -> dict[str, str]:
-    """A digest of the stage's parameters, of each file and folder that it depends on, and of the packages' versions."""
+PATIENCE = 60.0
+"""Seconds that a run waits for another of the same training: one that was told to stop needs a moment to save."""
+
+Save = Callable[[bool], None]
+"""Saves a checkpoint if one is due, and in any case where the argument, whether the training is stopping, is true."""
+
+
+def digests_of_inputs(stage: str, *, device: str) -> dict[str, str]:
+    """Digest all that the result of a stage depends on, by name.
+
+    That is: its parameters, each file and folder that dvc.yaml lists as its dependency (data and code), the versions of
+    Python and of PACKAGES, and the kind of device.
+    """
     described = params.load(Path("dvc.yaml"))["stages"][stage]
     sections = params.load(params.PARAMS)
     parameters = json.dumps({name: sections[name] for name in described["params"]})
@@ -195,20 +59,21 @@ def digests_of_inputs(stage: str) -> dict[str, str]:
         "parameters": digest_of_text(parameters),
         "packages": digest_of_text(json.dumps(versions)),
         **{path: digest_of(Path(path)) for path in described["deps"]},
+        "device": device,
     }
 
 
-def key_of(digests: dict[str, str]) -> str:
-    """One short name for all of them."""
-    return digest_of_text(json.dumps(digests))[:32]
+def key_of(digests: Mapping[str, str]) -> str:
+    """Return the key of a training with these inputs: the name of its folder of checkpoints."""
+    return digest_of_text(json.dumps(dict(digests)))[:32]
 
 
 def same_everywhere(digests: Mapping[str, str], world: World) -> None:
-    """Compares what each process has with what process 0 has. Every process of the world calls it.
+    """Check that all processes have the same inputs as the first. Every process of the world calls it.
 
-    digests: what the result depends on: its name for the user, such as a path, and a digest of its content.
+    digests: of what the result depends on, by its name for the user, such as a path.
 
-    Raises InputError, the same on every process, that names what differs and on which machines.
+    Raises InputError, the same in every process, that names what differs and on which machines.
     """
     if world.size == 1:
         return
@@ -226,3 +91,156 @@ def same_everywhere(digests: Mapping[str, str], world: World) -> None:
             f"the machines do not train the same: {said}: not as on {first_host} (process 0); bring the project's "
             "folder to one state on all of them, for example by git pull and dvc pull"
         )
+
+
+@contextmanager
+def resumed(
+    state: TrainingState,
+    folder: Path,
+    world: World,
+    *,
+    every_seconds: float,
+    every_steps: int | None,
+    stop_signal: Callable[[], int],
+) -> Iterator[Save]:
+    """Bring the state to the newest checkpoint in the folder, if there is one, and save more within the block.
+
+    folder: of this very training, named by its key. The first process reads and writes it, and tells the others. It is
+    removed when the block ends well.
+    every_seconds, every_steps: how much of the training there may be between two checkpoints.
+    stop_signal: the signal that asks this process to stop, or 0.
+
+    Yields the function to be called after each step and each epoch. Where a checkpoint can't be saved, say on a full
+    disk, it warns, and the training goes on.
+
+    Raises, in every process, InputError where another run uses the folder; Interrupted when the first process was asked
+    to stop while it waited for that run.
+    """
+    with ExitStack() as stack:
+        saved, refusal, number = None, None, 0
+        if world.rank == 0:
+            try:
+                stack.enter_context(sole_use(folder, stop_signal))
+                saved = newest_checkpoint(folder)
+            except InputError as error:
+                refusal = str(error)
+            except Interrupted:
+                number = stop_signal()
+        saved, refusal, number = of_first_process((saved, refusal, number), world)
+        if number:
+            raise Interrupted(number)
+        if refusal is not None:
+            raise InputError(refusal)
+        if saved is not None:
+            state.restore(saved)
+            epochs, step = len(state.history), state.step
+            logging.info(
+                "resuming %s", f"in epoch {epochs + 1} after {step} of its steps" if step else f"after epoch {epochs}"
+            )
+        yield _saving(state, folder if world.rank == 0 else None, every_seconds=every_seconds, every_steps=every_steps)
+        if world.rank == 0:
+            shutil.rmtree(folder)
+
+
+def _saving(state: TrainingState, folder: Path | None, *, every_seconds: float, every_steps: int | None) -> Save:
+    """Make the function that saves the state. folder: None for a process that does not write."""
+    saved_at, steps = monotonic(), 0
+
+    def save(stopping: bool) -> None:
+        nonlocal saved_at, steps
+        after_step = state.step > 0  # 0 after an epoch, whose last step was counted
+        steps += after_step
+        enough_steps = after_step and every_steps and steps % every_steps == 0
+        due = monotonic() - saved_at >= every_seconds or enough_steps
+        if folder is not None and (stopping or due):
+            try:
+                write_checkpoint(folder, f"{len(state.history):06}-{state.step:09}", state.saved())
+            except OSError as error:
+                logging.warning("no checkpoint could be saved (%s); the training goes on without", error)
+            saved_at = monotonic()
+
+    return save
+
+
+@contextmanager
+def sole_use(folder: Path, stop_signal: Callable[[], int]) -> Iterator[None]:
+    """Make the folder, and keep every other run out of it, also one on another machine that shares the disk.
+
+    The lock, a file beside the folder, ends with the process that holds it, however that ends.
+
+    stop_signal: the signal that asks this process to stop, or 0.
+
+    Raises InputError where another run holds it for too long; Interrupted when it was asked to stop while it waited.
+    """
+    lock = folder.with_suffix(".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    patient_until = monotonic() + PATIENCE
+    said = False
+    while True:
+        with lock.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read() or "another process"
+                if not said:
+                    logging.info("waiting for %s, which is at this very training", holder)
+                    said = True
+                if number := stop_signal():
+                    raise Interrupted(number) from None
+                if monotonic() > patient_until:
+                    raise InputError(
+                        f"{holder} is at this very training (the same parameters, data and code); wait for it or end it"
+                    ) from None
+                sleep(0.2)
+                continue
+            if not lock.exists() or not os.path.samestat(lock.stat(), os.fstat(file.fileno())):
+                continue  # whoever held it has removed it since
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            folder.mkdir(exist_ok=True)
+            try:
+                yield
+            finally:
+                lock.unlink()
+            return
+
+
+def write_checkpoint(folder: Path, name: str, saved: Mapping[str, Any]) -> None:
+    """Add a checkpoint, and remove all but the newest. Raises OSError where the disk is full.
+
+    name: later in the alphabet than those before it.
+    saved: tensors, numbers and texts in dicts and lists.
+    """
+    content = io.BytesIO()
+    torch.save(saved, content)
+    with replacing(folder / f"{name}.pt") as draft, draft.open("wb") as file:
+        file.write(hashlib.blake2b(content.getbuffer()).digest())
+        file.write(content.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())  # the name must not reach the disk before the content
+    for older in _newest_first(folder)[KEPT:]:
+        older.unlink()
+
+
+def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Return what the newest whole checkpoint holds, on the CPU; None where there is none.
+
+    One that was cut short is named in a warning and removed.
+    """
+    for draft in folder.glob(".*.draft"):  # of a run that was killed
+        draft.unlink()
+    for path in _newest_first(folder):
+        content = path.read_bytes()
+        digest, rest = content[:64], content[64:]
+        if hashlib.blake2b(rest).digest() == digest:
+            saved: dict[str, Any] = torch.load(io.BytesIO(rest), map_location="cpu", weights_only=True)
+            return saved
+        logging.warning("%s was cut short; the checkpoint before it is used, if there is one", path.name)
+        path.unlink()
+    return None
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.pt"), reverse=True)

@@ -113,7 +113,7 @@ def parts_of(
     """
     train, mine = splits.train, run.world.share_of(recipe.micro_batches)
     order = ORDERS[recipe.order](train.labels, seed=recipe.seed, epoch=epoch)
-    augment = augmentation(**vars(recipe.augment), colour=[round(255 * level) for level in splits.statistics.mean])
+    augment = augmentation(recipe.augment, [round(255 * level) for level in splits.statistics.mean])
 
     def images(place: slice) -> Pixels:
         rows = random_rows(place.start, place.stop - place.start, DRAWS, seed=recipe.seed, epoch=epoch)

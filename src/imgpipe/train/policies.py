@@ -1,13 +1,15 @@
-"""Policies: operations drawn from a table, each with one of 31 magnitudes, as torchvision's defaults have them.
+"""Policies of augmentation: colour jitter, TrivialAugment and RandAugment, as torchvision's defaults have them.
+
+An image is uint8 (height, width, channels), RGB or grey. No function writes to it; each returns an image of its shape,
+which may be the same one. A policy is a function of an image and its row of random numbers.
 
 TrivialAugment: Mueller and Hutter 2021, arXiv 2103.10158, algorithm 1, in its wide space. RandAugment: Cubuk et al.
-2020, arXiv 1909.13719, figure 2. An image is uint8 (height, width, channels), RGB or grey. It is not written to; the
-result has its shape, and may be the image itself.
+2020, arXiv 1909.13719, figure 2.
 """
 
 from collections.abc import Callable
 from itertools import permutations
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,51 +19,41 @@ from imgpipe.common.rules import Interval
 from imgpipe.data.packed import Pixels
 from imgpipe.model.randomness import Floats
 
-GREYS = np.arange(256, dtype=np.uint8)[None]
-"""Every value of a pixel, as an image of one row: what a function of single values makes of it is its table."""
+LEVELS = np.arange(256, dtype=np.uint8)[None]
+"""Every level of a pixel, as an image of one row: what a function of single levels makes of it is its table."""
 
 SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], dtype=np.float32) / 13
 """Pillow's ImageFilter.SMOOTH."""
 
 
-def as_image(image: Pixels) -> Image.Image:
-    """The image for Pillow, of mode RGB or L."""
-    return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-
-
-def as_pixels(image: Image.Image) -> Pixels:
-    """The pixels of an image of mode RGB or L: uint8 (height, width, channels)."""
-    return np.asarray(image).reshape(image.height, image.width, -1)
-
-
 def brightness(image: Pixels, factor: float) -> Pixels:
-    """From black at 0 over the image at 1 to brighter."""
+    """Blend the image with black: 0 is black, 1 the image, more is brighter."""
     return _away_from(0, image, factor)
 
 
 def contrast(image: Pixels, factor: float) -> Pixels:
-    """From its mean grey at 0 over the image at 1 to more contrast."""
-    mean = np.asarray(as_image(image).convert("L")).mean()
+    """Blend the image with its mean grey: 0 is that grey, 1 the image, more has more contrast."""
+    mean = np.asarray(_as_pillow(image).convert("L")).mean()
     return _away_from(int(mean + 0.5), image, factor)
 
 
 def saturation(image: Pixels, factor: float) -> Pixels:
-    """From grey at 0 over the image at 1 to more colourful; a grey image stays as it is."""
-    return image if image.shape[2] == 1 else as_pixels(ImageEnhance.Color(as_image(image)).enhance(factor))
+    """Blend the image with its greys: 0 is grey, 1 the image, more is more colourful; a grey image stays as it is."""
+    return image if image.shape[2] == 1 else _as_pixels(ImageEnhance.Color(_as_pillow(image)).enhance(factor))
 
 
 def hue(image: Pixels, shift: float) -> Pixels:
-    """Every hue turned by ``shift`` of the colour circle, -0.5 to 0.5; a grey image stays as it is."""
+    """Turn every hue by ``shift`` of the colour circle, -0.5 to 0.5; a grey image stays as it is."""
     if image.shape[2] == 1:
         return image
-    # note: 0.5 turns by 127 of Pillow's 256 hues, as in torchvision
-    turned = np.roll(GREYS[0], -int(shift * 255))
+    # 0.5 turns by 127 of Pillow's 256 hues, as in torchvision
+    turned = np.roll(LEVELS[0], -int(shift * 255))
     table = [*turned.tolist(), *range(256), *range(256)]
-    return as_pixels(as_image(image).convert("HSV").point(table).convert("RGB"))
+    return _as_pixels(_as_pillow(image).convert("HSV").point(table).convert("RGB"))
 
 
 def sharpness(image: Pixels, factor: float) -> Pixels:
-    """From smoothed at 0 over the image at 1 to sharper; the pixels at the edges stay as they are."""
+    """Blend the image with a smoothed one: 0 is smoothed, 1 the image, more is sharper; the edges stay as they are."""
     # six times as fast as Pillow's filter, and no sum of thirteenths is so near a half that rounding could differ
     smooth = np.asarray(cv2.filter2D(image, -1, SMOOTH), dtype=np.uint8).reshape(image.shape)
     smooth[[0, -1]] = image[[0, -1]]
@@ -70,44 +62,55 @@ def sharpness(image: Pixels, factor: float) -> Pixels:
 
 
 def posterize(image: Pixels, bits: int) -> Pixels:
-    """The highest ``bits`` of 8 kept of each value, 1 to 8."""
+    """Keep the highest ``bits`` of the 8 of each level, 1 to 8."""
     return image & np.uint8(256 - 2 ** (8 - bits))
 
 
 def solarize(image: Pixels, threshold: float) -> Pixels:
-    """Values from the threshold on inverted, 0 to 255."""
-    return _looked_up(image, np.where(threshold <= GREYS, 255 - GREYS, GREYS))
+    """Invert the levels from the threshold on, 0 to 255."""
+    return _looked_up(image, np.where(threshold <= LEVELS, 255 - LEVELS, LEVELS))
 
 
 def autocontrast(image: Pixels) -> Pixels:
-    """Each channel stretched to reach from 0 to 255."""
-    return as_pixels(ImageOps.autocontrast(as_image(image)))
+    """Stretch the levels of each channel to reach from 0 to 255."""
+    return _as_pixels(ImageOps.autocontrast(_as_pillow(image)))
 
 
 def equalize(image: Pixels) -> Pixels:
-    """The values of each channel spread so that their histogram is as even as it can be."""
-    return as_pixels(ImageOps.equalize(as_image(image)))
+    """Spread the levels of each channel so that their histogram is as even as it can be."""
+    return _as_pixels(ImageOps.equalize(_as_pillow(image)))
 
 
-def _away_from(grey: int, image: Pixels, factor: float) -> Pixels:
-    return _looked_up(image, _blend(np.full_like(GREYS, grey), GREYS, factor))
+def shear_x(image: Pixels, slope: float) -> Pixels:
+    """Move each row to the left by ``slope`` times its distance from the top."""
+    return _affine(image, (1, slope, 0, 0, 1, 0))
 
 
-def _blend(start: Pixels, end: Pixels, factor: float) -> Pixels:
-    """``start + factor * (end - start)`` for each value, as Pillow computes and cuts it."""
-    first, last = (Image.fromarray(values.reshape(len(values), -1)) for values in (start, end))
-    return np.asarray(Image.blend(first, last, factor)).reshape(end.shape)
+def shear_y(image: Pixels, slope: float) -> Pixels:
+    """Move each column up by ``slope`` times its distance from the left."""
+    return _affine(image, (1, 0, 0, slope, 1, 0))
 
 
-def _looked_up(image: Pixels, table: Pixels) -> Pixels:
-    return np.asarray(cv2.LUT(image, table.reshape(256)), dtype=np.uint8).reshape(image.shape)
+def translate_x(image: Pixels, distance: float) -> Pixels:
+    """Move the image to the right by whole pixels, the fraction dropped."""
+    return _affine(image, (1, 0, -int(distance), 0, 1, 0))
 
 
-STEPS = (brightness, contrast, saturation, hue)
-ORDERS = tuple(permutations(range(len(STEPS))))
+def translate_y(image: Pixels, distance: float) -> Pixels:
+    """Move the image down by whole pixels, the fraction dropped."""
+    return _affine(image, (1, 0, 0, 0, 1, -int(distance)))
+
+
+def rotate(image: Pixels, degrees: float) -> Pixels:
+    """Turn the image counter-clockwise around its middle, to the nearest pixel."""
+    return _as_pixels(_as_pillow(image).rotate(degrees))
+
+
+JITTER_STEPS = (brightness, contrast, saturation, hue)
+JITTER_ORDERS = tuple(permutations(range(len(JITTER_STEPS))))
 
 COLOUR_JITTER_DRAWS = 5
-"""How many random numbers colour_jitter uses."""
+"""How many random numbers colour_jitter uses: one for each step, and one for their order."""
 
 
 def colour_jitter(
@@ -119,82 +122,60 @@ def colour_jitter(
     saturation: Annotated[float, Interval(low=0)],
     hue: Annotated[float, Interval(0, 0.5)],
 ) -> Pixels:
-    """Brightness, contrast, saturation and hue changed by random amounts in a random order.
+    """Change brightness, contrast, saturation and hue by random amounts in a random order (torchvision's ColorJitter).
 
-    A factor is uniform from ``max(0, 1 - amount)`` to ``1 + amount``, the turn of hue from ``-hue`` to ``hue``; an
-    amount of 0 leaves its step out (torchvision's ColorJitter).
+    A factor is uniform from ``max(0, 1 - amount)`` to ``1 + amount``, the turn of hue from ``-hue`` to ``hue``. An
+    amount of 0 leaves its step out.
     """
     ranges = [(max(0.0, 1 - amount), 1 + amount) for amount in (brightness, contrast, saturation)] + [(-hue, hue)]
-    for step in ORDERS[int(row[4] * len(ORDERS))]:
+    for step in JITTER_ORDERS[int(row[4] * len(JITTER_ORDERS))]:
         low, high = ranges[step]
         if low < high:
-            image = STEPS[step](image, low + float(row[step]) * (high - low))
+            image = JITTER_STEPS[step](image, low + float(row[step]) * (high - low))
     return image
 
 
-def shear_x(image: Pixels, slope: float) -> Pixels:
-    """Each row moved to the left by ``slope`` times its distance from the top."""
-    return _affine(image, (1, slope, 0, 0, 1, 0))
+class Operation(NamedTuple):
+    """An operation of TrivialAugment or RandAugment, whose argument depends on the magnitude, 0 to 30, in a line."""
 
+    apply: Callable[[Pixels, float], Pixels]
+    start: float
+    """The argument at magnitude 0."""
+    reach: float
+    """How far it is from there at magnitude 30."""
+    either_side: bool
+    """Whether it lies as often on the other side of the start."""
 
-def shear_y(image: Pixels, slope: float) -> Pixels:
-    """Each column moved up by ``slope`` times its distance from the left."""
-    return _affine(image, (1, 0, 0, slope, 1, 0))
-
-
-def translate_x(image: Pixels, distance: float) -> Pixels:
-    """Moved to the right by whole pixels, the fraction dropped."""
-    return _affine(image, (1, 0, -int(distance), 0, 1, 0))
-
-
-def translate_y(image: Pixels, distance: float) -> Pixels:
-    """Moved down by whole pixels, the fraction dropped."""
-    return _affine(image, (1, 0, 0, 0, 1, -int(distance)))
-
-
-def rotate(image: Pixels, degrees: float) -> Pixels:
-    """Turned counterclockwise around its middle."""
-    return as_pixels(as_image(image).rotate(degrees))
-
-
-def _affine(image: Pixels, matrix: tuple[float, ...]) -> Pixels:
-    """The pixel at (x, y) is the one nearest to (a x + b y + c, d x + e y + f) in the image, black outside of it."""
-    pil = as_image(image)
-    return as_pixels(pil.transform(pil.size, Image.Transform.AFFINE, matrix))
-
-
-Operation = tuple[Callable[[Pixels, float], Pixels], float, float, bool]
 
 TRIVIAL_AUGMENT: dict[str, Operation] = {
-    # its function, the argument at magnitude 0, how far that goes until magnitude 30, and whether to either side
-    "Identity": (lambda image, _: image, 0, 0, False),
-    "ShearX": (shear_x, 0, 0.99, True),
-    "ShearY": (shear_y, 0, 0.99, True),
-    "TranslateX": (translate_x, 0, 32, True),
-    "TranslateY": (translate_y, 0, 32, True),
-    "Rotate": (rotate, 0, 135, True),
-    "Brightness": (brightness, 1, 0.99, True),
-    "Color": (saturation, 1, 0.99, True),
-    "Contrast": (contrast, 1, 0.99, True),
-    "Sharpness": (sharpness, 1, 0.99, True),
-    "Posterize": (lambda image, bits: posterize(image, round(bits)), 8, -6, False),
-    "Solarize": (solarize, 255, -255, False),
-    "AutoContrast": (lambda image, _: autocontrast(image), 0, 0, False),
-    "Equalize": (lambda image, _: equalize(image), 0, 0, False),
+    "Identity": Operation(lambda image, _: image, 0, 0, False),
+    "ShearX": Operation(shear_x, 0, 0.99, True),
+    "ShearY": Operation(shear_y, 0, 0.99, True),
+    "TranslateX": Operation(translate_x, 0, 32, True),
+    "TranslateY": Operation(translate_y, 0, 32, True),
+    "Rotate": Operation(rotate, 0, 135, True),
+    "Brightness": Operation(brightness, 1, 0.99, True),
+    "Color": Operation(saturation, 1, 0.99, True),
+    "Contrast": Operation(contrast, 1, 0.99, True),
+    "Sharpness": Operation(sharpness, 1, 0.99, True),
+    "Posterize": Operation(lambda image, bits: posterize(image, round(bits)), 8, -6, False),
+    "Solarize": Operation(solarize, 255, -255, False),
+    "AutoContrast": Operation(lambda image, _: autocontrast(image), 0, 0, False),
+    "Equalize": Operation(lambda image, _: equalize(image), 0, 0, False),
 }
 
 RAND_AUGMENT: dict[str, Operation] = TRIVIAL_AUGMENT | {
-    "ShearX": (shear_x, 0, 0.3, True),
-    "ShearY": (shear_y, 0, 0.3, True),
+    "ShearX": Operation(shear_x, 0, 0.3, True),
+    "ShearY": Operation(shear_y, 0, 0.3, True),
     # 150 of 331 parts of the side, as in torchvision
-    "TranslateX": (lambda image, of_331: translate_x(image, of_331 * image.shape[1] / 331), 0, 150, True),
-    "TranslateY": (lambda image, of_331: translate_y(image, of_331 * image.shape[0] / 331), 0, 150, True),
-    "Rotate": (rotate, 0, 30, True),
-    "Brightness": (brightness, 1, 0.9, True),
-    "Color": (saturation, 1, 0.9, True),
-    "Contrast": (contrast, 1, 0.9, True),
-    "Sharpness": (sharpness, 1, 0.9, True),
-    "Posterize": (lambda image, bits: posterize(image, round(bits)), 8, -4, False),
+    "TranslateX": Operation(lambda image, of_331: translate_x(image, of_331 * image.shape[1] / 331), 0, 150, True),
+    "TranslateY": Operation(lambda image, of_331: translate_y(image, of_331 * image.shape[0] / 331), 0, 150, True),
+    "Rotate": Operation(rotate, 0, 30, True),
+    "Brightness": Operation(brightness, 1, 0.9, True),
+    "Color": Operation(saturation, 1, 0.9, True),
+    "Contrast": Operation(contrast, 1, 0.9, True),
+    "Sharpness": Operation(sharpness, 1, 0.9, True),
+    "Posterize": Operation(lambda image, bits: posterize(image, round(bits)), 8, -4, False),
 }
 
 MAGNITUDES = 31
@@ -207,7 +188,7 @@ RAND_AUGMENT_DRAWS = 2 * MOST_OPERATIONS
 
 
 def trivial_augment(image: Pixels, row: Floats) -> Pixels:
-    """One operation of TRIVIAL_AUGMENT with one of its magnitudes, each as likely as the others."""
+    """Apply one operation of TRIVIAL_AUGMENT with one of its magnitudes, each as likely as the others."""
     return _operate(TRIVIAL_AUGMENT, image, row[0], int(row[1] * MAGNITUDES), row[2])
 
 
@@ -218,14 +199,48 @@ def rand_augment(
     operations: Annotated[int, Interval(1, MOST_OPERATIONS)],
     magnitude: Annotated[int, Interval(0, MAGNITUDES - 1)],
 ) -> Pixels:
-    """So many operations of RAND_AUGMENT one after the other, all with the same magnitude, 0 to 30."""
+    """Apply so many operations of RAND_AUGMENT one after the other, all with the same magnitude."""
     for i in range(operations):
         image = _operate(RAND_AUGMENT, image, row[2 * i], magnitude, row[2 * i + 1])
     return image
 
 
 def _operate(table: dict[str, Operation], image: Pixels, which: float, magnitude: int, side: float) -> Pixels:
-    """The operation that one number chooses, to the side that another does."""
-    function, start, reach, either_side = list(table.values())[int(which * len(table))]
+    """Apply the operation that one random number chooses, to the side that another does."""
+    apply, start, reach, either_side = list(table.values())[int(which * len(table))]
     change = reach * magnitude / (MAGNITUDES - 1)
-    return function(image, start - change if either_side and side < 0.5 else start + change)
+    return apply(image, start - change if either_side and side < 0.5 else start + change)
+
+
+def _as_pillow(image: Pixels) -> Image.Image:
+    """Return the image for Pillow, of mode RGB or L."""
+    return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+
+
+def _as_pixels(image: Image.Image) -> Pixels:
+    """Return the pixels of a Pillow image of mode RGB or L."""
+    return np.asarray(image).reshape(image.height, image.width, -1)
+
+
+def _away_from(grey: int, image: Pixels, factor: float) -> Pixels:
+    return _looked_up(image, _blend(np.full_like(LEVELS, grey), LEVELS, factor))
+
+
+def _blend(start: Pixels, end: Pixels, factor: float) -> Pixels:
+    """Compute ``start + factor * (end - start)`` for each level, as Pillow computes and cuts it."""
+    first, last = (Image.fromarray(levels.reshape(len(levels), -1)) for levels in (start, end))
+    return np.asarray(Image.blend(first, last, factor)).reshape(end.shape)
+
+
+def _looked_up(image: Pixels, table: Pixels) -> Pixels:
+    """Replace each level by the table's, uint8 (1, 256)."""
+    return np.asarray(cv2.LUT(image, table.reshape(256)), dtype=np.uint8).reshape(image.shape)
+
+
+def _affine(image: Pixels, matrix: tuple[float, ...]) -> Pixels:
+    """Take the pixel at (x, y) from the nearest to (a x + b y + c, d x + e y + f), black outside of the image.
+
+    matrix: (a, b, c, d, e, f).
+    """
+    pillow = _as_pillow(image)
+    return _as_pixels(pillow.transform(pillow.size, Image.Transform.AFFINE, matrix))

@@ -1,4 +1,8 @@
-"""How many processes train, and starting them. No torch is needed to decide it."""
+"""The processes that train: how many there are, how they start under torchrun, and how they are told to stop.
+
+Importing this takes no torch, since params.yaml's check does. ``python -m imgpipe.train.processes`` with torchrun's
+arguments is torchrun's launcher.
+"""
 
 import ctypes
 import os
@@ -12,31 +16,13 @@ from imgpipe.common.errors import InputError
 from imgpipe.common.rules import one_of
 
 PROCESSES = "params.yaml: runtime.processes is"
-LAUNCHER = "IMGPIPE_LAUNCHER"
-"""Environment variable by which a launcher tells the processes that it starts its number."""
-
-
-def largest_process_count(most: int, *, micro_batches: int, machines: int) -> int:
-    """The most processes on each machine, up to ``most``, that can share out a batch's micro-batches evenly."""
-    return max(n for n in divisors(micro_batches // machines) if n <= max(most, 1))
-
-
-def check_process_count(processes: int, *, micro_batches: int, machines: int, said_by: str) -> None:
-    """Raises InputError where so many processes on each machine can't share out the micro-batches evenly.
-
-    machines: a number that divides micro_batches. said_by: begins the error.
-    """
-    fitting = divisors(micro_batches // machines)
-    if processes not in fitting:
-        on_each = f" on each of {machines} machines, {machines * processes} in all" if machines > 1 else ""
-        raise InputError(
-            f"{said_by} {processes}{on_each}, which does not divide the {micro_batches} of train.micro_batches; "
-            f"it must be {one_of(fitting)}"
-        )
+"""Begins an error about the number of processes."""
 
 
 def machine_count(*, micro_batches: int) -> int:
-    """Machines that train together, by torchrun's own settings in the environment; 1 without them.
+    """Return how many machines train together, by torchrun's own settings in the environment; 1 without them.
+
+    micro_batches: of a batch, over all machines.
 
     Raises InputError where so many can't share out the micro-batches evenly, where they would not find one another, and
     where DVC runs on one that writes nothing.
@@ -68,31 +54,106 @@ def machine_count(*, micro_batches: int) -> int:
     return machines
 
 
+def check_process_count(processes: int, *, micro_batches: int, machines: int, said_by: str) -> None:
+    """Check that so many processes on each machine can share out a batch's micro-batches evenly.
+
+    machines: a number that divides micro_batches.
+    said_by: begins the error, such as PROCESSES.
+
+    Raises InputError where they can't.
+    """
+    fitting = divisors(micro_batches // machines)
+    if processes not in fitting:
+        on_each = f" on each of {machines} machines, {machines * processes} in all" if machines > 1 else ""
+        raise InputError(
+            f"{said_by} {processes}{on_each}, which does not divide the {micro_batches} of train.micro_batches; "
+            f"it must be {one_of(fitting)}"
+        )
+
+
+def largest_process_count(most: int, *, micro_batches: int, machines: int) -> int:
+    """Return the most processes on each machine that can share out a batch's micro-batches evenly.
+
+    most: the most that there may be; where it is below 1, there is one process all the same.
+    """
+    return max(n for n in divisors(micro_batches // machines) if n <= max(most, 1))
+
+
 def divisors(number: int) -> list[int]:
-    """The whole numbers that divide a number, in order."""
+    """Return the whole numbers that divide a number, in order.
+
+    >>> divisors(12)
+    [1, 2, 3, 4, 6, 12]
+    """
     return [n for n in range(1, number + 1) if number % n == 0]
 
 
-def restart_under_torchrun(launcher: str, module: str, processes: int, *, machines: int, cpu_threads: int) -> None:
-    """Becomes the launcher, a module that takes torchrun's arguments, which starts another in so many processes.
+LAUNCHER = "IMGPIPE_LAUNCHER"
+"""Environment variable by which torchrun's launcher tells the processes that it starts its number."""
 
-    Does not return.
+
+def restart_under_torchrun(module: str, processes: int, *, machines: int, cpu_threads: int) -> None:
+    """Become torchrun's launcher, which starts a module anew in so many processes. Does not return.
 
     With several machines the launcher joins the others', as torchrun's own settings in the environment say.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(cpu_threads))
     os.environ[LAUNCHER] = str(os.getpid())  # the same after exec
     alone = ["--standalone"] if machines == 1 else []
-    command = ["-m", launcher, *alone, "--nproc-per-node", str(processes), "-m", module]
+    command = ["-m", __name__, *alone, "--nproc-per-node", str(processes), "-m", module]
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *command])
+
+
+def _launch() -> None:
+    """Run torchrun's launcher, and end as its processes did: with their exit status, without a traceback of its own."""
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        run.main(sys.argv[1:])
+    except SignalException as stopped:
+        sys.exit(128 + stopped.sigval)
+    except ChildFailedError as failed:
+        _, failure = failed.get_first_failure()
+        sys.exit(failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode)
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def deferred_signals() -> Iterator[Callable[[], int]]:
+    """Note SIGTERM and SIGINT within the block instead of ending.
+
+    Yields a function that returns the number of the first of them that came, 0 before one did.
+    """
+    came: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield lambda: came[0] if came else 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Interrupted(SystemExit):
+    """Ends the process as the signal would have: exit status 143 for SIGTERM, 130 for SIGINT."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
 
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def die_with_parent() -> None:
-    """From now on Linux sends this process SIGTERM when its parent ends; at once if the parent has ended already.
+    """Make Linux send this process SIGTERM when its parent ends, at once if that has ended already.
 
     It goes on through an exec, and is not handed on to children. A parent that ended before this call is recognised if
     it left its number under LAUNCHER. Strictly the parent is the thread that started this process. Elsewhere than on
@@ -109,27 +170,5 @@ def die_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-class Interrupted(SystemExit):
-    """Ends the process as the signal would have: exit status 143 for SIGTERM, 130 for SIGINT."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
-
-
-@contextmanager
-def deferred_signals() -> Iterator[Callable[[], int]]:
-    """A function that gives the number of the first of these signals that came, 0 before one did."""
-    came: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        came.append(number)
-
-    before = {number: signal.signal(number, note) for number in SIGNALS}
-    try:
-        yield lambda: came[0] if came else 0
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+if __name__ == "__main__":
+    _launch()

@@ -135,6 +135,4 @@ def start_processes(runtime: Runtime, recipe: Train, device: str) -> None:
     if gpus is not None and processes < gpus:
         logging.info("%s of %d GPUs are used (runtime.processes, train.micro_batches)", processes, gpus)
     if processes != 1 or machines != 1:
-        restart_under_torchrun(
-            "imgpipe.train.launch", "stages.train", processes, machines=machines, cpu_threads=recipe.cpu_threads
-        )
+        restart_under_torchrun("stages.train", processes, machines=machines, cpu_threads=recipe.cpu_threads)

@@ -1,4 +1,4 @@
-"""To watch a training: where its time goes, a profiler's trace, curves in TensorBoard. All of it into a run's folder.
+"""Watch a training: where its time goes, a profiler's trace, curves in TensorBoard. All of it into a run's folder.
 
 Nothing of it is an output of the pipeline: times and hosts differ between equal runs.
 """
@@ -23,15 +23,15 @@ from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_text
 from imgpipe.data.parallel import cores
 
-Advance = Callable[[], None]
 WriteScalars = Callable[[Mapping[str, float], int], None]
 """Takes values by the names of their curves, and the epoch that they belong to."""
 
 LIBRARIES = ("numpy", "opencv-python-headless", "torchvision")
+"""Packages whose versions are written down beside Python's and torch's."""
 
 
 def new_run_folder(home: Path) -> Path:
-    """A new folder in ``home``, named for the time (UTC), the host and the process."""
+    """Make a folder in ``home``, named for the time (UTC), the host and the process."""
     started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     folder = home / f"{started}-{socket.gethostname()}-{os.getpid()}"
     folder.mkdir(parents=True)
@@ -39,28 +39,31 @@ def new_run_folder(home: Path) -> Path:
 
 
 class Clock:
-    """Seconds spent in each of several parts of the work: ``with clock("data"): ...``, one at a time.
+    """Adds up the seconds spent in each of several parts of the work: ``with clock("data"): ...``, one at a time.
 
-    images: trained on so far, by all processes together.
+    images: trained on so far, by all processes together; the training counts them.
 
     A GPU computes on while Python goes on: its time is that of the part that waits for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = perf_counter) -> None:
+        """Start the clock. now: gives the time in seconds, from any start."""
         self.seconds: dict[str, float] = {}
         self.images = 0
-        self._began = perf_counter()
+        self._now = now
+        self._started = now()
         self._running = False
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
+        """Add the time that the block takes to the part's, also where the block fails."""
         assert not self._running, f"{part} within another part would be counted twice"
-        self._running, start = True, perf_counter()
+        self._running, start = True, self._now()
         try:
             yield
         finally:
             self._running = False
-            self.seconds[part] = self.seconds.get(part, 0.0) + perf_counter() - start
+            self.seconds[part] = self.seconds.get(part, 0.0) + self._now() - start
 
     def __str__(self) -> str:
         parts = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in self.seconds.items())
@@ -74,17 +77,17 @@ class Clock:
 
     @property
     def total(self) -> float:
-        """Seconds since the clock was made, what is in none of the parts among them."""
-        return perf_counter() - self._began
+        """Seconds since the clock was started, those in none of the parts among them."""
+        return self._now() - self._started
 
 
 def write_account(folder: Path, clock: Clock, *, processes: int, device: torch.device) -> None:
-    """training.json in the folder: seconds, rate and memory of this process's part in a training, and where it ran."""
+    """Write training.json: seconds, rate and memory of this process's part in a training, and where it ran."""
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     account = {
         "host": socket.gethostname(),
         "processes": processes,
-        "hardware": hardware(device),
+        "hardware": _hardware(device),
         "versions": versions | {name: version(name) for name in LIBRARIES},
         "seconds": {part: round(seconds, 3) for part, seconds in {**clock.seconds, "total": clock.total}.items()},
         "images": clock.images,
@@ -94,35 +97,20 @@ def write_account(folder: Path, clock: Clock, *, processes: int, device: torch.d
     write_text(folder / "training.json", json.dumps(account, indent=2) + "\n")
 
 
-def hardware(device: torch.device) -> dict[str, str | int]:
-    """Processor and cores, and the GPU where that is the device."""
-    found: dict[str, str | int] = {"processor": _processor(), "cores": cores()}
-    return found | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
-
-
-def _processor() -> str:
-    """Linux's name of the processor's model (man proc_cpuinfo), or Python's of its kind."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
-
-
 def peak_memory(device: torch.device) -> dict[str, int]:
-    """Bytes that this process had at most: of main memory (man getrusage), and of the GPU's for tensors."""
+    """Return the most bytes that this process had: of main memory (man getrusage), and of the GPU's for tensors."""
     unit = 1 if sys.platform == "darwin" else 1024
     found = {"main": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     return found | ({"gpu": torch.cuda.max_memory_allocated(device)} if device.type == "cuda" else {})
 
 
 @contextmanager
-def profiled(folder: Path, *, steps: int) -> Iterator[Advance]:
-    """Records so many steps with torch's profiler and writes trace.json, for ui.perfetto.dev or chrome://tracing.
+def profiled(folder: Path, *, steps: int) -> Iterator[Callable[[], None]]:
+    """Record so many steps with torch's profiler, and write trace.json, for ui.perfetto.dev or chrome://tracing.
 
-    steps: 0 for no profile. The two steps before those recorded are not like the others. What is yielded is to be
-    called after each step.
+    steps: 0 for no profile. The two steps before those recorded are left out: they are not like the others.
+
+    Yields what is to be called after each step.
     """
     if steps == 0:
         yield lambda: None
@@ -135,7 +123,7 @@ def profiled(folder: Path, *, steps: int) -> Iterator[Advance]:
 
 
 def check_tensorboard() -> None:
-    """Raises InputError where TensorBoard is not installed."""
+    """Raise InputError where TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         raise InputError(
             "params.yaml: runtime.tensorboard is true, but the package is not installed; pip install tensorboard"
@@ -144,9 +132,11 @@ def check_tensorboard() -> None:
 
 @contextmanager
 def scalars(folder: Path, *, wanted: bool) -> Iterator[WriteScalars]:
-    """Yield a function that writes the next values of curves for TensorBoard, or, unless wanted, nothing.
+    """Open TensorBoard's file of curves for the length of the block.
 
     folder: of the run; ``tensorboard --logdir runs`` shows all of them.
+
+    Yields a function that writes the next values of curves, or, unless wanted, does nothing.
 
     Raises InputError where TensorBoard is wanted and not installed.
     """
@@ -154,7 +144,7 @@ def scalars(folder: Path, *, wanted: bool) -> Iterator[WriteScalars]:
         yield lambda values, epoch: None
         return
     check_tensorboard()
-    from torch.utils.tensorboard import SummaryWriter  # an extra
+    from torch.utils.tensorboard import SummaryWriter  # fails without TensorBoard, which is optional
 
     with SummaryWriter(str(folder)) as writer:
 
@@ -163,3 +153,19 @@ def scalars(folder: Path, *, wanted: bool) -> Iterator[WriteScalars]:
                 writer.add_scalar(name, value, epoch)
 
         yield write
+
+
+def _hardware(device: torch.device) -> dict[str, str | int]:
+    """Return the processor's model and number of cores, and the GPU's model where that is the device."""
+    found: dict[str, str | int] = {"processor": _processor(), "cores": cores()}
+    return found | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
+
+
+def _processor() -> str:
+    """Return Linux's name of the processor's model (man proc_cpuinfo), elsewhere Python's of its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
