@@ -26,7 +26,7 @@ SECTIONS = {
 
 
 def check() -> None:
-    """Check every section, and what must hold between sections. Raises InputError at the first thing that does not fit."""
+    """Check every section, and what must hold between sections. Raises InputError at what does not fit first."""
     sections = params.check(SECTIONS)
     runtime, train = sections["runtime"], sections["train"]
     machines = machine_count(micro_batches=train.micro_batches)
