@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from imgpipe.train.optim import OPTIMIZERS, parameter_groups
+from imgpipe.train.optim import OPTIMIZERS
+from imgpipe.train.start import parameter_groups
 
 
 def stepped(name: str, gradients: list[float], start: float = 2.0, **values: float | bool) -> float:

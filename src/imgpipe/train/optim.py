@@ -1,18 +1,13 @@
-"""Optimizers by name, and the groups of parameters that they treat alike.
+"""Construct optimizers by name.
 
-torch is imported inside the functions: params.yaml's check reads their signatures, and takes no torch.
-
-To add an optimizer: a function ``(groups, *, ...)`` and a line in OPTIMIZERS. Its annotated keywords are its keys in
-params.yaml.
+To add one, write a function ``(groups, *, ...)`` and a line in OPTIMIZERS. Its annotated keywords are its keys in
+params.yaml. torch is imported inside the functions: the check of params.yaml reads their signatures and takes no torch.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from imgpipe.common.rules import Interval
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Groups = list[dict[str, Any]]
 """Parameter groups as torch takes them, each with its ``params``; a group's ``weight_decay`` stands before the
@@ -56,42 +51,3 @@ def rmsprop(groups: Groups, *, lr: Positive, alpha: Moment, momentum: Moment, we
 
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {"sgd": sgd, "adam": adam, "adamw": adamw, "rmsprop": rmsprop}
-
-
-def parameter_groups(
-    network: "nn.Module", *, head: str, backbone_lr_factor: float, decay_norms_and_biases: bool
-) -> Groups:
-    """Sort all parameters of the network, frozen ones too, into groups for an optimizer, none of them empty.
-
-    head: path of the layer, as in ``get_submodule``, that learns at the full rate; all others are the backbone.
-    backbone_lr_factor: by which the backbone's learning rate is to be multiplied.
-    decay_norms_and_biases: where false, biases and all that belongs to a norm layer get ``weight_decay`` 0.
-
-    Returns the groups: dicts of ``params``, ``lr_factor`` and, where it is 0, ``weight_decay``. With a factor of 1 and
-    decay for all it is one group, in the network's order.
-    """
-    undecayed = set() if decay_norms_and_biases else _norms_and_biases(network)
-    prefix = f"{head}." if head else ""
-    assert any(name.startswith(prefix) for name, _ in network.named_parameters()), f"no parameters at {head}"
-    groups: dict[tuple[float, bool], dict[str, Any]] = {}
-    for name, parameter in network.named_parameters():
-        lr_factor = 1.0 if name.startswith(prefix) else backbone_lr_factor
-        decays = name not in undecayed
-        unlike_others = {} if decays else {"weight_decay": 0.0}
-        group = groups.setdefault((lr_factor, decays), {"params": [], "lr_factor": lr_factor, **unlike_others})
-        group["params"].append(parameter)
-    return list(groups.values())
-
-
-def _norms_and_biases(network: "nn.Module") -> set[str]:
-    """Return the names of all biases, and of all parameters of norm layers."""
-    from torch import nn
-    from torch.nn.modules.batchnorm import _NormBase  # of every batch and instance norm
-
-    norms = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # torchvision's LayerNorm2d is a LayerNorm
-    return {
-        f"{path}.{name}" if path else name
-        for path, layer in network.named_modules()
-        for name, _ in layer.named_parameters(recurse=False)
-        if isinstance(layer, norms) or name.endswith("bias")  # attention's is in_proj_bias
-    }

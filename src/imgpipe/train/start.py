@@ -3,10 +3,11 @@
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from imgpipe.common.errors import InputError
 from imgpipe.data.packed import Statistics
@@ -16,7 +17,6 @@ from imgpipe.model.devices import device_type, set_up_computing
 from imgpipe.model.networks import head_of
 from imgpipe.model.runtime import DEVICE, Runtime, started_by_torchrun
 from imgpipe.train.normalisation import NORMALISATIONS
-from imgpipe.train.optim import parameter_groups
 from imgpipe.train.params import Model, Train
 from imgpipe.train.processes import (
     PROCESSES,
@@ -28,6 +28,9 @@ from imgpipe.train.processes import (
 from imgpipe.train.recomputing import recompute_in_backward
 from imgpipe.train.state import MovingAverage, TrainingState
 from imgpipe.train.weights import load_initial_weights
+
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+"""Every batch and instance norm, and the others; torchvision's LayerNorm2d is a LayerNorm."""
 
 
 def untrained_classifier(model: Model, recipe: Train, statistics: Statistics, *, device: str) -> Classifier:
@@ -82,6 +85,41 @@ def new_state(classifier: Classifier, recipe: Train) -> TrainingState:
     if recipe.compile:
         network.compile()
     return TrainingState(classifier, optimizer, scaler, average)
+
+
+def parameter_groups(
+    network: nn.Module, *, head: str, backbone_lr_factor: float, decay_norms_and_biases: bool
+) -> list[dict[str, Any]]:
+    """Sort all parameters of the network, frozen ones too, into groups for an optimizer, none of them empty.
+
+    head: path of the layer, as in ``get_submodule``, that learns at the full rate; all others are the backbone.
+    backbone_lr_factor: by which the backbone's learning rate is to be multiplied.
+    decay_norms_and_biases: where false, biases and all that belongs to a norm layer get ``weight_decay`` 0.
+
+    Returns the groups: dicts of ``params``, ``lr_factor`` and, where it is 0, ``weight_decay``. With a factor of 1 and
+    decay for all it is one group, in the network's order.
+    """
+    undecayed = set() if decay_norms_and_biases else _norms_and_biases(network)
+    prefix = f"{head}." if head else ""
+    assert any(name.startswith(prefix) for name, _ in network.named_parameters()), f"no parameters at {head}"
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for name, parameter in network.named_parameters():
+        lr_factor = 1.0 if name.startswith(prefix) else backbone_lr_factor
+        decays = name not in undecayed
+        unlike_others = {} if decays else {"weight_decay": 0.0}
+        group = groups.setdefault((lr_factor, decays), {"params": [], "lr_factor": lr_factor, **unlike_others})
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def _norms_and_biases(network: nn.Module) -> set[str]:
+    """Return the names of all biases, and of all parameters of norm layers."""
+    return {
+        f"{path}.{name}" if path else name
+        for path, layer in network.named_modules()
+        for name, _ in layer.named_parameters(recurse=False)
+        if isinstance(layer, NORMS) or name.endswith("bias")  # attention's is in_proj_bias
+    }
 
 
 def device_of(runtime: Runtime) -> str:
