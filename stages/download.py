@@ -1,7 +1,8 @@
+"""Bring the images here: ``python -m stages.download``, from the project's top folder."""
+
 from pathlib import Path
 
-from imgpipe.common import params
-from imgpipe.common import stage as command
+from imgpipe.common import params, stage
 from imgpipe.common.files import replacing_folder
 from imgpipe.download.params import Download
 from imgpipe.download.sources import SOURCES, verify
@@ -19,4 +20,4 @@ def download() -> None:
 
 
 if __name__ == "__main__":
-    command.run(download)
+    stage.run(download)

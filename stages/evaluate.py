@@ -4,8 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from imgpipe.common import params
-from imgpipe.common import stage as command
+from imgpipe.common import params, stage
 from imgpipe.common.files import write_text
 from imgpipe.data.packed import read_split, read_statistics
 from imgpipe.evaluate.params import Evaluate
@@ -76,4 +75,4 @@ def evaluate() -> None:
 
 
 if __name__ == "__main__":
-    command.run(evaluate)
+    stage.run(evaluate)

@@ -1,4 +1,4 @@
-"""The stage that decodes and resizes every image once."""
+"""Decode and resize the images: ``python -m stages.pack``, from the project's top folder."""
 
 from contextlib import ExitStack
 from pathlib import Path

@@ -3,8 +3,7 @@
 import tomllib
 from pathlib import Path
 
-from imgpipe.common import params
-from imgpipe.common import stage as command
+from imgpipe.common import params, stage
 from imgpipe.common.files import read_table, replacing_folder, write_text
 from imgpipe.data.packed import read_split, read_statistics
 from imgpipe.plot.params import Plot
@@ -66,4 +65,4 @@ def plot() -> None:
 
 
 if __name__ == "__main__":
-    command.run(plot)
+    stage.run(plot)

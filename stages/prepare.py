@@ -1,11 +1,12 @@
+"""Sort the images into splits: ``python -m stages.prepare``, from the project's top folder."""
+
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from imgpipe.common import params
-from imgpipe.common import stage as command
+from imgpipe.common import params, stage
 from imgpipe.common.files import columns, replacing_folder, write_table, write_text
 from imgpipe.data.parallel import cores
 from imgpipe.prepare.formats import FORMATS
@@ -44,4 +45,4 @@ def _write(path: str, record: type, rows: Iterable[Any]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(prepare)
+    stage.run(prepare)

@@ -1,4 +1,4 @@
-"""The stage that trains the model."""
+"""Train the model: ``python -m stages.train``, from the project's top folder."""
 
 import json
 import logging
