@@ -88,8 +88,7 @@ def ours(folder: Path, size: int, seed: int) -> tuple[Callable[[int], Batches], 
     from imgpipe.model.classifier import normalised
     from imgpipe.model.predict import batches
     from imgpipe.model.randomness import random_rows
-    from imgpipe.train.augment import DRAWS, augmentation, centre, no_policy, resized
-    from imgpipe.train.params import Augment
+    from imgpipe.train.augment import DRAWS, Augment, augmentation, centre, no_policy, resized
     from imgpipe.train.sampling import shuffled
 
     mean, std = torch.tensor(MEAN), torch.tensor(STD)

@@ -138,8 +138,7 @@ def ours(folder: Path, size: int, crop: str, batch: int, *, convert: bool) -> It
     from imgpipe.model.classifier import normalised
     from imgpipe.model.predict import batches
     from imgpipe.model.randomness import random_rows
-    from imgpipe.train.augment import DRAWS, augmentation, no_policy, padded, resized
-    from imgpipe.train.params import Augment
+    from imgpipe.train.augment import DRAWS, Augment, augmentation, no_policy, padded, resized
     from imgpipe.train.sampling import shuffled
 
     torch.set_num_threads(1)

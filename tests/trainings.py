@@ -13,9 +13,9 @@ from imgpipe.data.packed import Split, Statistics
 from imgpipe.model.classifier import Classifier
 from imgpipe.model.devices import World
 from imgpipe.train import optim, schedules
-from imgpipe.train.augment import no_policy, padded
+from imgpipe.train.augment import Augment, no_policy, padded
 from imgpipe.train.loop import fit
-from imgpipe.train.params import Augment, Model, Train
+from imgpipe.train.params import Model, Train
 from imgpipe.train.parts import Splits
 from imgpipe.train.run import Run
 from imgpipe.train.sampling import unweighted

@@ -14,8 +14,7 @@ from trainings import random_split
 from imgpipe.data.packed import Pixels, Split
 from imgpipe.model.predict import batches
 from imgpipe.model.randomness import generator, random_rows
-from imgpipe.train.augment import DRAWS, augmentation, padded, resized
-from imgpipe.train.params import Augment
+from imgpipe.train.augment import DRAWS, Augment, augmentation, padded, resized
 from imgpipe.train.policies import rand_augment
 from imgpipe.train.sampling import ORDERS, balanced, shuffled
 

@@ -21,13 +21,13 @@ from imgpipe.train.augment import (
     ROTATION,
     VERTICAL,
     WHETHER_TO_ERASE,
+    Augment,
     augmentation,
     centre,
     erased,
     no_policy,
     rotated,
 )
-from imgpipe.train.params import Augment
 
 PHOTO = np.asarray(photo())
 

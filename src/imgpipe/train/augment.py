@@ -9,13 +9,14 @@ To add a crop: a function ``(split, numbers, rows, size, *, ...)`` and a line in
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import cv2
 import numpy as np
 
-from imgpipe.common.rules import Interval
+from imgpipe.common.rules import Choice, Interval
 from imgpipe.data.packed import Integers, Pixels, Split
 from imgpipe.model.crops import centre_crops, crop_each, resized_box
 from imgpipe.model.randomness import Floats
@@ -43,61 +44,10 @@ DRAWS = -(-POLICY.stop // 4) * 4
 """How many numbers a row holds: all of these, up to a multiple of 4."""
 
 Fraction = Annotated[float, Interval(0, 1, open_low=True)]
+Probability = Annotated[float, Interval(0, 1)]
 Augmentation = Callable[[Split, Integers, Floats, int], Pixels]
 """Makes squares, uint8 (n, size, size, channels), of a split, the numbers of n images, int64 (n,), their rows of random
 numbers, float64 (n, DRAWS), and the size."""
-
-
-class AugmentSection(Protocol):
-    """The section ``train.augment`` of params.yaml."""
-
-    @property
-    def crop(self) -> Augmentation:
-        """One of CROPS."""
-
-    @property
-    def horizontal_flip(self) -> float:
-        """Probability."""
-
-    @property
-    def vertical_flip(self) -> float:
-        """Probability."""
-
-    @property
-    def rotation(self) -> float:
-        """Degrees either way at most."""
-
-    @property
-    def policy(self) -> Callable[[Pixels, Floats], Pixels]:
-        """One of POLICIES."""
-
-    @property
-    def erasing(self) -> float:
-        """Probability."""
-
-
-def augmentation(section: AugmentSection, colour: Sequence[int]) -> Augmentation:
-    """Make one function of all steps, in their order.
-
-    colour: level of each channel in the boxes that are erased.
-    """
-    each_by_itself = section.rotation or section.erasing or section.policy is not no_policy
-
-    def augmented(split: Split, numbers: Integers, rows: Floats, size: int) -> Pixels:
-        batch = section.crop(split, numbers, rows, size)
-        flips = ((1, HORIZONTAL, section.horizontal_flip), (0, VERTICAL, section.vertical_flip))
-        for axis, column, probability in flips:
-            for i in np.flatnonzero(rows[:, column] < probability):
-                cv2.flip(batch[i], axis, dst=batch[i])
-        for place, row in enumerate(rows if each_by_itself else ()):
-            if section.rotation:
-                batch[place] = rotated(batch[place], (2 * row[ROTATION] - 1) * section.rotation)
-            batch[place] = section.policy(batch[place], row[POLICY])
-            if row[WHETHER_TO_ERASE] < section.erasing:
-                batch[place] = erased(batch[place], row[ERASING], colour)
-        return batch
-
-    return augmented
 
 
 def centre(split: Split, numbers: Integers, rows: Floats, size: int, *, fraction: Fraction) -> Pixels:
@@ -210,6 +160,44 @@ POLICIES: dict[str, Callable[..., Pixels]] = {
     "trivial_augment": trivial_augment,
     "rand_augment": rand_augment,
 }
+
+
+@dataclass(frozen=True)
+class Augment:
+    """The section ``train.augment`` of params.yaml."""
+
+    crop: Annotated[Augmentation, Choice(CROPS)]
+    horizontal_flip: Probability
+    vertical_flip: Probability
+    rotation: Annotated[float, Interval(0, 180)]
+    """Degrees either way at most."""
+    policy: Annotated[Callable[[Pixels, Floats], Pixels], Choice(POLICIES)]
+    erasing: Probability
+    """Of a box of the image that is painted over."""
+
+
+def augmentation(section: Augment, colour: Sequence[int]) -> Augmentation:
+    """Make one function of all steps, in their order.
+
+    colour: level of each channel in the boxes that are erased.
+    """
+    each_by_itself = section.rotation or section.erasing or section.policy is not no_policy
+
+    def augmented(split: Split, numbers: Integers, rows: Floats, size: int) -> Pixels:
+        batch = section.crop(split, numbers, rows, size)
+        flips = ((1, HORIZONTAL, section.horizontal_flip), (0, VERTICAL, section.vertical_flip))
+        for axis, column, probability in flips:
+            for i in np.flatnonzero(rows[:, column] < probability):
+                cv2.flip(batch[i], axis, dst=batch[i])
+        for place, row in enumerate(rows if each_by_itself else ()):
+            if section.rotation:
+                batch[place] = rotated(batch[place], (2 * row[ROTATION] - 1) * section.rotation)
+            batch[place] = section.policy(batch[place], row[POLICY])
+            if row[WHETHER_TO_ERASE] < section.erasing:
+                batch[place] = erased(batch[place], row[ERASING], colour)
+        return batch
+
+    return augmented
 
 
 def rotated(image: Pixels, degrees: float) -> Pixels:

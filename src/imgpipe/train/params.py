@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from imgpipe.common.errors import InputError
 from imgpipe.common.rules import SHA256, Choice, Interval, Rule, one_of, one_of_table
 from imgpipe.model.names import MODEL_NAME, timm_problem, torchvision_name
-from imgpipe.train.augment import CROPS, POLICIES
+from imgpipe.train.augment import Augment
 from imgpipe.train.normalisation import NORMALISATIONS
 from imgpipe.train.optim import OPTIMIZERS
 from imgpipe.train.processes import divisors
@@ -18,7 +18,6 @@ from imgpipe.train.sampling import CLASS_WEIGHTS, ORDERS
 from imgpipe.train.schedules import SCHEDULES
 
 POWER_OF_TWO = Rule("a power of two (1, 2, 4, 8, ...)", lambda number: number > 0 and number & (number - 1) == 0)
-Probability = Annotated[float, Interval(0, 1)]
 
 ENDINGS = (".safetensors", ".pt", ".pth")
 """Of files of weights."""
@@ -97,20 +96,6 @@ class Model:
     def frozen_in(self, epoch: int) -> str:
         """Return what is frozen in an epoch, counted from 1: ``freeze``, or from ``unfreeze_epoch`` on ``none``."""
         return "none" if self.unfreeze_epoch is not None and epoch >= self.unfreeze_epoch else self.freeze
-
-
-@dataclass(frozen=True)
-class Augment:
-    """The section ``train.augment``: how images are changed at random, in this order."""
-
-    crop: Annotated[Callable[..., Any], Choice(CROPS)]
-    horizontal_flip: Probability
-    vertical_flip: Probability
-    rotation: Annotated[float, Interval(0, 180)]
-    """Degrees either way at most."""
-    policy: Annotated[Callable[..., Any], Choice(POLICIES)]
-    erasing: Probability
-    """Of a box of the image that is painted over."""
 
 
 @dataclass(frozen=True)
