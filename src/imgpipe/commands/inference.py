@@ -74,7 +74,7 @@ def classify(
     loaded = zip(paths, by_threads(load, paths, threads=threads), strict=True)
     while batch := list(islice(loaded, batch_size)):
         images = [image for _, image in batch if not isinstance(image, Skipped)]
-        probabilities = iter(_probabilities(images, classifier) if images else [])
+        probabilities = iter(_probabilities(images, classifier) if images else ())
         for path, image in batch:
             yield image if isinstance(image, Skipped) else Prediction(path, next(probabilities), image)
 
