@@ -51,7 +51,7 @@ check: setup ## formatting, lint and types
 
 verify: setup ## run the whole pipeline again and compare it with what is committed
 	$(BIN)/dvc repro --force
-	@$(BIN)/python -m imgpipe.commands.verify
+	@$(BIN)/imgpipe verify
 
 bench-noop: setup ## time a rerun of nothing against six empty DVC stages
 	$(BIN)/python benchmarks/noop_repro.py

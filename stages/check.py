@@ -1,9 +1,7 @@
 """Check the whole of params.yaml: ``python -m stages.check`` says what does not fit, in one line."""
 
-import sys
-
 from imgpipe.common import params
-from imgpipe.common.errors import InputError
+from imgpipe.common.errors import exit_on_input_error
 from imgpipe.data.packed import Form
 from imgpipe.download.params import Download
 from imgpipe.evaluate.params import Evaluate
@@ -35,7 +33,5 @@ def check() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with exit_on_input_error():
         check()
-    except InputError as error:
-        sys.exit(f"error: {error}")

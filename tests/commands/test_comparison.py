@@ -1,4 +1,4 @@
-"""Answers to the same images to a verdict."""
+"""Predictions to the same images to a verdict."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,11 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from imgpipe.commands import comparison
-from imgpipe.commands.comparison import Answers, compare, differences, mcnemar
+from imgpipe.commands.comparison import Predictions, compare, differences, mcnemar
 
 
-def answers(predicted: list[int] | comparison.Array, losses: comparison.Array | None = None) -> Answers:
-    return Answers(np.array(predicted), np.zeros(len(predicted)) if losses is None else losses)
+def predictions(predicted: list[int] | comparison.Array, losses: comparison.Array | None = None) -> Predictions:
+    return Predictions(np.array(predicted), np.zeros(len(predicted)) if losses is None else losses)
 
 
 def test_mcnemar_is_worked_out_by_hand_where_one_of_six_fell_on_the_other_side() -> None:
@@ -28,8 +28,8 @@ def test_mcnemar_is_the_exact_binomial_test(only_a: int, only_b: int) -> None:
 def test_the_verdict_turns_where_the_exact_test_crosses_its_level(mended: int, verdict: str) -> None:
     """Nothing but 5 mended images: 2 / 2^5 = 0.0625; 6 of them: 2 / 2^6 = 0.03125."""
     actual = np.zeros(20, dtype=np.int64)
-    a = answers([1] * mended + [0] * (20 - mended))
-    b = answers(actual)
+    a = predictions([1] * mended + [0] * (20 - mended))
+    b = predictions(actual)
     found = compare(actual, a, b)
     assert found.verdict == verdict
     assert found.p_value == 2 / 2**mended
@@ -38,7 +38,7 @@ def test_the_verdict_turns_where_the_exact_test_crosses_its_level(mended: int, v
 
 
 def test_answers_that_differ_but_are_both_wrong_change_no_side() -> None:
-    found = compare(np.array([0, 0, 1]), answers([1, 0, 1]), answers([2, 0, 1]))
+    found = compare(np.array([0, 0, 1]), predictions([1, 0, 1]), predictions([2, 0, 1]))
     assert (found.only_a_right, found.only_b_right, found.predictions_differ) == (0, 0, 1)
     assert found.p_value == 1
 
@@ -46,7 +46,7 @@ def test_answers_that_differ_but_are_both_wrong_change_no_side() -> None:
 def test_against_itself_every_difference_is_nothing() -> None:
     random = np.random.default_rng(1)
     actual = random.integers(4, size=50)
-    one = answers(random.integers(4, size=50), random.random(50))
+    one = predictions(random.integers(4, size=50), random.random(50))
     found = compare(actual, one, one)
     assert found.verdict == "not distinguishable"
     assert {(m.difference, m.low, m.high) for m in found.metrics.values()} == {(0, 0, 0)}
@@ -54,7 +54,7 @@ def test_against_itself_every_difference_is_nothing() -> None:
 
 def two_classifiers(
     random: np.random.Generator, images: int, classes: int
-) -> tuple[comparison.Array, Answers, Answers]:
+) -> tuple[comparison.Array, Predictions, Predictions]:
     """Right on 7 and 8 of 10 images, mostly the same; class 0 is rare, and the last one never an actual class."""
     actual = np.maximum(random.integers(classes - 1, size=images) - (random.random(images) < 0.5), 0)
     hard = random.random(images)
@@ -62,7 +62,7 @@ def two_classifiers(
         np.where(hard + 0.2 * random.random(images) < limit, actual, random.integers(classes, size=images))
         for limit in (0.8, 0.9)
     ]
-    return actual, answers(said[0], 2 * hard), answers(said[1], hard + 0.2 * random.random(images))
+    return actual, predictions(said[0], 2 * hard), predictions(said[1], hard + 0.2 * random.random(images))
 
 
 def test_metrics_are_those_of_scikit_learn() -> None:

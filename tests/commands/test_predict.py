@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,19 +16,12 @@ import pytest
 import torch
 from conftest import Project, copy_of, kernels_and_threads_as_they_were
 from PIL import Image
-from samples import described, encoded, form, noise, photo
 from terminal import on_terminal
 from typer.testing import CliRunner
 
 from imgpipe.commands.__main__ import app
-from imgpipe.commands.answers import Ranked, as_csv, as_table
-from imgpipe.commands.classifying import square
-from imgpipe.commands.gathering import gather_images
 from imgpipe.common import progress
 from imgpipe.common.files import read_table
-from imgpipe.data.packed import read_split
-from imgpipe.model.crops import centre_crop
-from imgpipe.pack.pack import pack
 from imgpipe.plot import galleries
 
 MODEL = "models/classifier.safetensors"
@@ -116,120 +109,6 @@ def test_every_test_image_gets_the_class_and_the_confidence_that_the_test_found(
         assert [of_class[name] for name in classes] == pytest.approx(probabilities[numbers.pop(one["file"])], abs=2e-6)
         assert list(of_class.values()) == sorted(of_class.values(), reverse=True)
     assert not numbers
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("encoding", ["raw", "jpeg"])
-@pytest.mark.parametrize("enlarge", [True, False])
-def test_the_network_sees_the_pixels_that_pack_and_the_crop_give_to_the_bit(
-    tmp_path: Path, channels: int, encoding: str, enlarge: bool
-) -> None:
-    turned = Image.Exif()
-    turned[0x0112] = 6  # upright after a quarter turn
-    files = {
-        "small.png": encoded(noise(0)),
-        "large.png": encoded(photo()),
-        "turned.jpg": encoded(photo(1, (90, 60)), "JPEG", exif=turned),
-        "clear.png": encoded(noise(2, (50, 70)).convert("RGBA")),
-        "grey.png": encoded(noise(3, (60, 41)).convert("L")),
-    }
-    how = form(image_size=40, enlarge=enlarge, channels=channels, encoding=encoding, jpeg_quality=60)
-    rows = [{"file": name, "label": "a"} for name in files]
-    pack(rows, files.__getitem__, tmp_path, classes=["a"], form=how, processes=1)
-    split = read_split(tmp_path, how)
-    description = described(form=how, size=24, crop_fraction=0.9)
-    for i, content in enumerate(files.values()):
-        expected = np.empty((24, 24, channels), np.uint8)
-        centre_crop(split.image(i), expected, fraction=0.9)
-        assert np.array_equal(square(content, description), expected)
-
-
-def paths(names: Sequence[str], listed: Sequence[str] = ()) -> list[str]:
-    return gather_images(names, listed)[0]
-
-
-def test_names_give_images_each_once_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (
-        "b/2.JPG",
-        "b/10.png",
-        "b/a/é 1.webp",
-        "b/.hidden.png",
-        "b/.git/x.png",
-        "b/notes.txt",
-        "c.txt",
-        "[x].png",
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "b/a/back").symlink_to(tmp_path / "b")
-    monkeypatch.chdir(tmp_path)
-    in_b = ["b/10.png", "b/2.JPG", "b/a/é 1.webp"]
-    assert paths(["b"]) == in_b
-    (tmp_path / "b/a/back").unlink()
-    assert paths(["b/2.JPG", "b/"]) == ["b/2.JPG", "b/10.png", "b/a/é 1.webp"]
-    assert paths(["c.txt", "./c.txt", str(tmp_path / "c.txt")]) == ["c.txt"]
-    assert paths(["b/*.*"]) == ["b/10.png", "b/2.JPG", "b/notes.txt"]
-    assert paths(["b/*"]) == [*in_b, "b/notes.txt"]
-    assert paths(["**/*.png"]) == ["[x].png", "b/10.png"]
-    assert paths(["[x].png", "-"], ["b/a", "c.txt", "c.txt"]) == ["[x].png", "b/a/é 1.webp", "c.txt"]
-
-
-def test_in_a_folder_the_content_counts_where_the_name_says_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "d").mkdir()
-    for name, content in {
-        "x.jfif": encoded(noise(0), "JPEG"),
-        "without": encoded(noise(1), "WEBP"),
-        "broken.png": b"no image",
-        "notes.txt": b"no image",
-        "empty": b"",
-    }.items():
-        (tmp_path / "d" / name).write_bytes(content)
-    monkeypatch.chdir(tmp_path)
-    assert paths(["d"]) == ["d/broken.png", "d/without", "d/x.jfif"]
-
-
-def test_a_link_to_itself_is_none_of_a_folder_s_images_and_a_name_may_be_too_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d/self").symlink_to("self")
-    (tmp_path / "d/a.png").write_bytes(encoded(noise(0)))
-    monkeypatch.chdir(tmp_path)
-    long = "x" * 304
-    found, skipped = gather_images(["d", long, long + "*"], [])
-    assert found == ["d/a.png"]
-    assert [(one.path, one.reason) for one in skipped] == [
-        (long, "it can't be read: File name too long"),
-        (long + "*", "nothing matches this pattern"),
-    ]
-
-
-def test_names_that_give_no_image_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path)
-    found, skipped = gather_images(["empty", "gone.png", "", "*.jpg", "-"], ["*.png"])
-    assert found == []
-    assert {one.path: one.reason.partition(";")[0] for one in skipped} == {
-        "empty": "the folder holds no images",
-        "gone.png": "there is no such file or folder",
-        "": "there is no such file or folder",
-        "*.jpg": "nothing matches this pattern",
-        "*.png": "there is no such file or folder",  # in a list a name is a name
-    }
-
-
-def test_what_a_pattern_matches_that_gives_no_image_keeps_no_other_from_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("a_empty").mkdir()
-    Path("b_broken").symlink_to("nowhere")
-    Path("c.png").write_bytes(encoded(noise(0)))
-    found, skipped = gather_images(["*"], [])
-    assert found == ["c.png"]
-    assert [one.path for one in skipped] == ["a_empty", "b_broken"]
 
 
 def test_what_cannot_be_read_is_named_with_its_reason_and_the_rest_is_predicted(place: Path) -> None:
@@ -339,25 +218,6 @@ def test_a_grid_of_many_images_says_how_many_it_shows(place: Path, monkeypatch: 
     said = predict("test", "--grid", "grid.svg")
     assert said.err == "grid.svg shows the first 5 of 36 images\n"
     assert Path("grid.svg").read_text().count("<image") == 5
-
-
-def test_the_table_is_aligned_also_under_wide_characters() -> None:
-    answers = [
-        Ranked.of("語.png", [0.25, 0.75], ["a", "cat"], 2),
-        Ranked.of("x.png", [0.9996, 0.0004], ["a", "cat"], 2),
-    ]
-    assert as_table(answers).splitlines() == [
-        "file    predicted  confidence  predicted 2  confidence 2",
-        "語.png  cat         75.0%      a             25.0%",
-        "x.png   a          100.0%      cat            0.0%",
-    ]
-    assert as_csv(answers) == (
-        "file,predicted,confidence,predicted_2,confidence_2\n語.png,cat,0.75,a,0.25\nx.png,a,0.9996,cat,0.0004\n"
-    )
-
-
-def test_equal_probabilities_go_in_the_order_of_the_classes() -> None:
-    assert Ranked.of("x", [0.2, 0.4, 0.4], ["a", "b", "c"], 2).classes == [("b", 0.4), ("c", 0.4)]
 
 
 def test_standard_output_is_the_answers_alone_and_the_bar_is_on_the_terminal_of_standard_error(place: Path) -> None:

@@ -38,7 +38,7 @@ def test_every_stage_refuses_a_mistake_in_any_section(untouched: Project, stage:
 
 
 def test_params_and_code_that_fitted_are_not_checked_again_until_they_change(project: Project) -> None:
-    project.edit("stages/check.py", "    try:\n", "    print('checked')\n    try:\n")
+    project.edit("stages/check.py", "        check()\n", "        print('checked')\n        check()\n")
 
     def checks(**environment: str) -> int:
         return project.run("python", "-m", "stages.download", **environment).out.count("checked")

@@ -138,7 +138,7 @@ def test_everything_run_again_by_force_leaves_the_lock_as_it_was(pipeline: Proje
 
 
 def test_verify_says_identical_or_how_far_each_metric_moved(pipeline: Project) -> None:
-    run = pipeline.succeed("python", "-m", "imgpipe.commands.verify")
+    run = pipeline.succeed("python", "-m", "imgpipe.commands", "verify")
     assert run.out == "identical: all 19 outputs are those committed\n"
     pipeline.edit(
         "dvc.lock",
@@ -146,7 +146,7 @@ def test_verify_says_identical_or_how_far_each_metric_moved(pipeline: Project) -
         "- path: models/best.safetensors\n      hash: md5\n      md5: 0",
     )
     pipeline.edit("metrics/test/metrics.json", '"images": 36', '"images": 34')
-    run = pipeline.run("python", "-m", "imgpipe.commands.verify")
+    run = pipeline.run("python", "-m", "imgpipe.commands", "verify")
     assert run.status == 1
     assert run.out.startswith("not identical: models/best.safetensors\n")
     assert "\n  images               36 -> 34  (-2.000000)\n" in run.out

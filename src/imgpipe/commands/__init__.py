@@ -1,1 +1,1 @@
-"""The commands of ``imgpipe``, one a file, and what they consist of."""
+"""The commands of ``imgpipe``, each in a module of its name, and the modules that they consist of."""

@@ -1,4 +1,4 @@
-"""Two classifiers on the same test images: is one better, or could that be chance?"""
+"""Compare two classifiers on the same test images: is one better, or could that be chance?"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,41 +15,61 @@ BETTER, WORSE, NOT_DISTINGUISHABLE = "better", "worse", "not distinguishable"
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a classifier said: the predicted classes, int64 (images,), and the losses, float64 (images,)."""
+class Predictions:
+    """What a classifier predicted for each image."""
 
     predicted: Array
+    """The predicted classes, int64 (images,)."""
+
     losses: Array
+    """The cross-entropy of each image, float64 (images,)."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of A and of B, how much more B has, and the ends of the 95 % interval of that."""
+    """A metric of two classifiers."""
 
     a: float
     b: float
+
     difference: float
+    """How much more B has than A."""
+
     low: float
+    """The lower end of the difference's 95 % interval."""
+
     high: float
+    """The upper end of the difference's 95 % interval."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """B against A. ``p_value`` is that of McNemar's exact test on the images that only one of them got right.
-
-    predictions_differ: images that got two answers, one of them right or none.
-    """
+    """How B compares with A."""
 
     verdict: str
+    """BETTER, WORSE or NOT_DISTINGUISHABLE: what B is."""
+
     metrics: dict[str, Difference]
+    """By the names of the metrics."""
+
     only_a_right: int
+    """Images that A got right and B wrong."""
+
     only_b_right: int
+    """Images that B got right and A wrong."""
+
     p_value: float
+    """Of McNemar's exact test on the images that only one of them got right."""
+
     predictions_differ: int
+    """Images for which the two predicted different classes, whether one of them is right or none."""
 
 
-def compare(actual: Array, a: Answers, b: Answers) -> Comparison:
-    """Whether B is better than A, by the accuracy. actual: the true classes, int64 (images,), at least one."""
+def compare(actual: Array, a: Predictions, b: Predictions) -> Comparison:
+    """Tell whether B is better than A, by the accuracy.
+
+    actual: the true classes, int64 (images,), at least one.
+    """
     only_a = int(((a.predicted == actual) & (b.predicted != actual)).sum())
     only_b = int(((a.predicted != actual) & (b.predicted == actual)).sum())
     p_value = mcnemar(only_a, only_b)
@@ -64,7 +84,9 @@ def compare(actual: Array, a: Answers, b: Answers) -> Comparison:
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """The two-sided p-value of McNemar's exact test (1947; exact: Fagerland, Lydersen and Laake 2013, section 2).
+    """Return the two-sided p-value of McNemar's exact test.
+
+    Sources: McNemar 1947; of the exact test Fagerland, Lydersen and Laake 2013, section 2.
 
     Twice the chance that of ``only_a + only_b`` fair coins at most the lesser number falls on its side; 1 at most. In
     whole numbers, rounded once at the end; scipy.stats.binomtest gives the same and takes a second to import.
@@ -80,11 +102,11 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return float(min(2 * total, 1 << coins) / (1 << coins))
 
 
-def differences(actual: Array, a: Answers, b: Answers) -> dict[str, Difference]:
-    """accuracy, balanced_accuracy, f1_macro and loss, with 95 % intervals of their differences.
+def differences(actual: Array, a: Predictions, b: Predictions) -> dict[str, Difference]:
+    """Return accuracy, balanced_accuracy, f1_macro and loss of both, with the 95 % intervals of the differences.
 
     The interval is that between the percentiles of the paired bootstrap (Efron and Tibshirani 1993, chapter 13): a
-    resample takes the answers of both to the same images. The same arguments always give the same numbers.
+    resample takes the predictions of both for the same images. The same arguments always give the same numbers.
     """
     metrics_a, metrics_b = _metrics(actual, a), _metrics(actual, b)
     whole = np.arange(len(actual))[None]
@@ -105,10 +127,13 @@ def differences(actual: Array, a: Answers, b: Answers) -> dict[str, Difference]:
     return result
 
 
-def _metrics(actual: Array, answers: Answers) -> Callable[[Array], dict[str, Array]]:
-    """A function from resamples, places of images, int64 (resamples, images), to each metric of theirs."""
+def _metrics(actual: Array, predictions: Predictions) -> Callable[[Array], dict[str, Array]]:
+    """Return a function that computes each metric of resamples.
+
+    It takes the places of the images that were drawn, int64 (resamples, images), and returns float64 (resamples,) each.
+    """
     # but for the loss they are functions of how many images of each class were taken for which
-    (truth, said), cell = np.unique(np.stack([actual, answers.predicted]), axis=1, return_inverse=True)
+    (truth, said), cell = np.unique(np.stack([actual, predictions.predicted]), axis=1, return_inverse=True)
     cell, cells = cell.ravel(), len(truth)
 
     def metrics(drawn: Array) -> dict[str, Array]:
@@ -119,7 +144,7 @@ def _metrics(actual: Array, answers: Answers) -> Callable[[Array], dict[str, Arr
             "accuracy": counts @ (said == truth) / len(actual),
             "balanced_accuracy": balanced_accuracy(truth, said, counts),
             "f1_macro": f1_macro(truth, said, counts),
-            "loss": answers.losses[drawn].mean(axis=1),
+            "loss": predictions.losses[drawn].mean(axis=1),
         }
 
     return metrics

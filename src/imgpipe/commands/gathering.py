@@ -1,4 +1,4 @@
-"""Gathering the images that a user names."""
+"""Gather the images that a user names: files, folders, patterns and lists."""
 
 import glob
 import os
@@ -19,7 +19,7 @@ class Skipped:
 
 
 def gather_images(names: Iterable[str], listed: Iterable[str]) -> tuple[list[str], list[Skipped]]:
-    """Paths of images, each once and where it was named first, and the names that give none.
+    """Return the paths of images, each once and where it was named first, and the names that give none.
 
     names: files, taken whatever their endings; folders, read to their depths for files that are images by their
         endings or else their first bytes, except hidden ones; patterns with ``*``, ``?``, ``[...]`` and ``**``, in
@@ -43,7 +43,7 @@ def gather_images(names: Iterable[str], listed: Iterable[str]) -> tuple[list[str
 
 
 def _with_listed(names: Iterable[str], listed: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    """Each name, and whether it is a pattern: a file may have a name that looks like one."""
+    """Yield each name, and whether it is a pattern: a file may have a name that looks like one."""
     for name in names:
         if name == "-":
             yield from ((line, False) for line in listed)
@@ -56,7 +56,7 @@ def _matches(pattern: str) -> list[str]:
 
 
 def _images(name: str) -> Sequence[str]:
-    """The name itself, or the images in the folder of that name."""
+    """Return the name itself, or the images in the folder of that name. Raises InputError where there is none."""
     path = Path(name)
     try:
         if not name or not path.exists():
@@ -77,7 +77,7 @@ def _images(name: str) -> Sequence[str]:
 
 
 def _may_be_image(file: Path) -> bool:
-    """Whether it is an image by its name or content, or can't be read, which is then said of it."""
+    """Tell whether it is an image by its name or content, or can't be read, which is then said of it."""
     try:
         return is_image_file(file)
     except OSError:

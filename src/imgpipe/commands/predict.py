@@ -1,25 +1,22 @@
+"""``imgpipe predict``: say what is on images that a user names."""
+
 import os
 import sys
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from imgpipe.commands.answers import Ranked, as_csv, as_json, as_table, printable, readable
+from imgpipe.commands.answers import Answer, as_csv, as_json, as_table, printable, readable
 from imgpipe.commands.gathering import Skipped, gather_images
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_text
 
-if TYPE_CHECKING:
-    from imgpipe.commands.classifying import Answer
-
 GRIDS = (".png", ".svg")
-GRID_DPI = 150
 
 
 class Format(StrEnum):
@@ -61,8 +58,11 @@ def predict(
     if not paths:
         raise InputError("no image is left to predict")
 
-    from imgpipe.commands.classifying import classify, open_classifier
+    # slow to import, since torch is: see __main__.py
+    from imgpipe.commands.grid import draw_grid
+    from imgpipe.commands.inference import classify, open_classifier
     from imgpipe.common.progress import counting_where_long
+    from imgpipe.data.packed import Pixels
     from imgpipe.data.parallel import cores
     from imgpipe.model.devices import device_type, set_up_computing
     from imgpipe.plot.galleries import SHEET_MOST
@@ -74,32 +74,30 @@ def predict(
     classifier.to(device_type(device, asked_by="--device is"))
     set_up_computing(cpu_threads=classifier.description.cpu_threads)
     results = classify(paths, classifier, batch_size=batch_size, threads=cores())
-    listed: list[Ranked] = []
-    shown: list[Answer] = []
+    answers: list[Answer] = []
+    images_shown: list[Pixels] = []
     for result in counting_where_long("predicting", results, len(paths)):
         if isinstance(result, Skipped):
             skipped.append(result)
             _say(result)
         else:
-            listed.append(Ranked.of(result.path, result.probabilities.tolist(), classes, top))
-            if grid and len(shown) < SHEET_MOST:
-                shown.append(result)
+            answers.append(Answer.of(result.path, result.probabilities.tolist(), classes, top))
+            if grid and len(images_shown) < SHEET_MOST:
+                images_shown.append(result.image)
 
-    text = WRITERS[form](listed)
-    if output:
-        with _writing(output):
-            write_text(output, text)
-    else:
-        typer.echo(text.encode(), nl=False)  # bytes: programs expect UTF-8, whatever the locale
-    if grid and shown:
+    _write(WRITERS[form](answers), output)
+    if grid and images_shown:
         with _writing(grid):
-            _draw(grid, shown, listed)
+            draw_grid(grid, images_shown, answers[: len(images_shown)])
+        if len(images_shown) < len(answers):
+            typer.echo(f"{grid} shows the first {len(images_shown)} of {len(answers)} images", err=True)
     if skipped:
-        typer.echo(f"{len(skipped)} left out, {len(listed)} predicted", err=True)
+        typer.echo(f"{len(skipped)} left out, {len(answers)} predicted", err=True)
         raise typer.Exit(1)
 
 
 def _check_writable(output: Path | None, grid: Path | None) -> None:
+    """Raise InputError where the results could not be written, before there are any; make their folders."""
     for path in filter(None, (output, grid)):
         with _writing(path):
             if path.is_dir():
@@ -114,7 +112,7 @@ def _check_writable(output: Path | None, grid: Path | None) -> None:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Raises InputError where the system says that the file can't be written."""
+    """Raise InputError where the system says, in the block, that the file can't be written."""
     try:
         yield
     except OSError as error:
@@ -123,8 +121,17 @@ def _writing(path: Path) -> Iterator[None]:
         ) from None
 
 
+def _write(text: str, output: Path | None) -> None:
+    """Write the answers to a file, or else to standard output."""
+    if output:
+        with _writing(output):
+            write_text(output, text)
+    else:
+        typer.echo(text.encode(), nl=False)  # bytes: programs expect UTF-8, whatever the locale
+
+
 def _lines_of_standard_input() -> Iterator[str]:
-    """Paths, one a line, in the bytes that the file system has."""
+    """Yield the paths on standard input, one a line, in the bytes that the file system has."""
     for line in sys.stdin.buffer:
         path = line.rstrip(b"\r\n")
         if path:
@@ -132,20 +139,6 @@ def _lines_of_standard_input() -> Iterator[str]:
 
 
 def _say(skipped: Skipped) -> None:
+    """Name on standard error what is left out, and why."""
     name = printable(readable(skipped.path)) or "''"
     typer.echo(f"{name}: {skipped.reason}", err=True)
-
-
-def _draw(grid: Path, shown: "Sequence[Answer]", listed: Sequence[Ranked]) -> None:
-    """The first images with their likeliest class and its confidence."""
-    from imgpipe.plot import drawing
-    from imgpipe.plot.galleries import contact_sheet
-
-    answers = [(printable(name), sure) for name, sure in (one.classes[0] for one in listed[: len(shown)])]
-    names = [printable(readable(Path(answer.path).name)) for answer in shown]
-    with drawing.house_style(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a character without one is drawn as a box
-        sheet = contact_sheet([answer.square for answer in shown], answers, names)
-        drawing.save(sheet, grid, dpi=GRID_DPI)
-    if len(shown) < len(listed):
-        typer.echo(f"{grid} shows the first {len(shown)} of {len(listed)} images", err=True)

@@ -1,4 +1,5 @@
-import difflib
+"""``imgpipe recipe``: list the recipes, or put one in place as params.yaml."""
+
 import json
 import subprocess
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imgpipe.common.errors import InputError
+from imgpipe.common.errors import InputError, did_you_mean
 from imgpipe.common.files import write_text
 
 PARAMS = Path("params.yaml")
@@ -31,13 +32,11 @@ def recipe(
             typer.echo(f"{stem:{width}}  {_first_line(path)}")
         return
     if name not in recipes:
-        near = difflib.get_close_matches(name, recipes, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"'{name}' is no recipe; there are {', '.join(recipes)}{hint}")
+        raise InputError(f"'{name}' is no recipe; there are {', '.join(recipes)}{did_you_mean(name, recipes)}")
     if not force and _uncommitted(PARAMS):
         raise InputError(f"{PARAMS} has changes that are not committed and would be lost; commit them or give --force")
 
-    from imgpipe.common.params import load  # not above: listing would wait for it
+    from imgpipe.common.params import load  # slow to import, and not needed to list the recipes
 
     old, new = load(PARAMS), load(recipes[name])
     write_text(PARAMS, recipes[name].read_text(encoding="utf-8"))
@@ -49,7 +48,13 @@ def recipe(
 
 
 def changes(old: dict[str, Any], new: dict[str, Any], place: str = "") -> Iterator[tuple[str, str, str]]:
-    """The keys that differ, each with its old and its new value as they are shown, in the order of the new file."""
+    """Yield the keys that differ, each with its old and its new value as they are shown, in the order of the new file.
+
+    place: what stands before the keys, such as ``"train."``.
+
+    >>> list(changes({"train": {"epochs": 20}}, {"train": {"epochs": 3}}))
+    [('train.epochs', '20', '3')]
+    """
     for key in [*new, *(key for key in old if key not in new)]:
         if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
             yield from changes(old[key], new[key], f"{place}{key}.")
@@ -69,7 +74,7 @@ def _first_line(path: Path) -> str:
 
 
 def _uncommitted(path: Path) -> bool:
-    """Whether Git's last commit lacks the file as it is. Without Git nothing of it is committed."""
+    """Tell whether Git's last commit lacks the file as it is, which without Git it does."""
     try:
         status = subprocess.run(["git", "status", "--porcelain", "--", path], capture_output=True, check=False)
     except OSError:  # there is no such program

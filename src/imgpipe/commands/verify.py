@@ -1,28 +1,30 @@
-"""Compares what a rerun of the whole pipeline made with what Git has: ``make verify``.
-
-Exit status 0 if every output is identical; 1, with how far each metric moved, if not.
-"""
+"""The command ``imgpipe verify``, the end of ``make verify``: is what a rerun made the same as what is committed?"""
 
 import json
 import subprocess
 from pathlib import Path
 
 import typer
-from omegaconf import OmegaConf
+
+from imgpipe.common.errors import InputError
 
 LOCK = "dvc.lock"
 METRICS = "metrics/test/metrics.json"
+WHERE = "run this in the project's top folder, with the results committed"
 
 
 def verify() -> None:
-    """Say whether every output in dvc.lock is the one committed."""
-    committed, made = _outputs(_committed(LOCK)), _outputs(Path(LOCK).read_text(encoding="utf-8"))
+    """Say whether every output in dvc.lock is the one committed, or how far each metric moved.
+
+    The exit status is then 1. To be run in the project's top folder, after dvc repro --force.
+    """
+    committed, made = _outputs(_committed(LOCK)), _outputs(_made(LOCK))
     moved = [path for path in {**committed, **made} if committed.get(path) != made.get(path)]
     if not moved:
         typer.echo(f"identical: all {len(made)} outputs are those committed")
         return
     typer.echo("not identical: " + ", ".join(moved))
-    before, after = json.loads(_committed(METRICS)), json.loads(Path(METRICS).read_text(encoding="utf-8"))
+    before, after = json.loads(_committed(METRICS)), json.loads(_made(METRICS))
     for name, value in after.items():
         was = before.get(name)
         line = f"  {name:20} {was} -> {value}"
@@ -31,20 +33,33 @@ def verify() -> None:
         elif isinstance(was, int | float) and isinstance(value, int | float):  # not null
             line += f"  ({value - was:+.6f})"
         typer.echo(line)
-    typer.echo("Another kind of processor or other packages round otherwise. Back to what is committed: "
-               f"git checkout {LOCK} {METRICS}")  # fmt: skip
+    typer.echo(
+        "Another kind of processor or other packages round otherwise. Back to what is committed: "
+        f"git checkout {LOCK} {METRICS}"
+    )
     raise typer.Exit(1)
 
 
 def _committed(file: str) -> str:
-    return subprocess.run(["git", "show", f"HEAD:{file}"], capture_output=True, text=True, check=True).stdout
+    """Return the text of a file of this folder as it is in Git's last commit."""
+    command = ["git", "show", f"HEAD:./{file}"]
+    try:
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
+    except (OSError, subprocess.CalledProcessError):  # there is no such program, or it has no such file
+        raise InputError(f"Git has no {file} in its last commit here; {WHERE}") from None
+
+
+def _made(file: str) -> str:
+    """Return the text of a file of this folder as it is."""
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"there is no {file} in {Path.cwd()}; {WHERE}") from None
 
 
 def _outputs(lock: str) -> dict[str, str]:
-    """Path and hash of each output, from the text of a dvc.lock."""
+    """Return path and hash of each output in the text of a dvc.lock."""
+    from omegaconf import OmegaConf  # not on top: `imgpipe --help` would wait for it
+
     stages = OmegaConf.create(lock).stages.values()
     return {out.path: out.md5 for stage in stages for out in stage.get("outs", [])}
-
-
-if __name__ == "__main__":
-    typer.run(verify)

@@ -1,12 +1,34 @@
 """Errors: what a user can put right is an InputError; anything else is our bug and keeps its traceback."""
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
 class InputError(ValueError):
     """Says that something the user gave does not fit, in one line: what, where, what was got, what to do."""
+
+
+@contextmanager
+def exit_at_input_error() -> Iterator[None]:
+    """End the process at an InputError in the block: its line goes to standard error, and the exit status is 1."""
+    try:
+        yield
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(1) from None
+
+
+@contextmanager
+def exit_on_input_error() -> Iterator[None]:
+    """End the process where the block raises InputError: with one line on standard error and exit status 1."""
+    try:
+        yield
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(1) from None
 
 
 def one_line(error: BaseException, *, named: bool = False) -> str:

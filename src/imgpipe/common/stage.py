@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from imgpipe.common.errors import InputError
+from imgpipe.common.errors import InputError, exit_on_input_error
 from imgpipe.common.files import digest_of, digest_of_text, write_text
 
 CHECKED = Path(".dvc/tmp/params-checked")
@@ -28,14 +28,11 @@ def run(stage: Callable[[], None]) -> None:
     def command() -> None:
         first = os.environ.get("LOCAL_RANK", "0") == "0"
         logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")
-        try:
+        with exit_on_input_error():
             _check_code()
             if first:
                 _check_params()
             stage()
-        except InputError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from None
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(command)

@@ -1,4 +1,4 @@
-"""Only tests on the same images can be compared."""
+"""The outcomes of two tests are paired by the images' pixels, and only tests on the same images can be compared."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgpipe.commands.revisions import CLASSES, FILES, IMAGES, PREDICTIONS, PROBABILITIES, Outcome, places_in, read_test
+from imgpipe.commands.outcomes import (
+    CLASSES,
+    FILES,
+    IMAGES,
+    PREDICTIONS,
+    PROBABILITIES,
+    Outcome,
+    places_in,
+    read_outcome,
+)
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_table
 
@@ -14,7 +23,7 @@ ONE = Outcome(
     name="main",
     classes=["cat", "dog"],
     files=["test/cat/1.png", "test/cat/2.png", "test/dog/1.png"],
-    content=["c1", "c2", "d1"],
+    pixels=["c1", "c2", "d1"],
     actual=["cat", "cat", "dog"],
     predicted=["cat", "dog", "dog"],
     losses=np.array([0.1, 0.9, 0.2]),
@@ -27,24 +36,24 @@ def test_images_are_found_by_their_pixels_whatever_their_file_is_called() -> Non
         ONE,
         classes=["dog", "cat"],
         files=["test/cat/1.png", "test/cat/3.png", "test/dog/7.png"],
-        content=["c2", "d1", "c1"],
+        pixels=["c2", "d1", "c1"],
         actual=["cat", "dog", "cat"],
     )
     assert places_in(other, ONE).tolist() == [2, 0, 1]
 
 
 def test_copies_of_one_image_are_paired_one_to_one() -> None:
-    copies = replace(ONE, content=["x", "x", "d1"])
+    copies = replace(ONE, pixels=["x", "x", "d1"])
     assert places_in(replace(copies, files=["test/cat/9.png", "test/cat/2.png", "a"]), copies).tolist() == [1, 0, 2]
 
 
 def test_the_same_names_with_other_pixels_are_another_test_set() -> None:
     with pytest.raises(InputError, match=r"'main' and 'new' were tested on different images \(3 and 3, 2 of them the"):
-        places_in(replace(ONE, name="new", content=["c1", "c9", "d1"]), ONE)
+        places_in(replace(ONE, name="new", pixels=["c1", "c9", "d1"]), ONE)
 
 
 def test_a_test_set_with_an_image_more_is_another() -> None:
-    more = replace(ONE, name="more", files=[*ONE.files, "x"], content=[*ONE.content, "x"], actual=[*ONE.actual, "cat"])
+    more = replace(ONE, name="more", files=[*ONE.files, "x"], pixels=[*ONE.pixels, "x"], actual=[*ONE.actual, "cat"])
     with pytest.raises(InputError, match=r"different images \(3 and 4, 3 of them the same\)"):
         places_in(more, ONE)
     with pytest.raises(InputError, match=r"different images \(4 and 3, 3 of them the same\)"):
@@ -68,7 +77,7 @@ def folder(tmp_path: Path) -> Path:
     """The files of ``ONE``; its probabilities of the true classes are 0.8, 0.3 and 0."""
     rows = [
         {"file": file, "split": "test", "label": label, "pixels": pixels}
-        for file, label, pixels in zip(ONE.files, ONE.actual, ONE.content, strict=True)
+        for file, label, pixels in zip(ONE.files, ONE.actual, ONE.pixels, strict=True)
     ]
     rows.append({"file": "train/cat/4.png", "split": "train", "label": "cat", "pixels": "c4"})
     write_table(tmp_path / IMAGES, ["file", "split", "label", "pixels"], rows[::-1])
@@ -86,7 +95,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_test_is_read_from_its_files(folder: Path) -> None:
-    test = read_test("main", folder)
+    test = read_outcome("main", folder)
     assert replace(test, losses=ONE.losses) == ONE
     # float32's smallest number, for what it rounded to 0, is 2^-149
     assert test.losses == pytest.approx([-np.log(0.8), -np.log(0.3), 149 * np.log(2)])
@@ -102,7 +111,7 @@ def test_files_that_do_not_go_together_are_refused(folder: Path, path: str) -> N
         lines = [lines[0], *lines[2:]] if path == IMAGES else lines
         file.write_text("".join(lines))
     with pytest.raises(InputError, match=r"^'main': .* `dvc repro` at 'main'$"):
-        read_test("main", folder)
+        read_outcome("main", folder)
 
 
 def test_a_table_of_an_older_version_is_refused(folder: Path) -> None:
@@ -110,4 +119,4 @@ def test_a_table_of_an_older_version_is_refused(folder: Path) -> None:
     with pytest.raises(
         InputError, match=r"^'main': data/images.csv has no column 'file', it was made by another version"
     ):
-        read_test("main", folder)
+        read_outcome("main", folder)

@@ -1,14 +1,14 @@
-"""A finished model at work: image files to probabilities, prepared to the bit as the test's images were."""
+"""Classify image files with a finished model; they are prepared exactly as the test images were, to the bit."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from imgpipe.commands.gathering import Skipped
 from imgpipe.common.errors import InputError, one_line
@@ -23,15 +23,16 @@ from imgpipe.pack.pack import pack_image
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the model says of an image.
-
-    probabilities: float64 (classes,). square: what the network saw, uint8 (size, size, channels).
-    """
+class Prediction:
+    """What the model says of an image file."""
 
     path: str
-    probabilities: np.ndarray[Any, np.dtype[np.float64]]
-    square: Pixels
+
+    probabilities: NDArray[np.float64]
+    """Of the classes, (classes,)."""
+
+    image: Pixels
+    """What the network saw, uint8 (size, size, channels)."""
 
 
 def open_classifier(path: Path) -> Classifier:
@@ -53,33 +54,33 @@ def open_classifier(path: Path) -> Classifier:
 
 def classify(
     paths: Sequence[str], classifier: Classifier, *, batch_size: int, threads: int
-) -> Iterator[Answer | Skipped]:
+) -> Iterator[Prediction | Skipped]:
     """Classify image files.
 
     classifier: on the device where it computes, ready for evaluation.
     batch_size: images that go through the network at once.
-    threads: how many read and prepare images, which changes nothing in the answers.
+    threads: how many read and prepare images, which changes nothing in the predictions.
 
-    Yields an answer for each path, in their order, or the reason why it can't be read.
+    Yields a prediction for each path, in their order, or the reason why it can't be read.
     """
     cv2.setNumThreads(1)  # the threads are ours
 
     def load(path: str) -> Pixels | Skipped:
         try:
-            return square(_content(path), classifier.description)
+            return network_input(_content(path), classifier.description)
         except InputError as error:
             return Skipped(path, str(error))
 
     loaded = zip(paths, by_threads(load, paths, threads=threads), strict=True)
     while batch := list(islice(loaded, batch_size)):
-        squares = [image for _, image in batch if not isinstance(image, Skipped)]
-        answers = iter(_probabilities(squares, classifier) if squares else [])
+        images = [image for _, image in batch if not isinstance(image, Skipped)]
+        probabilities = iter(_probabilities(images, classifier) if images else ())
         for path, image in batch:
-            yield image if isinstance(image, Skipped) else Answer(path, next(answers), image)
+            yield image if isinstance(image, Skipped) else Prediction(path, next(probabilities), image)
 
 
-def square(content: bytes, description: Description) -> Pixels:
-    """Make what the network sees of an image file: packed, unpacked and cropped as the test's images were.
+def network_input(content: bytes, description: Description) -> Pixels:
+    """Make what the network sees of an image file: packed, unpacked and cropped as the test images were.
 
     content: the bytes of the file.
 
@@ -104,7 +105,7 @@ def _content(path: str) -> bytes:
     return content
 
 
-def _probabilities(squares: Sequence[Pixels], classifier: Classifier) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _probabilities(images: Sequence[Pixels], classifier: Classifier) -> NDArray[np.float64]:
     """Compute the probabilities of the classes, float64 (images, classes)."""
-    logits = predict_batch(classifier, torch.from_numpy(np.stack(squares)))
+    logits = predict_batch(classifier, torch.from_numpy(np.stack(images)))
     return softmax(logits.cpu().numpy() / classifier.description.temperature)
