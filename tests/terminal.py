@@ -10,14 +10,17 @@ from closure import ROOT
 
 
 def on_terminal(program: str, folder: Path) -> tuple[str, str]:
-    """Runs the program in a folder. Returns what the terminal was sent and what went to standard output."""
+    """Run the program in a folder, with the project's library there, or else with this one.
+
+    Returns what the terminal was sent and what went to standard output.
+    """
     terminal, for_program = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=for_program,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "TERM": "xterm", "COLUMNS": "100"},
+        env={**os.environ, "PYTHONPATH": f"src{os.pathsep}{ROOT / 'src'}", "TERM": "xterm", "COLUMNS": "100"},
     ) as running:
         os.close(for_program)
         shown = b""
