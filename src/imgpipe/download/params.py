@@ -1,4 +1,4 @@
-"""The section download of params.yaml."""
+"""The section ``download`` of params.yaml."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -12,7 +12,7 @@ NOT_EMPTY = Rule("text that is not empty", bool)
 
 @dataclass(frozen=True)
 class Download:
-    """Where the images come from."""
+    """The section ``download``: where the images come from."""
 
     source: Literal["digits", "folder", "archive", "url", "torchvision"]
     """Which function of ``sources.SOURCES`` brings them."""
@@ -23,7 +23,7 @@ class Download:
     name: Annotated[str, one_of_table(DATASETS)] | None
     """One of torchvision's datasets. Source torchvision needs it."""
     sha256: Annotated[str, SHA256] | None
-    """Of the archive. Source url needs it, and says what it would be where it is null."""
+    """SHA-256 of the archive. Source url needs it, and says what it would be where it is null."""
 
     def __post_init__(self) -> None:
         needed = {"url": "the address of an archive", "torchvision": "the name of a dataset"}

@@ -1,4 +1,4 @@
-"""The section prepare of params.yaml."""
+"""The section ``prepare`` of params.yaml. Importing this takes no scikit-learn."""
 
 import re
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ LISTS = Rule(
 
 @dataclass(frozen=True)
 class Prepare:
-    """How images become training, validation and test splits."""
+    """The section ``prepare``: how images become training, validation and test splits."""
 
     pattern: Annotated[str, PATTERN]
     """How a path names its class, split and group: see ``layouts.read_path``."""

@@ -85,25 +85,10 @@ def prepare_images(found: Sequence[Found], section: Prepare) -> tuple[list[Prepa
     )
     splits = dict(zip(kept, cut, strict=True))
     near = _near_twins(found, splits, distance=section.near_distance)
-
-    def account(kind: str, pairs: Iterable[Pair], *, dropped: bool) -> list[Duplicate]:
-        return [
-            Duplicate(
-                kind=kind,
-                source=found[i].source,
-                split=splits.get(i, candidates[i].given),
-                label=candidates[i].label,
-                twin=found[twin].source,
-                twin_split=splits[twin],
-                twin_label=candidates[twin].label,
-                differing_bits=bits,
-                dropped=dropped,
-            )
-            for i, twin, bits in sorted(pairs)
-        ]
-
-    duplicates = account("equal", equal, dropped=section.duplicates == "drop")
-    duplicates += account("near", near, dropped=section.near_duplicates == "drop")
+    duplicates = [
+        *_rows("equal", equal, found, candidates, splits, dropped=section.duplicates == "drop"),
+        *_rows("near", near, found, candidates, splits, dropped=section.near_duplicates == "drop"),
+    ]
     if section.near_duplicates == "drop":
         splits = _without(near, splits, candidates)
     return _named(found, candidates, splits), duplicates
@@ -142,6 +127,32 @@ def _near_twins(found: Sequence[Found], splits: Mapping[int, str], *, distance: 
     pairs = near_pairs([found[i].look for i in numbers], levels, distance=distance)
     numbered = [(numbers[i], numbers[twin], bits) for i, twin, bits in pairs]
     return [(i, twin, bits) for i, twin, bits in numbered if found[i].pixels != found[twin].pixels]
+
+
+def _rows(
+    kind: str,
+    pairs: Iterable[Pair],
+    found: Sequence[Found],
+    candidates: Sequence[Candidate],
+    splits: Mapping[int, str],
+    *,
+    dropped: bool,
+) -> list[Duplicate]:
+    """Return the rows of data/duplicates.csv for pairs of one kind."""
+    return [
+        Duplicate(
+            kind=kind,
+            source=found[i].source,
+            split=splits.get(i, candidates[i].given),
+            label=candidates[i].label,
+            twin=found[twin].source,
+            twin_split=splits[twin],
+            twin_label=candidates[twin].label,
+            differing_bits=bits,
+            dropped=dropped,
+        )
+        for i, twin, bits in sorted(pairs)
+    ]
 
 
 def _without(near: Iterable[Pair], splits: Mapping[int, str], candidates: Sequence[Candidate]) -> dict[int, str]:
