@@ -1,4 +1,8 @@
-"""The ``imgpipe`` command. A subcommand is a function in a module of its name, and an entry below."""
+"""The ``imgpipe`` command. A subcommand is a function in a module of its name, and an entry below.
+
+All of these modules are imported for any subcommand, so what is slow to import (numpy, DVC, torch) waits inside the
+functions that need it.
+"""
 
 from collections.abc import Callable
 
@@ -9,7 +13,7 @@ from imgpipe.commands.doctor import doctor
 from imgpipe.commands.predict import predict
 from imgpipe.commands.recipe import recipe
 from imgpipe.commands.verify import verify
-from imgpipe.common.errors import exit_at_input_error
+from imgpipe.common.errors import exit_on_input_error
 
 COMMANDS: tuple[Callable[..., None], ...] = (compare, doctor, predict, recipe, verify)
 
@@ -22,7 +26,7 @@ def about() -> None:
 
 
 for command in COMMANDS:
-    app.command()(exit_at_input_error()(command))
+    app.command()(exit_on_input_error()(command))
 
 if __name__ == "__main__":
     app(prog_name="imgpipe")

@@ -24,7 +24,7 @@ def compare(
     if as_json and as_markdown:
         raise InputError("--json and --md are two forms of the same: give one of them")
 
-    # slow to import, since numpy is: see __main__.py
+    # numpy, which these import, takes longer than all else that starts
     from imgpipe.commands.comparison import WORSE
     from imgpipe.commands.comparison_report import report_on, to_json, to_markdown, to_text
 

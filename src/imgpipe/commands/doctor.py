@@ -1,3 +1,5 @@
+"""``imgpipe doctor``: what the pipeline stands on, thing by thing, and what to do where it is wrong."""
+
 import codecs
 import locale
 import os
@@ -17,6 +19,25 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from imgpipe.commands.probes import TORCHRUN, Facts, ProbeError, ask
+from imgpipe.common.errors import one_line
+
+SETUP = "make setup installs what is locked"
+SECONDS = 120.0
+"""How long a probe may take; importing torch from a slow disk alone can take a minute."""
+LITTLE = 1 << 30
+"""Bytes of free disk or memory below which a run is likely to fail."""
+DRIVER = Path("/proc/driver/nvidia/version")
+"""Is there where the machine has NVIDIA's driver."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the pipeline stands on, and how it is."""
+
+    subject: str
+    text: str
+    remedy: str | None = None
+    """What to do, where it is wrong; None where it is right."""
 
 
 def doctor() -> None:
@@ -33,39 +54,31 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that the pipeline stands on, and how it is.
+def examine(folder: Path) -> Iterator[Finding]:
+    """Yield the findings, each as soon as it is there.
 
-    remedy: what to do, where it is wrong; None where it is right.
+    folder: the project's.
     """
-
-    subject: str
-    text: str
-    remedy: str | None = None
-
-
-def gib(count: float) -> str:
-    """Bytes in GiB.
-
-    >>> gib(3 * 2**29)
-    '1.5 GiB'
-    """
-    return f"{count / 2**30:.1f} GiB"
-
-
-LITTLE = 1 << 30
-"""Bytes of free disk or memory below which a run is likely to fail."""
+    yield python()
+    yield encoding()
+    yield packages(folder)
+    yield from torch_and_gpus()
+    yield torchvision()
+    yield processes(seconds=SECONDS)
+    yield dvc()
+    yield disk(folder)
+    yield memory()
 
 
 def python() -> Finding:
+    """Name the interpreter."""
     return Finding(
         "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"
     )
 
 
 def encoding() -> Finding:
-    """Whether names of files and text are in UTF-8."""
+    """Find out whether names of files and text are in UTF-8."""
     used = {"file names": sys.getfilesystemencoding(), "text": locale.getpreferredencoding(False)}
     set_by = next((f"{name}={os.environ[name]}" for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)), "")
     beside = f" ({set_by})" if set_by else ""
@@ -75,47 +88,8 @@ def encoding() -> Finding:
     return Finding("locale", f"UTF-8{beside}")
 
 
-def disk(folder: Path) -> Finding:
-    free = shutil.disk_usage(folder).free
-    return Finding("disk", f"{gib(free)} free in {folder}", "make room" if free < LITTLE else None)
-
-
-def memory() -> Finding:
-    """Memory that a new process can take, as far as the system and the limit of a container let it."""
-    free = min(_free_of_system(), _free_of_container())
-    if free == float("inf"):
-        return Finding("memory", "this system does not say how much is free")
-    return Finding("memory", f"{gib(free)} free", "close programs, or give more" if free < LITTLE else None)
-
-
-def _free_of_system() -> float:
-    """Linux's MemAvailable (man proc_meminfo), which counts caches that can be dropped."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return float("inf")
-    return next(int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable:"))
-
-
-def _free_of_container(control: Path = Path("/sys/fs/cgroup")) -> float:
-    """The limit of cgroups, version 2, less what is used (Linux documentation, admin-guide/cgroup-v2, memory).
-
-    Files in the cache that nobody used of late count as free: they are dropped where memory is short.
-    """
-    names = ("max", "current", "stat")
-    try:
-        limit, used, stat = ((control / f"memory.{name}").read_text(encoding="ascii").strip() for name in names)
-    except OSError:
-        return float("inf")
-    cached = next(int(line.split()[1]) for line in stat.splitlines() if line.startswith("inactive_file "))
-    return float("inf") if limit == "max" else float(int(limit) - int(used) + cached)
-
-
-SETUP = "make setup installs what is locked"
-
-
 def packages(folder: Path) -> Finding:
-    """Whether what the project's ``pyproject.toml`` needs is installed as its ``requirements.lock`` has it."""
+    """Compare what the project's ``pyproject.toml`` needs, as it is installed, with its ``requirements.lock``."""
     for name in ("pyproject.toml", "requirements.lock"):
         if not (folder / name).is_file():
             return Finding("packages", f"there is no {name} in {folder}", "run this in the project's top folder")
@@ -123,7 +97,7 @@ def packages(folder: Path) -> Finding:
         locked = read_lock(folder / "requirements.lock")
         names = sorted(needed(folder / "pyproject.toml"))
     except ValueError as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         return Finding(
             "packages", f"pyproject.toml or requirements.lock can't be read: {reason}", "mend it, or git checkout it"
         )
@@ -143,7 +117,7 @@ def packages(folder: Path) -> Finding:
 
 
 def read_lock(path: Path) -> dict[str, str]:
-    """Versions by name, of those packages that are for this platform."""
+    """Return the locked versions by name, of those packages that are for this platform."""
     lines = path.read_text(encoding="utf-8").splitlines()
     pinned = (Requirement(line.rstrip(" \\")) for line in lines if line and line[0] not in " #")
     return {
@@ -154,11 +128,9 @@ def read_lock(path: Path) -> dict[str, str]:
 
 
 def needed(pyproject: Path) -> set[str]:
-    """Names of what the project and its developers ask for, and of what the installed ones of these ask for, and so on.
+    """Return the names of what the project and its developers need, and of what the installed ones of these need.
 
-    The other extras are at the user's choice, and not in the lock.
-
-    PyTorch's builds for the CPU do without the CUDA packages that the lock also has.
+    The other extras are at the user's choice, and not in the lock. PyTorch's builds for the CPU do without the CUDA packages that the lock also has.
     """
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     developers = project.get("optional-dependencies", {}).get("dev", [])
@@ -175,7 +147,7 @@ def needed(pyproject: Path) -> set[str]:
 
 
 def _applies(requirement: Requirement, extra: str) -> bool:
-    """Whether a package asked for with this extra asks for the requirement; ``""``: without any."""
+    """Return whether a package asked for with this extra, or ``""`` for none, asks for the requirement."""
     if requirement.marker is None:
         return extra == ""
     return requirement.marker.evaluate({"extra": extra})
@@ -195,26 +167,8 @@ def _installed(name: str) -> str | None:
         return None
 
 
-SECONDS = 120.0
-"""How long a probe may take; importing torch from a slow disk alone can take a minute."""
-DRIVER = Path("/proc/driver/nvidia/version")
-
-
-def examine(folder: Path) -> Iterator[Finding]:
-    """The findings, each as soon as it is there. folder: the project's."""
-    yield python()
-    yield encoding()
-    yield packages(folder)
-    yield from torch_and_gpus()
-    yield torchvision()
-    yield processes(seconds=SECONDS)
-    yield dvc()
-    yield disk(folder)
-    yield memory()
-
-
 def torch_and_gpus() -> Iterator[Finding]:
-    """The build of torch, the GPUs that it can use, and the libraries by which processes sum."""
+    """Look at the build of torch, the GPUs that it can use, and the libraries by which processes sum."""
     try:
         facts = ask("torch_build", seconds=SECONDS)
     except ProbeError as reason:
@@ -231,7 +185,11 @@ def torch_and_gpus() -> Iterator[Finding]:
 
 
 def gpus(facts: Facts, *, driver: bool) -> Finding:
-    """facts: of the probe torch_build. driver: whether the machine has NVIDIA's."""
+    """Name the GPUs, or say why there are none.
+
+    facts: of the probe torch_build.
+    driver: whether the machine has NVIDIA's.
+    """
     if facts["gpus"]:
         named = (f"{gpu['name']}, {gib(gpu['free'])} of {gib(gpu['total'])} free" for gpu in facts["gpus"])
         return Finding("GPUs", "; ".join(f"{i}: {text}" for i, text in enumerate(named)))
@@ -247,7 +205,7 @@ def gpus(facts: Facts, *, driver: bool) -> Finding:
 
 
 def torchvision() -> Finding:
-    """Whether torchvision's compiled operators fit torch: a build for another torch has none."""
+    """Try torchvision's compiled operators: a build for another torch has none."""
     try:
         facts = ask("torchvision_ops", seconds=SECONDS)
     except ProbeError as reason:
@@ -258,7 +216,7 @@ def torchvision() -> Finding:
 
 
 def processes(*, seconds: float) -> Finding:
-    """Whether two processes, started as training starts them, can sum numbers."""
+    """Let two processes, started as training starts them, sum numbers."""
     try:
         facts = ask("all_reduce", seconds=seconds, launcher=TORCHRUN)
     except ProbeError as reason:
@@ -273,7 +231,7 @@ def processes(*, seconds: float) -> Finding:
 
 
 def dvc() -> Finding:
-    """DVC, and how it links what is in its cache into the workspace."""
+    """Find out how DVC links what is in its cache into the workspace."""
     try:
         facts = ask("dvc_cache", seconds=SECONDS)
     except ProbeError as reason:
@@ -283,3 +241,49 @@ def dvc() -> Finding:
         wanted = ", ".join(facts["wanted"])
         return Finding("DVC", f"{where}: no link to it works ({wanted})", "dvc config cache.type reflink,hardlink,copy")
     return Finding("DVC", f"{where}, linked by {facts['links'][0]}")
+
+
+def disk(folder: Path) -> Finding:
+    """Measure how much room the disk has."""
+    free = shutil.disk_usage(folder).free
+    return Finding("disk", f"{gib(free)} free in {folder}", "make room" if free < LITTLE else None)
+
+
+def memory() -> Finding:
+    """Measure the memory that a new process can take, as far as the system and the limit of a container let it."""
+    free = min(_free_of_system(), _free_of_container())
+    if free == float("inf"):
+        return Finding("memory", "this system does not say how much is free")
+    return Finding("memory", f"{gib(free)} free", "close programs, or give more" if free < LITTLE else None)
+
+
+def _free_of_system() -> float:
+    """Return Linux's MemAvailable in bytes (man proc_meminfo), which counts caches that can be dropped."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return float("inf")
+    return next(int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable:"))
+
+
+def _free_of_container(control: Path = Path("/sys/fs/cgroup")) -> float:
+    """Return the limit of cgroups, version 2, less what is used, in bytes.
+
+    Source: Linux documentation, admin-guide/cgroup-v2, memory. Files in the cache that nobody used of late count as free: they are dropped where memory is short.
+    """
+    names = ("max", "current", "stat")
+    try:
+        limit, used, stat = ((control / f"memory.{name}").read_text(encoding="ascii").strip() for name in names)
+    except OSError:
+        return float("inf")
+    cached = next(int(line.split()[1]) for line in stat.splitlines() if line.startswith("inactive_file "))
+    return float("inf") if limit == "max" else float(int(limit) - int(used) + cached)
+
+
+def gib(count: float) -> str:
+    """Write a number of bytes in GiB.
+
+    >>> gib(3 * 2**29)
+    '1.5 GiB'
+    """
+    return f"{count / 2**30:.1f} GiB"

@@ -58,7 +58,7 @@ def predict(
     if not paths:
         raise InputError("no image is left to predict")
 
-    # slow to import, since torch is: see __main__.py
+    # torch takes seconds to import
     from imgpipe.commands.grid import draw_grid
     from imgpipe.commands.inference import classify, open_classifier
     from imgpipe.common.progress import counting_where_long

@@ -1,6 +1,7 @@
-"""Things that may crash or hang, tried in a process of their own: ``python -m imgpipe.commands.probes NAME``.
+"""Try things that may crash or hang in a process of their own, and ask it what it found.
 
-A probe prints what it found as JSON. An error is one line on standard error, and exit status 1.
+``python -m imgpipe.commands.probes NAME`` is such a process: it prints what it found as JSON, or one line on standard
+error with exit status 1. Each probe imports what it tries.
 """
 
 import json
@@ -12,98 +13,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from imgpipe.common.errors import one_line
+
 Facts = dict[str, Any]
-
-
-def torch_build() -> Facts:
-    """version; cuda: of the build, or null; gpus: name, and bytes in all and free; gloo: whether it is there; nccl: its
-    version, or null; problem: why the build can't use CUDA, or null."""
-    import torch
-    import torch.distributed as dist
-
-    problem = None
-    if torch.version.cuda:
-        try:
-            torch.cuda.init()
-        except RuntimeError as error:
-            problem = _one_line(str(error))
-    gpus = []
-    for i in range(torch.cuda.device_count() if problem is None else 0):
-        free, total = torch.cuda.mem_get_info(i)
-        gpus.append({"name": torch.cuda.get_device_name(i), "free": free, "total": total})
-    distributed = dist.is_available()
-    return {
-        "version": torch.__version__,
-        "cuda": torch.version.cuda,
-        "gpus": gpus,
-        "problem": problem,
-        "gloo": distributed and dist.is_gloo_available(),
-        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if distributed and dist.is_nccl_available() else None,
-    }
-
-
-def torchvision_ops() -> Facts:
-    """version, and kept: which of three boxes its non-maximum suppression keeps; the second is nearly the first."""
-    import torch
-    import torchvision
-
-    boxes = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]], dtype=torch.float32)
-    kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)
-    return {"version": torchvision.__version__, "kept": kept.tolist()}
-
-
-def all_reduce() -> Facts:
-    """Under torchrun: the processes' ranks, from 1, summed as training sums gradients. backend, sum."""
-    import torch
-    import torch.distributed as dist
-
-    from imgpipe.model.devices import joined_world
-
-    with joined_world("cuda" if torch.cuda.device_count() > 1 else "cpu") as world:
-        number = torch.tensor([world.rank + 1], device=world.device)
-        dist.all_reduce(number)
-        return {"backend": dist.get_backend(), "sum": int(number)}
-
-
-def dvc_cache() -> Facts:
-    """version; cache: its folder; wanted: the configured types of links, in order; links: those that work."""
-    from dvc import __version__
-    from dvc.fs import generic
-    from dvc.repo import Repo
-
-    with Repo() as repo:
-        odb = repo.cache.local
-        wanted = [*odb.cache_types]
-        there = next(folder for folder in (Path(odb.path), *Path(odb.path).parents) if folder.exists())
-        inside = str(Path(repo.root_dir) / "inside")  # the links are made beside what is named
-        links = generic.test_links(wanted, odb.fs, str(there), repo.fs, inside)
-        return {"version": __version__, "cache": odb.path, "wanted": wanted, "links": links}
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-PROBES: dict[str, Callable[[], Facts]] = {
-    "torch_build": torch_build,
-    "torchvision_ops": torchvision_ops,
-    "all_reduce": all_reduce,
-    "dvc_cache": dvc_cache,
-}
-
 
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
 """Starts a probe as the train stage starts its processes."""
 
 
 class ProbeError(Exception):
-    """A probe that gave no answer. The text is one line: why."""
+    """Says in one line why a probe gave no answer."""
 
 
 def ask(probe: str, *, seconds: float, launcher: Sequence[str] = ()) -> Facts:
-    """What a probe found; of several processes, the first to answer.
+    """Run a probe and return what it found; of several processes, what the first to answer found.
 
     launcher: a module with its arguments that starts the probe's module.
+
     Raises ProbeError where there is no answer, after so many seconds at the latest.
     """
     ours = str(Path(__file__).resolve().parents[2])
@@ -137,15 +63,97 @@ def ask(probe: str, *, seconds: float, launcher: Sequence[str] = ()) -> Facts:
 
 
 def _reason(problems: str) -> str:
-    """The line that says most: a probe's own, or the last."""
+    """Return the line of standard error that says most: a probe's own, or the last."""
     lines = [line.strip() for line in problems.splitlines() if line.strip()]
     said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (said or lines[-1:] or ["it said nothing"])[0]
+
+
+def torch_build() -> Facts:
+    """Look at the build of torch.
+
+    Returns version; cuda, of the build, or null; gpus, with name and bytes in all and free; gloo, whether it is there;
+    nccl, its version or null; problem, why the build can't use CUDA, or null.
+    """
+    import torch
+    import torch.distributed as dist
+
+    problem = None
+    if torch.version.cuda:
+        try:
+            torch.cuda.init()
+        except RuntimeError as error:
+            problem = one_line(error)
+    gpus = []
+    for i in range(torch.cuda.device_count() if problem is None else 0):
+        free, total = torch.cuda.mem_get_info(i)
+        gpus.append({"name": torch.cuda.get_device_name(i), "free": free, "total": total})
+    distributed = dist.is_available()
+    return {
+        "version": torch.__version__,
+        "cuda": torch.version.cuda,
+        "gpus": gpus,
+        "problem": problem,
+        "gloo": distributed and dist.is_gloo_available(),
+        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if distributed and dist.is_nccl_available() else None,
+    }
+
+
+def torchvision_ops() -> Facts:
+    """Let torchvision's non-maximum suppression choose among three boxes, the second of which is nearly the first.
+
+    Returns version, and kept, the numbers of those that it keeps.
+    """
+    import torch
+    import torchvision
+
+    boxes = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]], dtype=torch.float32)
+    kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)
+    return {"version": torchvision.__version__, "kept": kept.tolist()}
+
+
+def all_reduce() -> Facts:
+    """Sum the ranks, from 1, of the processes that torchrun started. Returns backend and sum."""
+    import torch
+    import torch.distributed as dist
+
+    from imgpipe.model.devices import joined_world
+
+    with joined_world("cuda" if torch.cuda.device_count() > 1 else "cpu") as world:
+        number = torch.tensor([world.rank + 1], device=world.device)
+        dist.all_reduce(number)
+        return {"backend": dist.get_backend(), "sum": int(number)}
+
+
+def dvc_cache() -> Facts:
+    """Try how DVC can link what is in its cache.
+
+    Returns version; cache, its folder; wanted, the configured types of links, in order; links, those that work.
+    """
+    from dvc import __version__
+    from dvc.fs import generic
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        odb = repo.cache.local
+        wanted = [*odb.cache_types]
+        there = next(folder for folder in (Path(odb.path), *Path(odb.path).parents) if folder.exists())
+        inside = str(Path(repo.root_dir) / "inside")  # the links are made beside what is named
+        links = generic.test_links(wanted, odb.fs, str(there), repo.fs, inside)
+        return {"version": __version__, "cache": odb.path, "wanted": wanted, "links": links}
+
+
+PROBES: dict[str, Callable[[], Facts]] = {
+    "torch_build": torch_build,
+    "torchvision_ops": torchvision_ops,
+    "all_reduce": all_reduce,
+    "dvc_cache": dvc_cache,
+}
 
 
 if __name__ == "__main__":
     try:
         facts = PROBES[sys.argv[1]]()
     except Exception as error:
-        sys.exit(f"error: {_one_line(f'{type(error).__name__}: {error}')}")
+        sys.exit(f"error: {one_line(error, named=True)}")
     sys.stdout.write(json.dumps(facts) + "\n")

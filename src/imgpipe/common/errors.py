@@ -12,16 +12,6 @@ class InputError(ValueError):
 
 
 @contextmanager
-def exit_at_input_error() -> Iterator[None]:
-    """End the process at an InputError in the block: its line goes to standard error, and the exit status is 1."""
-    try:
-        yield
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        raise SystemExit(1) from None
-
-
-@contextmanager
 def exit_on_input_error() -> Iterator[None]:
     """End the process where the block raises InputError: with one line on standard error and exit status 1."""
     try:
