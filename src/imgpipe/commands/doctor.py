@@ -130,7 +130,8 @@ def read_lock(path: Path) -> dict[str, str]:
 def needed(pyproject: Path) -> set[str]:
     """Return the names of what the project and its developers need, and of what the installed ones of these need.
 
-    The other extras are at the user's choice, and not in the lock. PyTorch's builds for the CPU do without the CUDA packages that the lock also has.
+    The other extras are at the user's choice, and not in the lock. PyTorch's builds for the CPU do without the CUDA
+    packages that the lock also has.
     """
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     developers = project.get("optional-dependencies", {}).get("dev", [])
@@ -269,7 +270,8 @@ def _free_of_system() -> float:
 def _free_of_container(control: Path = Path("/sys/fs/cgroup")) -> float:
     """Return the limit of cgroups, version 2, less what is used, in bytes.
 
-    Source: Linux documentation, admin-guide/cgroup-v2, memory. Files in the cache that nobody used of late count as free: they are dropped where memory is short.
+    Files in the cache that nobody used of late count as free: they are dropped where memory is short.
+    Source: Linux documentation, admin-guide/cgroup-v2, memory.
     """
     names = ("max", "current", "stat")
     try:
