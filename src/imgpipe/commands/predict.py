@@ -52,20 +52,18 @@ def predict(
     standard error and left out, and the exit status is then 1.
     """
     _check_writable(output, grid)
-    paths, skipped = gather_images(images, _lines_of_standard_input())
-    for one in skipped:
-        _say(one)
-    if not paths:
-        raise InputError("no image is left to predict")
+    paths, skipped = _gather(images)
 
-    # torch takes seconds to import
-    from imgpipe.commands.grid import draw_grid
+    # not on top: torch takes seconds to import, and wrong arguments are refused before
     from imgpipe.commands.inference import classify, open_classifier
     from imgpipe.common.progress import counting_where_long
     from imgpipe.data.packed import Pixels
     from imgpipe.data.parallel import cores
     from imgpipe.model.devices import device_type, set_up_computing
-    from imgpipe.plot.galleries import SHEET_MOST
+
+    if grid:  # matplotlib takes half a second more
+        from imgpipe.commands.grid import draw_grid
+        from imgpipe.plot.galleries import SHEET_MOST
 
     classifier = open_classifier(model)
     classes = classifier.description.classes
@@ -128,6 +126,16 @@ def _write(text: str, output: Path | None) -> None:
             write_text(output, text)
     else:
         typer.echo(text.encode(), nl=False)  # bytes: programs expect UTF-8, whatever the locale
+
+
+def _gather(names: list[str]) -> tuple[list[str], list[Skipped]]:
+    """Return ``gather_images`` and say what is left out. Raises InputError where nothing else is left."""
+    paths, skipped = gather_images(names, _lines_of_standard_input())
+    for one in skipped:
+        _say(one)
+    if not paths:
+        raise InputError("no image is left to predict")
+    return paths, skipped
 
 
 def _lines_of_standard_input() -> Iterator[str]:

@@ -14,7 +14,7 @@ WHERE = "run this in the project's top folder, with the results committed"
 
 
 def verify() -> None:
-    """Say whether every output in dvc.lock is the one committed, or how far each metric moved.
+    """Say whether every output in dvc.lock is the one committed, and if not, how far each metric moved.
 
     The exit status is then 1. To be run in the project's top folder, after dvc repro --force.
     """
