@@ -125,19 +125,12 @@ def parts_of(
     for step in range(since, len(plan)):
         with run.clock("data"):
             loaded = list(islice(loader, mine.stop - mine.start))
-        yield (
-            step,
-            [
-                Part(
-                    images=images_,
-                    labels=labels,
-                    share=plan[step][number][1],
-                    mix=draw_mix(recipe, size, epoch, step * recipe.micro_batches + number),
-                    dropout_seed=int(dropout_seeds[step, number]),
-                )
-                for number, (images_, labels, _) in zip(range(mine.start, mine.stop), loaded, strict=True)
-            ],
-        )
+        parts = []
+        for number, (squares, labels, _) in zip(range(mine.start, mine.stop), loaded, strict=True):
+            _, share = plan[step][number]
+            mix = draw_mix(recipe, size, epoch, step * recipe.micro_batches + number)
+            parts.append(Part(squares, labels, share, mix, int(dropout_seeds[step, number])))
+        yield step, parts
 
 
 def draw_mix(recipe: Train, size: int, epoch: int, part: int) -> Mix | None:

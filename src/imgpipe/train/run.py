@@ -13,7 +13,7 @@ from imgpipe.common.errors import InputError
 from imgpipe.common.progress import steps_bar
 from imgpipe.model.devices import World
 from imgpipe.model.runtime import Runtime
-from imgpipe.train.checkpoints import resumed
+from imgpipe.train.checkpoints import Save, resumed
 from imgpipe.train.processes import Interrupted
 from imgpipe.train.state import TrainingState
 from imgpipe.train.watching import Clock, profiled
@@ -32,7 +32,7 @@ class Run:
     """Steps between two readings of the loss."""
     stop_signal: Callable[[], int]
     """Returns the number of the signal that asks this process to stop, or 0."""
-    save: Callable[[bool], None]
+    save: Save
     """Saves the state where it is due, or, given True, because the training stops. Called after each step and epoch."""
     clock: Clock
     """Counts the seconds of ``data``, ``step``, ``validation`` and ``saving``."""
