@@ -49,6 +49,17 @@ def test_no_module_is_longer_than_320_lines() -> None:
     assert {file: count for file, count in lines.items() if count > MOST_LINES_OF_A_MODULE} == {}
 
 
+def test_annotations_are_names_and_not_texts() -> None:
+    """Imports stand on top, so none needs quotes, nor a block of imports for the type checker alone."""
+    quoted = []
+    for name, function in functions():
+        given = function.args
+        hints = [arg.annotation for arg in [*given.posonlyargs, *given.args, *given.kwonlyargs]] + [function.returns]
+        quoted += [name for hint in hints if isinstance(hint, ast.Constant) and isinstance(hint.value, str)]
+    assert quoted == []
+    assert [file for file in FILES if "TYPE_CHECKING" in file.read_text(encoding="utf-8")] == []
+
+
 def test_the_limits_see_what_they_are_about() -> None:
     """The reading itself: positional, keyword-only and starred parameters count, self and annotations do not."""
     (function,) = ast.parse("def f(self, a, /, b, *c, d: int = 1, **e): pass").body
