@@ -25,11 +25,11 @@ def main(rounds: int = 5) -> None:
     """Print the seconds of each, and the medians of the paired ratios."""
     from imgpipe.data.packed import read_split
     from imgpipe.evaluate import scoring
-    from imgpipe.evaluate.calibration import scores_at_thresholds, softmax
+    from imgpipe.evaluate.calibration import scores_at_thresholds
     from imgpipe.model import devices
     from imgpipe.model.classifier import load_classifier
     from imgpipe.model.devices import World
-    from imgpipe.model.predict import predict_batch, predict_split
+    from imgpipe.model.predict import predict_batch, predict_split, softmax
 
     classifier = load_classifier(Path("models/classifier.safetensors"))
     description = classifier.description

@@ -24,12 +24,12 @@ def evaluate() -> None:
     section, runtime = params.read("evaluate", Evaluate), params.read("runtime", Runtime)
 
     # These import torch and scikit-learn: seconds that nobody waits for where params.yaml does not fit.
-    from imgpipe.evaluate.calibration import fit_temperature, softmax
+    from imgpipe.evaluate.calibration import fit_temperature
     from imgpipe.evaluate.scoring import all_metrics
     from imgpipe.evaluate.tables import write_results
     from imgpipe.model import devices
     from imgpipe.model.classifier import load_classifier, save_classifier
-    from imgpipe.model.predict import predict_split
+    from imgpipe.model.predict import predict_split, softmax
 
     device = devices.device_type(runtime.device, asked_by=DEVICE)
     classifier = load_classifier(MODELS / f"{section.weights}.safetensors")

@@ -1,4 +1,4 @@
-"""Confidence: softmax, the temperature, bins of reliability and thresholds, by hand."""
+"""Confidence: the temperature, bins of reliability and thresholds, by hand."""
 
 import numpy as np
 import pytest
@@ -9,17 +9,11 @@ from imgpipe.evaluate.calibration import (
     fit_temperature,
     reliability,
     scores_at_thresholds,
-    softmax,
     threshold_for_precision,
 )
 
 CONFIDENCE = np.array([0.9, 0.8, 0.8, 0.6, 0.5])
 RIGHT = np.array([True, True, False, True, False])
-
-
-def test_softmax_is_exact_also_for_large_logits() -> None:
-    probabilities = softmax(np.array([[1000.0, 1000.0], [0.0, np.log(3.0)]], dtype=np.float32))
-    assert probabilities == pytest.approx(np.array([[0.5, 0.5], [0.25, 0.75]]))
 
 
 def test_the_temperature_makes_confidence_the_share_of_right_answers() -> None:

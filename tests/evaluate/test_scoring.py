@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from imgpipe.evaluate import scoring
-from imgpipe.evaluate.calibration import softmax
 from imgpipe.evaluate.scoring import all_metrics
+from imgpipe.model.predict import softmax
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
 LABELS = np.array([0, 0, 1, 1, 2])

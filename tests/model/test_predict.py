@@ -14,7 +14,7 @@ from trainings import ALONE, AUGMENT, MODEL, RECIPE, classifier, random_split, r
 
 from imgpipe.data.packed import read_split, read_statistics
 from imgpipe.model.classifier import new_classifier
-from imgpipe.model.predict import predict_split
+from imgpipe.model.predict import predict_split, softmax
 from imgpipe.train import optim, schedules
 from imgpipe.train.loop import fit, loss_and_accuracy
 from imgpipe.train.parts import read_splits
@@ -72,3 +72,8 @@ def test_predictions_are_of_the_test_images_with_their_classes_and_agree_with_th
 def test_auto_takes_as_many_processes_as_there_is_room_for_and_the_parts_allow() -> None:
     rooms = {0: 1, 1: 1, 3: 2, 4: 4, 7: 4, 8: 8, 100: 8}
     assert {room: largest_process_count(room, micro_batches=8, machines=1) for room in rooms} == rooms
+
+
+def test_softmax_is_exact_also_for_large_logits() -> None:
+    probabilities = softmax(np.array([[1000.0, 1000.0], [0.0, np.log(3.0)]], dtype=np.float32))
+    assert probabilities == pytest.approx(np.array([[0.5, 0.5], [0.25, 0.75]]))

@@ -15,10 +15,9 @@ from imgpipe.common.errors import InputError, one_line
 from imgpipe.data.archives import LARGEST
 from imgpipe.data.packed import Pixels, unpacked
 from imgpipe.data.parallel import by_threads
-from imgpipe.evaluate.calibration import softmax
 from imgpipe.model.classifier import Classifier, Description, load_classifier
 from imgpipe.model.crops import centre_crop
-from imgpipe.model.predict import predict_batch
+from imgpipe.model.predict import predict_batch, softmax
 from imgpipe.pack.pack import pack_image
 
 

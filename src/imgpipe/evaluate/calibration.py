@@ -16,16 +16,6 @@ THRESHOLDS = np.arange(0, 101) / 100
 """Thresholds on the confidence at which the curves have a point."""
 
 
-def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Return the probabilities of the classes, (images, classes), computed in float64.
-
-    >>> softmax(np.array([[1000.0, 1000.0]]))
-    array([[0.5, 0.5]])
-    """
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-
-
 def fit_temperature(logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> float:
     """Fit the temperature: the number by which to divide logits so that the cross-entropy is least.
 

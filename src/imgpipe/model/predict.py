@@ -1,11 +1,13 @@
 """Make batches of packed images, and predict every image of a split, each exactly once on any number of processes."""
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
 from imgpipe.common.progress import counting_where_long
@@ -100,3 +102,13 @@ def predict_split(
         dist.all_reduce(times_seen)
     assert (times_seen == 1).all(), "every image is predicted once"
     return logits.cpu()
+
+
+def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return the probabilities of the classes, (images, classes), computed in float64.
+
+    >>> softmax(np.array([[1000.0, 1000.0]]))
+    array([[0.5, 0.5]])
+    """
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
