@@ -368,6 +368,27 @@ def test_what_is_no_mapping_is_refused_in_one_line(params: Path, text: str, mess
     assert "\n" not in str(refusal.value)
 
 
+BOMBS = {
+    "lists in lists": ("a: " + "[" * 3000 + "]" * 3000, "params.yaml: line 1 is nested more than 20 levels deep"),
+    "mappings in mappings": ("{a: " * 3000 + "1" + "}" * 3000, "params.yaml: line 1 is nested more than 20 levels"),
+    "indented": ("".join(f"{' ' * i}a:\n" for i in range(3000)), "params.yaml: line 21 is nested more than 20 levels"),
+    "aliases of aliases": (
+        "a: &a [1, 1]\n" + "".join(f"b{i}: &b{i} [{', '.join([f'*{before}'] * 10)}]\n" for i, before in
+                                  enumerate(["a", *(f"b{i}" for i in range(6))])),
+        "params.yaml: line 2 has the alias *a; write the value itself",
+    ),
+    "a number of many digits": ("a: " + "9" * 10_000, "params.yaml is not valid YAML: "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), BOMBS.values(), ids=BOMBS)
+def test_what_would_fill_memory_or_time_is_refused_before_it_is_built(params: Path, text: str, message: str) -> None:
+    params.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as refusal:
+        check()
+    assert str(refusal.value).startswith(message)
+
+
 def test_a_missing_file_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(

@@ -14,10 +14,10 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import yaml
 from hydra_zen import builds, instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from imgpipe.common.errors import InputError, did_you_mean, one_line
 from imgpipe.common.rules import Choice, Rule, one_of
@@ -26,6 +26,8 @@ T = TypeVar("T")
 Section = dict[str, Any]
 
 PARAMS = Path("params.yaml")
+DEEPEST = 20
+"""Levels of mappings and lists within one another."""
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 
 
@@ -57,16 +59,32 @@ def check(kinds: Mapping[str, type], path: Path = PARAMS) -> dict[str, Any]:
 
 
 def load(path: Path) -> Section:
-    """Read a YAML file as it is, a mapping. Raises InputError for one that is missing or no YAML."""
+    """Read a YAML file as it is, a mapping. Raises InputError for one that is missing, no YAML, or too deep."""
     try:
+        _check_nesting(path)
         config = OmegaConf.to_container(OmegaConf.load(path))
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path} is not in {Path.cwd()}; run this from the project's top folder") from None
-    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError, OSError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError, OSError) as error:
         raise InputError(f"{path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(config, dict):
         raise InputError(f"{path} holds no sections; it must be keys and values like 'train: {{epochs: 20, ...}}'")
     return {str(key): value for key, value in config.items()}
+
+
+def _check_nesting(path: Path) -> None:
+    """Raise InputError where a few lines of YAML would become more than memory and time suffice for."""
+    depth = 0
+    with path.open("rb") as file:
+        for event in yaml.parse(file, Loader=yaml.SafeLoader):
+            line = event.start_mark.line + 1
+            if isinstance(event, yaml.AliasEvent):
+                raise InputError(f"{path}: line {line} has the alias *{event.anchor}; write the value itself")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise InputError(f"{path}: line {line} is nested more than {DEEPEST} levels deep; no parameter is")
 
 
 def typed(value: Any, hint: Any, where: str) -> Any:
