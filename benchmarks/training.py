@@ -201,14 +201,14 @@ def ours(size: int, batch: int, seconds: float, *, from_memory: bool, plain: boo
     from stages.train import train
 
     training: Any = importlib.import_module("imgpipe.train.loop")
-    parting: Any = importlib.import_module("imgpipe.train.parts")
+    feeding: Any = importlib.import_module("imgpipe.train.micro_batches")
     watch = Watch(seconds)
     train_step, predict_split = training.train_step, training.predict_split
     processes = int(os.environ.get("WORLD_SIZE", "1"))
 
-    def counted(state: Any, tree: Any, parts: Any, *rest: Any) -> Any:
-        sums = train_step(state, tree, parts, *rest)
-        watch.count(processes * sum(len(part.labels) for part in parts))
+    def counted(state: Any, tree: Any, micro_batches: Any, *rest: Any) -> Any:
+        sums = train_step(state, tree, micro_batches, *rest)
+        watch.count(processes * sum(len(one.labels) for one in micro_batches))
         return sums
 
     def validated(*arguments: Any, **options: Any) -> Any:
@@ -224,7 +224,7 @@ def ours(size: int, batch: int, seconds: float, *, from_memory: bool, plain: boo
 
     training.train_step, training.predict_split = counted, validated
     if from_memory:
-        parting.batches = ready
+        feeding.batches = ready
     if plain:
         training.FixedTree = PlainSum
     try:
@@ -246,11 +246,11 @@ class PlainSum:
     def start_batch(self) -> None: ...
 
     @classmethod
-    def following(cls, tree: Any, module: Any, world: Any) -> Any:
-        return tree or cls(module, world)
+    def for_trained(cls, module: Any, world: Any, earlier: Any) -> Any:
+        return earlier or cls(module, world)
 
     @contextmanager
-    def part(self, *_: Any, last: bool) -> Iterator[Any]:
+    def micro_batch(self, *_: Any, last: bool) -> Iterator[Any]:
         assert last, "each of the two processes has one micro-batch"
         yield self.parallel
 

@@ -43,7 +43,7 @@ def train() -> None:
     from imgpipe.model.devices import joined_world
     from imgpipe.train import checkpoints, start, watching
     from imgpipe.train.loop import fit
-    from imgpipe.train.parts import read_splits
+    from imgpipe.train.micro_batches import read_splits
     from imgpipe.train.run import opened_run
 
     splits = read_splits(Path("data/packed"), recipe)

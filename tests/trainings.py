@@ -15,8 +15,8 @@ from imgpipe.model.devices import World
 from imgpipe.train import optim, schedules
 from imgpipe.train.augment import Augment, no_policy, padded
 from imgpipe.train.loop import fit
+from imgpipe.train.micro_batches import Splits
 from imgpipe.train.params import Model, Train
-from imgpipe.train.parts import Splits
 from imgpipe.train.run import Run
 from imgpipe.train.sampling import unweighted
 from imgpipe.train.start import new_state

@@ -17,7 +17,7 @@ from imgpipe.model.classifier import new_classifier
 from imgpipe.model.predict import predict_split, softmax
 from imgpipe.train import optim, schedules
 from imgpipe.train.loop import fit, loss_and_accuracy
-from imgpipe.train.parts import read_splits
+from imgpipe.train.micro_batches import read_splits
 from imgpipe.train.processes import largest_process_count
 from imgpipe.train.start import new_state
 

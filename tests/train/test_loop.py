@@ -17,9 +17,9 @@ from imgpipe.model.classifier import Classifier
 from imgpipe.model.randomness import random_rows
 from imgpipe.train import optim, schedules
 from imgpipe.train.augment import DRAWS, POLICIES, augmentation, centre, padded
-from imgpipe.train.loop import loss_and_accuracy, mixed_loss, train_step
+from imgpipe.train.loop import batch_loss, loss_and_accuracy, train_step
+from imgpipe.train.micro_batches import MicroBatch, cut, draw_mix, mixed
 from imgpipe.train.params import Train
-from imgpipe.train.parts import Part, cut, draw_mix, mixed
 from imgpipe.train.reduction import FixedTree
 from imgpipe.train.run import explained
 from imgpipe.train.sampling import ORDERS, given_weights
@@ -29,20 +29,20 @@ PLAIN = replace(RECIPE, optimizer=partial(SGD, momentum=0.0, weight_decay=0.0))
 """Gradient descent, lr 0.1."""
 
 
-def parts_of(split: Split, count: int, dropout_seed: int = 0) -> list[Part]:
+def micro_batches_of(split: Split, count: int, dropout_seed: int = 0) -> list[MicroBatch]:
     """All images of the split in so many equal parts, nothing mixed."""
     size = len(split) // count
     places = [slice(i * size, (i + 1) * size) for i in range(count)]
-    return [part_of(split, place, 1 / count, dropout_seed) for place in places]
+    return [micro_batch_of(split, place, 1 / count, dropout_seed) for place in places]
 
 
-def part_of(split: Split, place: slice, share: float, dropout_seed: int = 0) -> Part:
+def micro_batch_of(split: Split, place: slice, share: float, dropout_seed: int = 0) -> MicroBatch:
     images, labels = torch.from_numpy(split.content.reshape(-1, 8, 8, 1)), torch.from_numpy(split.labels)
-    return Part(images[place], labels[place], share, None, dropout_seed)
+    return MicroBatch(images[place], labels[place], share, None, dropout_seed)
 
 
 def step(
-    model: Classifier, parts: list[Part], recipe: Train = PLAIN, scaler: torch.amp.GradScaler | None = None
+    model: Classifier, parts: list[MicroBatch], recipe: Train = PLAIN, scaler: torch.amp.GradScaler | None = None
 ) -> Tensor:
     """``train_step`` on one process."""
     optimizer = recipe.optimizer([{"params": list(model.parameters())}])
@@ -50,7 +50,7 @@ def step(
     return train_step(TrainingState(model, optimizer, scaler, None), FixedTree(model, ALONE), parts, recipe, None)
 
 
-def moved(model: Classifier, parts: list[Part], recipe: Train) -> Tensor:
+def moved(model: Classifier, parts: list[MicroBatch], recipe: Train) -> Tensor:
     """By how much an update changes all weights, as one vector."""
     before = [p.detach().clone() for p in model.parameters()]
     step(model, parts, recipe)
@@ -70,7 +70,7 @@ def test_an_update_is_the_gradient_of_the_mean_loss_over_the_whole_batch(parts: 
     loss.backward()
     expected = [p.detach() - 0.1 * p.grad for p in textbook.parameters() if p.grad is not None]
 
-    sums = step(model, parts_of(split, parts), replace(PLAIN, label_smoothing=0.1))
+    sums = step(model, micro_batches_of(split, parts), replace(PLAIN, label_smoothing=0.1))
     for got, want in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-6)
     assert sums[:, 0].sum().item() == pytest.approx(12 * loss.item(), rel=1e-5)
@@ -87,7 +87,7 @@ def test_a_kept_last_batch_counts_each_of_its_images_once_however_they_fall_into
     expected = [p.detach() - 0.1 * p.grad for p in textbook.parameters() if p.grad is not None]
 
     ((*plan,),) = cut(5, replace(RECIPE, micro_batches=4, last_batch="keep"))
-    sums = step(model, [part_of(split, place, share) for place, share in plan])
+    sums = step(model, [micro_batch_of(split, place, share) for place, share in plan])
     for got, want in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-6)
     assert sums[:, 0].sum().item() == pytest.approx(5 * loss.item(), rel=1e-5)
@@ -97,21 +97,21 @@ def test_class_weights_multiply_the_losses_of_their_images() -> None:
     logits, labels = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 2, 1, 2])
     weights = torch.tensor([0.5, 1.0, 3.0])
     each = -logits.log_softmax(1)[range(4), labels]
-    loss = mixed_loss(logits, labels, None, label_smoothing=0.0, class_weights=weights)
+    loss = batch_loss(logits, labels, None, label_smoothing=0.0, class_weights=weights)
     assert loss.item() == pytest.approx((each * torch.tensor([0.5, 3.0, 1.0, 3.0])).sum().item() / 4)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_clipping_bounds_the_norm_of_the_whole_gradient_whatever_its_scale(precision: Any) -> None:
     recipe = replace(PLAIN, optimizer=partial(PLAIN.optimizer, lr=1.0), precision=precision, clip_grad_norm=0.01)
-    change = moved(classifier(), parts_of(random_split(8), 2), recipe)
+    change = moved(classifier(), micro_batches_of(random_split(8), 2), recipe)
     assert change.norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_gives_the_same_update_to_its_rounding(precision: Any) -> None:
     exact, rounded = (
-        moved(classifier(), parts_of(random_split(8), 2), replace(PLAIN, precision=name))
+        moved(classifier(), micro_batches_of(random_split(8), 2), replace(PLAIN, precision=name))
         for name in ("fp32", precision)
     )
     assert 0 < ((rounded - exact).norm() / exact.norm()).item() < 0.03
@@ -121,7 +121,7 @@ def test_an_overflow_in_fp16_skips_the_update_and_lowers_the_scale() -> None:
     model = classifier()
     before = [p.detach().clone() for p in model.parameters()]
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**100)
-    step(model, parts_of(random_split(8), 1), replace(PLAIN, precision="fp16"), scaler)
+    step(model, micro_batches_of(random_split(8), 1), replace(PLAIN, precision="fp16"), scaler)
     assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
     assert scaler.get_scale() == 2.0**99
 
@@ -131,7 +131,7 @@ def test_dropout_is_a_function_of_its_seed_alone() -> None:
     for seed in (5, 5, 6):
         torch.rand(3)  # whatever state the global generator is in
         model = classifier(nn.Dropout(0.5)).train()
-        losses.append(step(model, parts_of(random_split(8), 1, dropout_seed=seed))[0, 0].item())
+        losses.append(step(model, micro_batches_of(random_split(8), 1, dropout_seed=seed))[0, 0].item())
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -211,7 +211,7 @@ def textbook(recipe: Train) -> list[Tensor]:
                 mix = draw_mix(recipe, 8, epoch, number * recipe.micro_batches + i)
                 pixels = mixed(squares, mix).permute(0, 3, 1, 2).double() / 255
                 hard = one_hot(labels[order[place]], 3).double()
-                soft = hard if mix is None else mix.share * hard + (1 - mix.share) * hard.roll(1, 0)
+                soft = hard if mix is None else mix.kept * hard + (1 - mix.kept) * hard.roll(1, 0)
                 soft = soft * (1 - recipe.label_smoothing) + recipe.label_smoothing / 3
                 logs = model.network((pixels - 0.4) / 0.3).log_softmax(1)
                 loss = loss - share * (weights * soft * logs).sum(1).mean()

@@ -8,15 +8,15 @@ import torch
 from torch.nn.functional import cross_entropy, one_hot
 from trainings import RECIPE
 
-from imgpipe.train.loop import mixed_loss
-from imgpipe.train.parts import Mix, draw_mix, mixed
+from imgpipe.train.loop import batch_loss
+from imgpipe.train.micro_batches import Mix, draw_mix, mixed
 
 IMAGES = torch.arange(3, dtype=torch.uint8)[:, None, None, None] * 100 + torch.zeros(3, 4, 4, 1, dtype=torch.uint8)
 
 
 def draws(count: int, **alphas: float) -> list[Mix | None]:
     recipe = replace(RECIPE, **alphas)  # type: ignore[arg-type]
-    return [draw_mix(recipe, 32, epoch=0, part=i) for i in range(count)]
+    return [draw_mix(recipe, 32, epoch=0, number=i) for i in range(count)]
 
 
 def test_mixup_blends_each_image_with_the_one_before_it() -> None:
@@ -38,12 +38,12 @@ def test_the_share_of_a_cutmix_is_the_area_that_stayed() -> None:
         top, left, bottom, right = mix.box
         assert 0 <= top <= bottom <= 32
         assert 0 <= left <= right <= 32
-        assert mix.share == pytest.approx(1 - (bottom - top) * (right - left) / 1024)
+        assert mix.kept == pytest.approx(1 - (bottom - top) * (right - left) / 1024)
 
 
 def test_shares_come_from_the_beta_distribution_and_both_ways_are_as_likely() -> None:
     """Beta(0.4, 0.4) has mean 0.5 and variance 1 / (4 (2 x 0.4 + 1)) = 0.139."""
-    shares = [mix.share for mix in draws(2000, mixup_alpha=0.4, cutmix_alpha=0.0) if mix]
+    shares = [mix.kept for mix in draws(2000, mixup_alpha=0.4, cutmix_alpha=0.0) if mix]
     assert np.mean(shares) == pytest.approx(0.5, abs=0.03)
     assert np.var(shares) == pytest.approx(0.139, abs=0.01)
     both = draws(1000, mixup_alpha=0.4, cutmix_alpha=1.0)
@@ -56,7 +56,7 @@ def test_the_loss_of_a_mix_is_that_of_mixed_labels(smoothing: float) -> None:
     logits, labels = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 3, 4])
     hard = one_hot(labels, 5).float()
     soft = 0.3 * hard + 0.7 * hard.roll(1, 0)
-    loss = mixed_loss(logits, labels, Mix(0.3, None), label_smoothing=smoothing, class_weights=None)
+    loss = batch_loss(logits, labels, Mix(0.3, None), label_smoothing=smoothing, class_weights=None)
     assert loss.item() == pytest.approx(cross_entropy(logits, soft, label_smoothing=smoothing).item())
-    plain = mixed_loss(logits, labels, None, label_smoothing=smoothing, class_weights=None)
+    plain = batch_loss(logits, labels, None, label_smoothing=smoothing, class_weights=None)
     assert plain.item() == pytest.approx(cross_entropy(logits, labels, label_smoothing=smoothing).item())

@@ -16,7 +16,7 @@ def in_turn(terms: list[Tensor]) -> Tensor:
     sums = PartialSums()
     for term in terms[:-1]:
         sums.add([term.clone()])
-    return sums.with_last(0, terms[-1])
+    return sums.total(0, terms[-1])
 
 
 def test_terms_are_added_in_pairs_and_pairs_of_pairs() -> None:
@@ -36,8 +36,8 @@ def test_however_the_terms_are_shared_out_the_bits_are_the_same() -> None:
         assert torch.equal(tree_sum(torch.stack(own)), expected)
 
 
-def test_a_running_statistic_is_the_mean_over_the_parts_of_what_each_alone_makes_of_it() -> None:
-    """Momentum 0.1, from a mean of 1 parts of 2 and 6: 0.9 + 0.1 * (2 + 6) / 2 = 1.3; variances 0 and 4."""
+def test_a_running_statistic_is_the_mean_over_the_micro_batches_of_what_each_alone_makes_of_it() -> None:
+    """Momentum 0.1, from a mean of 1 micro-batches of 2 and 6: 0.9 + 0.1 * (2 + 6) / 2 = 1.3; variances 0 and 4."""
     norm = nn.BatchNorm1d(1)
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -46,7 +46,7 @@ def test_a_running_statistic_is_the_mean_over_the_parts_of_what_each_alone_makes
     tree = FixedTree(norm, ALONE)
     tree.start_batch()
     for i, values in enumerate(([2.0, 2.0], [6 - 2**0.5, 6 + 2**0.5])):
-        with tree.part(0.5, last=i == 1) as module:
+        with tree.micro_batch(0.5, last=i == 1) as module:
             module(torch.tensor(values)[:, None]).sum().backward()
     torch.testing.assert_close(norm.running_mean, torch.tensor([1.3]))
     torch.testing.assert_close(norm.running_var, torch.tensor([0.9 + 0.1 * (0 + 4) / 2]))
@@ -58,6 +58,6 @@ def test_a_batchnorm_in_evaluation_mode_keeps_its_statistics() -> None:
     before = {name: buffer.clone() for name, buffer in norm.named_buffers()}
     tree = FixedTree(norm, ALONE)
     tree.start_batch()
-    with tree.part(1.0, last=True) as module:
+    with tree.micro_batch(1.0, last=True) as module:
         module(torch.tensor([[2.0], [4.0]])).sum().backward()
     assert all(torch.equal(buffer, before[name]) for name, buffer in norm.named_buffers())

@@ -2,8 +2,8 @@
 
 A section of the file is described by a dataclass with annotated fields and no defaults: every default is in
 params.yaml. ``typed`` compares each value with its annotation. What a type cannot say stands beside it, as in
-``Annotated[int, Interval(low=1)]``. A section within that is a choice names a function of a table: hydra-zen binds the
-section's other values to it, so that a new choice is a function and a line.
+``Annotated[int, Interval(low=1)]``. A section within with a ``name`` chooses a function of a table: hydra-zen binds the
+section's other values to that function's keyword arguments, so that a new choice is a function and a line.
 """
 
 import inspect
@@ -95,7 +95,8 @@ def typed(value: Any, hint: Any, where: str) -> Any:
     Raises InputError where the value does not fit.
     """
     rules = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    for choice in (rule for rule in rules if isinstance(rule, Choice)):
+    choice = next((rule for rule in rules if isinstance(rule, Choice)), None)
+    if choice:
         return _chosen(choice.table, value, where)
     if is_dataclass(hint):
         values = _values(value, get_type_hints(hint, include_extras=True), where)
@@ -130,12 +131,12 @@ def _chosen(table: Mapping[str, Callable[..., Any]], section: Any, where: str) -
         raise InputError(f"{where}.name is {_shown(name)}; it must be {one_of(table)}{meant}")
     function = table[name]
     hints = get_type_hints(function, include_extras=True)
-    by_file = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    keys = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     given = {key: value for key, value in section.items() if key != "name"}
-    values = _values(given, {key: hints[key] for key in by_file}, where)
+    values = _values(given, {key: hints[key] for key in keys}, where)
     if not values:
         return function
-    # not recursive: what is in a value is data, also where it looks like a configuration of hydra's
+    # not recursive: a mapping in a value is data, also where it has hydra's key _target_, which would call something
     config = builds(function, **values, zen_partial=True, hydra_recursive=False, hydra_convert="all")
     bound: Callable[..., Any] = instantiate(config)
     return bound
@@ -153,7 +154,7 @@ def _check_keys(section: Section, allowed: Iterable[str], where: str, what: str,
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Return whether the value is of the annotated type and its rules allow it. No type stands for another."""
+    """Return whether the value is of the annotated type and its rules allow it. Only an int may stand for a float."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _fits(value, args[0]) and all(rule.allows(value) for rule in args[1:])

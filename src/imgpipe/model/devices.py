@@ -79,10 +79,10 @@ class World:
     device: torch.device
     """Where it computes."""
 
-    def share_of(self, parts: int) -> slice:
-        """Return which of the parts of a batch are this process's."""
-        share = parts // self.size
-        return slice(self.rank * share, (self.rank + 1) * share)
+    def micro_batches_of_rank(self, micro_batches: int) -> slice:
+        """Return which of the micro-batches of a batch are this process's."""
+        each = micro_batches // self.size
+        return slice(self.rank * each, (self.rank + 1) * each)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ MOST_FOLDS = 20
 
 @dataclass(frozen=True)
 class Candidate:
-    """What the split of an image is decided by."""
+    """The facts about an image that decide its split."""
 
     label: str
     """Its class."""

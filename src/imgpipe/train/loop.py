@@ -10,8 +10,8 @@ from torch.nn.utils import clip_grad_norm_
 
 from imgpipe.model.devices import autocast
 from imgpipe.model.predict import predict_split
+from imgpipe.train.micro_batches import MicroBatch, Mix, Splits, cut, images_in, micro_batches_of, mixed
 from imgpipe.train.params import Model, Train
-from imgpipe.train.parts import Mix, Part, Splits, cut, images_in, mixed, parts_of
 from imgpipe.train.reduction import FixedTree
 from imgpipe.train.run import Run, diverged, explained
 from imgpipe.train.start import freeze
@@ -19,31 +19,36 @@ from imgpipe.train.state import Epoch, TrainingState
 
 
 def fit(state: TrainingState, splits: Splits, model: Model, recipe: Train, run: Run) -> Iterator[Epoch]:
-    """Train from where the state stands to the end of the recipe.
+    """Train from the epoch and step where the state stands to the last epoch.
 
     state: of a training that begins or is resumed; it is changed in place.
-    model: says what is frozen in which epoch.
+    model: the section of params.yaml, which says what is frozen in which epoch.
+    recipe: the section ``train`` of params.yaml.
+    run: what this process does around the steps.
 
     Yields the numbers of each epoch when it is done.
 
     Raises, on every process, InputError at a loss that is not finite and where memory does not suffice; Interrupted
     when a process was asked to stop, once the state is saved.
     """
-    plan, tree = cut(len(splits.train), recipe), None
+    plan = cut(len(splits.train), recipe)
     weights = splits.class_weights
     class_weights = None if weights is None else torch.from_numpy(weights).to(run.world.device)
-    size = state.classifier.description.size
+    size, tree = state.classifier.description.size, None
     while not ended(state, recipe):
-        epoch = len(state.history)
-        state.begin_epoch(steps=len(plan), parts=recipe.micro_batches)
+        epoch = len(state.history)  # counted from 0
+        state.begin_epoch(steps=len(plan), micro_batches=recipe.micro_batches)
         state.classifier.train()
         freeze(state.classifier.network, model.frozen_in(epoch + 1))
-        tree = FixedTree.following(tree, state.classifier, run.world)
+        tree = FixedTree.for_trained(state.classifier, run.world, tree)  # another where what is frozen has changed
         with run.epoch(state, epochs=recipe.epochs, steps=len(plan)) as after_step:
-            for step, parts in parts_of(splits, plan, epoch, recipe, run, size=size, since=state.step):
-                set_lr(state, recipe.schedule(epoch + (step + 1) / len(plan), recipe.epochs, state.val_losses))
+            for step, micro_batches in micro_batches_of(
+                splits, plan, epoch, recipe, run, size=size, first_step=state.step
+            ):
+                time = epoch + (step + 1) / len(plan)  # in epochs, at the end of the step
+                set_lr(state, recipe.schedule(time, recipe.epochs, state.val_losses))
                 with run.clock("step"), explained(recipe.micro_batch_size):
-                    sums = train_step(state, tree, parts, recipe, class_weights)
+                    sums = train_step(state, tree, micro_batches, recipe, class_weights)
                 after_step(sums, images_in(plan[step : step + 1]))
         state.add(finished_epoch(state, splits, recipe, run, images=images_in(plan)))
         with run.clock("saving"):
@@ -52,7 +57,7 @@ def fit(state: TrainingState, splits: Splits, model: Model, recipe: Train, run: 
 
 
 def ended(state: TrainingState, recipe: Train) -> bool:
-    """Return whether all epochs are done, or the last ones brought no lower validation loss."""
+    """Return whether all epochs are done, or the validation loss has not improved for ``early_stop_epochs``."""
     if recipe.early_stop_epochs and stopped_improving(state.val_losses, recipe.early_stop_epochs):
         return True
     return len(state.history) >= recipe.epochs
@@ -71,39 +76,44 @@ def stopped_improving(val_losses: Sequence[float], patience: int) -> bool:
 
 
 def set_lr(state: TrainingState, factor: float) -> None:
-    """Set the learning rate of every group of parameters: the recipe's, by the group's factor and the schedule's."""
+    """Set the learning rate of every group of parameters: initial rate x the group's factor x the schedule's."""
     for group in state.optimizer.param_groups:
         group["lr"] = group["initial_lr"] * group["lr_factor"] * factor
 
 
 def train_step(
-    state: TrainingState, tree: FixedTree, parts: Sequence[Part], recipe: Train, class_weights: Tensor | None
+    state: TrainingState,
+    tree: FixedTree,
+    micro_batches: Sequence[MicroBatch],
+    recipe: Train,
+    class_weights: Tensor | None,
 ) -> Tensor:
-    """Make one update by the gradient of the mean loss over the batch, over all parts of all processes.
+    """Make one step of the optimizer by the gradient of the mean loss over the whole batch.
 
-    tree: sums gradients and BatchNorm's statistics over the parts.
-    parts: this process's micro-batches.
-    class_weights: see ``mixed_loss``.
+    tree: sums gradients and BatchNorm's statistics over the micro-batches of all processes.
+    micro_batches: this process's.
+    class_weights: see ``batch_loss``.
 
-    Returns, for each part, the sum of the losses and the number of right answers: float64 (parts, 2) on the device. Of
-    a mixed image the right answer is the label with the larger share.
+    Returns, for each micro-batch, the sum of the losses and the number of right answers: float64 (micro-batches, 2) on
+    the device. Of a mixed image the right answer is the label of which more is in it.
     """
     device = state.classifier.mean.device
     state.optimizer.zero_grad()
     tree.start_batch()
-    sums = torch.zeros(len(parts), 2, dtype=torch.float64, device=device)
-    for i, part in enumerate(parts):
-        torch.manual_seed(part.dropout_seed)
-        images, labels = part.images.to(device, non_blocking=True), part.labels.to(device, non_blocking=True)
-        with tree.part(part.share, last=i == len(parts) - 1) as module:
+    sums = torch.zeros(len(micro_batches), 2, dtype=torch.float64, device=device)
+    for i, micro in enumerate(micro_batches):
+        torch.manual_seed(micro.dropout_seed)
+        images, labels = micro.images.to(device, non_blocking=True), micro.labels.to(device, non_blocking=True)
+        with tree.micro_batch(micro.weight, last=i == len(micro_batches) - 1) as module:
             with autocast(device, recipe.precision):
-                logits = module(mixed(images, part.mix))
-            loss = mixed_loss(logits, labels, part.mix, recipe.label_smoothing, class_weights)
-            state.scaler.scale(loss * part.share).backward()
-        if part.share:
-            shown = labels.roll(1) if part.mix and part.mix.share < 0.5 else labels
+                logits = module(mixed(images, micro.mix))
+            loss = batch_loss(logits, labels, micro.mix, recipe.label_smoothing, class_weights)
+            state.scaler.scale(loss * micro.weight).backward()
+        if micro.weight:
+            targets = labels.roll(1) if micro.mix and micro.mix.kept < 0.5 else labels
             sums[i, 0] = loss.detach() * len(labels)
-            sums[i, 1] = (logits.argmax(1) == shown).sum()
+            sums[i, 1] = (logits.argmax(1) == targets).sum()
+    # now, after the last micro-batch, each parameter's grad is that of the whole batch
     if recipe.clip_grad_norm is not None:
         state.scaler.unscale_(state.optimizer)
         trained = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
@@ -115,14 +125,14 @@ def train_step(
     return sums
 
 
-def mixed_loss(
+def batch_loss(
     logits: Tensor, labels: Tensor, mix: Mix | None, label_smoothing: float, class_weights: Tensor | None
 ) -> Tensor:
-    """Compute the mean cross-entropy of a part.
+    """Compute the mean cross-entropy of a micro-batch.
 
     logits: float (n, classes).
     labels: int64 (n,).
-    mix: of a mixed image the loss is that to its own label by the share that stayed, to the other's by the rest.
+    mix: the loss of a mixed image is that to its own label by what is kept of it, to the other's by the rest.
     class_weights: of each class's term of the loss, float (classes,), as in torch: an image's loss is multiplied by its
         class's weight and, with label smoothing, each class's share of the smoothing by that class's. The mean is over
         images, not over weights.
@@ -135,7 +145,7 @@ def mixed_loss(
 
     if mix is None:
         return mean_loss(labels)
-    return mix.share * mean_loss(labels) + (1 - mix.share) * mean_loss(labels.roll(1))
+    return mix.kept * mean_loss(labels) + (1 - mix.kept) * mean_loss(labels.roll(1))
 
 
 def finished_epoch(state: TrainingState, splits: Splits, recipe: Train, run: Run, *, images: int) -> Epoch:
@@ -157,7 +167,7 @@ def finished_epoch(state: TrainingState, splits: Splits, recipe: Train, run: Run
     epoch = len(state.history) + 1
     if not math.isfinite(val_loss):
         raise diverged(f"the validation loss of epoch {epoch}")
-    lr = state.optimizer.param_groups[-1]["lr"]
+    lr = state.optimizer.param_groups[-1]["lr"]  # of the head, whose group is the last
     return Epoch(epoch, lr, train_loss, train_accuracy, val_loss, val_accuracy)
 
 

@@ -1,8 +1,8 @@
-"""Sum gradients and BatchNorm's statistics of a batch over its parts in a fixed tree: the same bits on any processes.
+"""Sum gradients and BatchNorm's statistics over a batch, bit-identical for any number of processes.
 
 Addition of floats is commutative but not associative, so the order of a sum shows in its bits. Here it is that of a
-binary tree over the numbered parts, ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)), whichever process computed which. A
-process with several parts in a row owns a whole subtree, since both numbers are powers of two.
+binary tree over the numbered micro-batches, ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)), whichever process computed
+which. The numbers of micro-batches and of processes are powers of two, so a process has a whole subtree.
 """
 
 from collections.abc import Iterator
@@ -21,15 +21,16 @@ from imgpipe.model.devices import World
 
 
 class PartialSums:
-    """Keeps the sums of the terms so far, as a binary counter: two sums of as many terms become one.
+    """Keeps the sums of the terms so far, as a binary counter: two sums of equally many terms are merged into one.
 
-    A term is a list of tensors, which the sums take over. After 6 terms there are two sums, of 4 and of 2 terms.
+    A term is a list of tensors, which are modified in place. After 6 terms there are two sums, of 4 and of 2 terms.
     """
 
     def __init__(self) -> None:
         self.sums: list[tuple[int, list[Tensor]]] = []
 
     def add(self, term: list[Tensor]) -> None:
+        """Add a term."""
         count = 1
         while self.sums and self.sums[-1][0] == count:
             _, earlier = self.sums.pop()
@@ -37,11 +38,11 @@ class PartialSums:
             count *= 2
         self.sums.append((count, term))
 
-    def with_last(self, place: int, last: Tensor) -> Tensor:
-        """Return the whole sum of the tensors at one place of the terms, given that of the last term, not added yet."""
+    def total(self, index: int, final: Tensor) -> Tensor:
+        """Return the sum of the terms' tensors of this index, and of one more term's, without adding that term."""
         for _, earlier in reversed(self.sums):
-            last = earlier[place] + last
-        return last
+            final = earlier[index] + final
+        return final
 
 
 def tree_sum(terms: Tensor) -> Tensor:
@@ -76,22 +77,22 @@ def _exchange(sent: list[Tensor], received: list[Tensor], world: World) -> None:
 
 
 class FixedTree:
-    """Sums a module's gradients and BatchNorm statistics over the parts of a batch, in the fixed tree.
+    """Sums a module's gradients and BatchNorm statistics over the micro-batches of a batch, in the fixed tree.
 
-    For each batch a process calls ``start_batch`` and computes its parts inside ``part``. After the last one ``grad``
-    holds the sum over all parts of all processes, and a running statistic the mean over the parts of what each alone
-    would have made of the one before the batch.
+    For each batch a process calls ``start_batch`` and computes its micro-batches inside ``micro_batch``. After the last
+    one, each ``grad`` is the sum over the micro-batches of all processes. Each running statistic of BatchNorm is the
+    weighted mean of the values that each micro-batch alone would give it, starting from the value before the batch.
     """
 
     def __init__(self, module: nn.Module, world: World) -> None:
-        """Take the parameters that want a gradient now.
+        """Take the module's parameters that are trained now.
 
-        The number of processes and that of each one's parts must be powers of two.
+        The number of processes and that of each one's micro-batches must be powers of two.
         """
         self._world = world
         self._module = module
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self._places = {parameter: place for place, parameter in enumerate(self._parameters)}
+        self._indices = {parameter: index for index, parameter in enumerate(self._parameters)}
         self._parallel: DistributedDataParallel | None = None
         if world.size > 1:
             self._parallel = DistributedDataParallel(module)
@@ -99,27 +100,28 @@ class FixedTree:
             self._messenger = ThreadPoolExecutor(1)  # one, so that every process sums the buckets in the same order
 
     @classmethod
-    def following(cls, tree: Self | None, module: nn.Module, world: World) -> Self:
-        """Return the tree if it is of the parameters that want a gradient now, else a new one."""
+    def for_trained(cls, module: nn.Module, world: World, earlier: Self | None) -> Self:
+        """Return a tree of the parameters that are trained now: the earlier one, if it is of the same."""
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        alike = tree is not None and list(map(id, trained)) == list(map(id, tree._parameters))
-        return tree if tree is not None and alike else cls(module, world)
+        if earlier is not None and list(map(id, trained)) == list(map(id, earlier._parameters)):
+            return earlier
+        return cls(module, world)
 
     def start_batch(self) -> None:
-        """Forget the batch before; to be called before the first part of each."""
+        """Forget the batch before; to be called before the first micro-batch of each."""
         norms = [layer for layer in self._module.modules() if isinstance(layer, _BatchNorm) and layer.training]
         self._statistics = [s for layer in norms for s in (layer.running_mean, layer.running_var) if s is not None]
-        self._before = [(buffer, buffer.clone()) for layer in norms for buffer in layer.buffers()]
+        self._buffers_before_batch = [(buffer, buffer.clone()) for layer in norms for buffer in layer.buffers()]
         self._gradient_sums, self._statistic_sums = PartialSums(), PartialSums()
 
     @contextmanager
-    def part(self, share: float, *, last: bool) -> Iterator[nn.Module]:
-        """Yield the module to run forward and backward on one part.
+    def micro_batch(self, weight: float, *, last: bool) -> Iterator[nn.Module]:
+        """Yield the module to run forward and backward on a micro-batch.
 
-        share: of the batch's images; the loss is to be multiplied by it.
-        last: whether it is the last of this process's parts.
+        weight: its share of the batch's images, by which the loss is to be multiplied.
+        last: whether it is the last of this process's.
         """
-        for buffer, value in self._before:
+        for buffer, value in self._buffers_before_batch:
             buffer.copy_(value)
         if self._parallel is None:
             yield self._module
@@ -129,16 +131,16 @@ class FixedTree:
             with self._parallel.no_sync():
                 yield self._parallel
         if not last:
-            self._gradient_sums.add([self._taken(parameter) for parameter in self._parameters])
-            self._statistic_sums.add([statistic * share for statistic in self._statistics])
+            self._gradient_sums.add([self._take_gradient(parameter) for parameter in self._parameters])
+            self._statistic_sums.add([statistic * weight for statistic in self._statistics])
             return
         if self._parallel is None:
-            for place, parameter in enumerate(self._parameters):
-                parameter.grad = self._gradient_sums.with_last(place, self._taken(parameter))
-        self._average_statistics(share)
+            for index, parameter in enumerate(self._parameters):
+                parameter.grad = self._gradient_sums.total(index, self._take_gradient(parameter))
+        self._average_statistics(weight)
 
-    def _taken(self, parameter: nn.Parameter) -> Tensor:
-        """Take away the gradient of the part just done, so that the next part's is not added to it."""
+    def _take_gradient(self, parameter: nn.Parameter) -> Tensor:
+        """Take away the gradient of the micro-batch just done, so that the next one's is not added to it."""
         gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
         parameter.grad = None
         return gradient
@@ -148,13 +150,18 @@ class FixedTree:
         _: None,
         bucket: dist.GradBucket,  # type: ignore[name-defined]
     ) -> torch.futures.Future[Tensor]:
-        """Add all other parts' gradients to a bucket of the last part's: DistributedDataParallel's hook."""
+        """Make the sum over all micro-batches of a bucket of the last one's gradients.
+
+        DistributedDataParallel calls it in the backward pass of the last micro-batch, once for each of the buckets into
+        which it sorts the parameters (``register_comm_hook``). The result is a sum and not a mean over the processes:
+        the losses are weighted already.
+        """
         flat = bucket.buffer()
         offset = 0
         for parameter in bucket.parameters():
             # GradBucket.gradients() ignores the strides of channels_last parameters
             gradient = flat.as_strided(parameter.shape, parameter.stride(), flat.storage_offset() + offset)
-            gradient.copy_(self._gradient_sums.with_last(self._places[parameter], gradient))
+            gradient.copy_(self._gradient_sums.total(self._indices[parameter], gradient))
             offset += parameter.numel()
         future: torch.futures.Future[Tensor] = torch.futures.Future(devices=[flat.device] if flat.is_cuda else None)
 
@@ -171,10 +178,11 @@ class FixedTree:
             self._messenger.submit(finish)  # while the backward pass goes on
         return future
 
-    def _average_statistics(self, last_share: float) -> None:
+    def _average_statistics(self, last_weight: float) -> None:
+        """Put the weighted means over all micro-batches into BatchNorm's running statistics."""
         if not self._statistics:
             return
-        sums = [self._statistic_sums.with_last(place, s * last_share) for place, s in enumerate(self._statistics)]
+        sums = [self._statistic_sums.total(index, s * last_weight) for index, s in enumerate(self._statistics)]
         flat = torch.cat([s.flatten() for s in sums])
         if self._world.size > 1:
             sum_over_processes(flat, self._world)

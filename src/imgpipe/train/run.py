@@ -122,7 +122,7 @@ def of_all_processes(rows: Tensor, world: World) -> Tensor:
 
 
 def check_finite(losses: Tensor, *, epoch: int, first_step: int) -> None:
-    """Raise InputError at the first step with a loss, (steps, parts), that is not finite.
+    """Raise InputError at the first step with a loss, (steps, micro-batches), that is not finite.
 
     epoch, first_step: of the losses, counted from 1.
     """

@@ -153,7 +153,7 @@ def start_processes(runtime: Runtime, recipe: Train, device: str) -> None:
 
     device: ``cpu`` or ``cuda``.
 
-    Raises InputError where so many processes can't share out the parts of a batch evenly, or lack GPUs.
+    Raises InputError where so many processes can't share out the micro-batches evenly, or lack GPUs.
     """
     if started_by_torchrun():
         said_by = "torchrun's number of processes is"

@@ -80,7 +80,7 @@ class TrainingState:
     step: int = 0
     """Steps done of the epoch in progress."""
     sums: Tensor = field(default_factory=lambda: torch.empty(0))
-    """What each step of the epoch in progress gave, for each part of all processes: see ``loop.train_step``."""
+    """What each step of the epoch in progress gave, for each micro-batch of all processes: see ``loop.train_step``."""
 
     @property
     def used(self) -> Classifier:
@@ -100,11 +100,12 @@ class TrainingState:
         """The epoch done that did best, the first of equals."""
         return max(self.history, key=lambda epoch: epoch.merit, default=None)
 
-    def begin_epoch(self, *, steps: int, parts: int) -> None:
-        """Make room for the sums of an epoch of so many steps and parts, unless one is in progress."""
+    def begin_epoch(self, *, steps: int, micro_batches: int) -> None:
+        """Make room for the sums of an epoch of so many steps and micro-batches, unless one is in progress."""
         device = self.classifier.mean.device
-        begun = self.step > 0
-        self.sums = self.sums.to(device) if begun else torch.zeros(steps, parts, 2, dtype=torch.float64, device=device)
+        if self.step == 0:
+            self.sums = torch.zeros(steps, micro_batches, 2, dtype=torch.float64)
+        self.sums = self.sums.to(device)
 
     def add(self, epoch: Epoch) -> None:
         """End the epoch in progress."""

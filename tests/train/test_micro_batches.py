@@ -1,4 +1,4 @@
-"""Epochs cut into batches and parts."""
+"""Epochs cut into batches and micro-batches, and what is in each."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 import torch
 from trainings import ALONE, RECIPE, run, splits
 
-from imgpipe.train.parts import Part, Plan, cut, images_in, parts_of
+from imgpipe.train.micro_batches import MicroBatch, Plan, cut, images_in, micro_batches_of
 
 PARTS_OF_8 = replace(RECIPE, batch_size=8, micro_batches=4, last_batch="keep")
 
@@ -34,25 +34,25 @@ def test_every_image_is_kept_once_and_the_shares_of_a_batch_add_up(images: int, 
     assert images_in(batches) == images
 
 
-def of_an_epoch(processes: int = 1, since: int = 0, **changes: Any) -> list[list[Part]]:
+def of_an_epoch(processes: int = 1, first_step: int = 0, **changes: Any) -> list[list[MicroBatch]]:
     """The parts of each step, one process's after another's."""
     recipe = replace(PARTS_OF_8, mixup_alpha=0.4, **changes)
     data = splits(recipe)
     plan = cut(len(data.train), recipe)
-    steps: list[list[Part]] = [[] for _ in plan]
+    steps: list[list[MicroBatch]] = [[] for _ in plan]
     for rank in range(processes):
         one = run(world=replace(ALONE, rank=rank, size=processes))
-        for step, parts in parts_of(data, plan, 1, recipe, one, size=8, since=since):
+        for step, parts in micro_batches_of(data, plan, 1, recipe, one, size=8, first_step=first_step):
             steps[step] += parts
-    return steps[since:]
+    return steps[first_step:]
 
 
-def equal(some: list[list[Part]], others: list[list[Part]]) -> bool:
+def equal(some: list[list[MicroBatch]], others: list[list[MicroBatch]]) -> bool:
     pairs = [pair for parts in zip(some, others, strict=True) for pair in zip(*parts, strict=True)]
     return all(
         torch.equal(a.images, b.images)
         and torch.equal(a.labels, b.labels)
-        and (a.share, a.mix, a.dropout_seed) == (b.share, b.mix, b.dropout_seed)
+        and (a.weight, a.mix, a.dropout_seed) == (b.weight, b.mix, b.dropout_seed)
         for a, b in pairs
     )
 
@@ -65,7 +65,7 @@ def test_between_them_processes_get_the_parts_of_one_with_all_that_is_random_abo
 
 
 def test_resumed_an_epoch_goes_on_with_the_parts_that_it_would_have_had() -> None:
-    assert equal(of_an_epoch(since=2), of_an_epoch()[2:])
+    assert equal(of_an_epoch(first_step=2), of_an_epoch()[2:])
 
 
 def test_no_two_parts_have_the_same_random_numbers() -> None:
