@@ -12,7 +12,7 @@ from imgpipe.common.errors import InputError
 
 SPLITS = ("train", "val", "test")
 MOST_FOLDS = 20
-"""Parts of about one size into which groups are dealt."""
+"""The most folds, of about one size, into which groups are sorted."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Candidate:
 Fractions = Mapping[str, float]
 """Splits to be cut from the training images, and the share of these images for each."""
 Strategy = Callable[[Sequence[Candidate], Fractions, int], dict[int, str]]
-"""Gives the places of the training images that move, and the split of each, for a seed."""
+"""Maps the index of each image that leaves train to its new split, given a seed."""
 
 
 def assign(
@@ -41,10 +41,10 @@ def assign(
 
     Training images are those whose given split is train, and those without a given split.
 
-    images: their order counts.
+    images: the result depends on their order.
     strategy: one of STRATEGIES, by which the missing splits are cut.
     val_fraction, test_fraction: of the training images.
-    seed: of the cut.
+    seed: of the strategy's random choices.
 
     Raises InputError where there is a single class, no image of a class to train on, or too few to cut, and where
     images without a group are to be split by groups.
@@ -121,14 +121,14 @@ def stratified(images: Sequence[Candidate], fractions: Fractions, seed: int) -> 
             raise InputError(
                 f"{where} for {name} of {len(pool)}; each of {len(counts)} classes needs one on both sides"
             )
-        small = {label: name for label, count in counts.items() if count == 1}
-        if not small:
+        lacking = {label: name for label, count in counts.items() if count == 1}  # the side that has none of a class
+        if not lacking:
             labels = [images[i].label for i in pool]
             _, chosen = train_test_split(pool, test_size=size, stratify=labels, random_state=seed)
             moved |= dict.fromkeys(chosen, name)
             has = {(images[i].label, moved.get(i, "train")) for i in pool}
-            small = {label: side for label in counts for side in ("train", name) if (label, side) not in has}
-        for label, side in sorted(small.items()):
+            lacking = {label: side for label in counts for side in ("train", name) if (label, side) not in has}
+        for label, side in sorted(lacking.items()):
             raise InputError(
                 f"{where}, and class '{label}' is too small to have one in {side}; add images of it, merge it into "
                 "another class (prepare.class_map), or change the fraction"
@@ -139,12 +139,12 @@ def stratified(images: Sequence[Candidate], fractions: Fractions, seed: int) -> 
 def grouped(images: Sequence[Candidate], fractions: Fractions, seed: int) -> dict[int, str]:
     """Move whole groups at random, so that no group is on two sides, each class about in proportion.
 
-    The groups are dealt into folds of about one size (scikit-learn's StratifiedGroupKFold), 20 at most; a split is as
+    The groups are sorted into folds of about one size (scikit-learn's StratifiedGroupKFold), 20 at most; a split is as
     many folds as come nearest to its fraction.
 
     Raises InputError where too few groups have a class.
     """
-    from sklearn.model_selection import StratifiedGroupKFold  # see above
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second, as in stratified
 
     groups_of: dict[str, set[str]] = {}
     for image in images:
@@ -156,12 +156,12 @@ def grouped(images: Sequence[Candidate], fractions: Fractions, seed: int) -> dic
                 f"class '{label}' has images of {len(its_groups)} groups; to split it by group takes {least}"
             )
     labels, groups = [image.label for image in images], [image.group for image in images]
-    most = min(MOST_FOLDS, len(set(groups)), min(Counter(labels).values()))
-    dealt = StratifiedGroupKFold(most, shuffle=True, random_state=seed).split(labels, labels, groups)
-    folds = [fold.tolist() for _, fold in dealt]
+    fold_count = min(MOST_FOLDS, len(set(groups)), min(Counter(labels).values()))
+    sorted_in = StratifiedGroupKFold(fold_count, shuffle=True, random_state=seed).split(labels, labels, groups)
+    folds = [fold.tolist() for _, fold in sorted_in]
     moved: dict[int, str] = {}
     for name, fraction in fractions.items():
-        for _ in range(max(1, round(fraction * most))):
+        for _ in range(max(1, round(fraction * fold_count))):
             if len(folds) > 1:
                 moved |= dict.fromkeys(folds.pop(), name)
     for name in (*fractions, "train"):
@@ -179,11 +179,13 @@ def hashed(images: Sequence[Candidate], fractions: Fractions, seed: int) -> dict
     moved = {}
     for i, image in enumerate(images):
         digest = hashlib.blake2b(f"{seed} {image.content}".encode(), digest_size=8).digest()
-        place = int.from_bytes(digest, "big") / 2**64
+        number = (
+            int.from_bytes(digest, "big") / 2**64
+        )  # from 0 to 1; the splits take an interval each, one after the other
         for name, fraction in fractions.items():
-            if 0 <= place < fraction:
+            if 0 <= number < fraction:
                 moved[i] = name
-            place -= fraction
+            number -= fraction
     return moved
 
 

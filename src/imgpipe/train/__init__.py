@@ -1,1 +1,1 @@
-"""The train stage: the training loop and its parts."""
+"""The train stage: the training loop and what it consists of."""

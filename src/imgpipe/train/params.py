@@ -108,7 +108,7 @@ class Train:
     batch_size: Annotated[int, Interval(low=1)]
     """Images of one update, over all processes."""
     micro_batches: Annotated[int, POWER_OF_TWO]
-    """Equal parts of a batch, shared out among the processes."""
+    """How many micro-batches of equal size a batch is cut into; the processes share them out."""
     precision: Literal["fp32", "bf16", "fp16"]
     """Of the forward pass; fp16 with gradient scaling."""
     cpu_threads: Annotated[int, Interval(low=1)]
