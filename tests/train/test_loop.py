@@ -1,5 +1,6 @@
 """One update against the textbook, whole trainings against torch's own parts, and the loop around them."""
 
+import logging
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -267,6 +268,18 @@ def test_training_ends_early_where_the_validation_loss_no_longer_falls() -> None
     """At a rate of 0 nothing changes, so epochs 2 and 3 are no better than the first."""
     state = trained(replace(RECIPE, epochs=9, optimizer=partial(SGD, lr=1e-30), early_stop_epochs=2))
     assert [epoch.epoch for epoch in state.history] == [1, 2, 3]
+
+
+def test_images_that_do_not_fill_a_batch_are_said_to_be_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """21 images in batches of 8: 16 are shown."""
+    with caplog.at_level(logging.INFO):
+        trained(replace(RECIPE, epochs=1))
+    (said,) = [message for message in caplog.messages if "left out" in message]
+    assert said.startswith("5 of 21 training images are left out of each epoch, others each time: they do not fill a ")
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        trained(replace(RECIPE, epochs=1, last_batch="keep"))
+    assert not [message for message in caplog.messages if "left out" in message]
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_its_step() -> None:

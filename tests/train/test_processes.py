@@ -131,3 +131,25 @@ def test_no_process_of_the_stage_outlives_dvc(finished: Project, tmp_path: Path)
                 os.kill(number, signal.SIGKILL)
             dvc.kill()
             dvc.wait()
+
+
+ASKED = """
+import os, signal, sys
+from imgpipe.train.processes import Interrupted, deferred_signals
+asked = getattr(signal, sys.argv[1])
+with deferred_signals() as stop_signal:
+    os.kill(os.getpid(), asked)
+    if number := stop_signal():
+        raise Interrupted(number)
+print("not asked")
+"""
+
+
+@pytest.mark.parametrize(("asked", "status"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129)])
+def test_a_process_that_is_asked_to_end_does_so_itself_with_the_signal_s_status(asked: str, status: int) -> None:
+    assert subprocess.run([sys.executable, "-c", ASKED, asked], cwd=ROOT, check=False).returncode == status
+
+
+def test_under_nohup_the_end_of_the_terminal_asks_for_nothing() -> None:
+    done = subprocess.run(["nohup", sys.executable, "-c", ASKED, "SIGHUP"], cwd=ROOT, capture_output=True, check=True)
+    assert done.stdout == b"not asked\n"

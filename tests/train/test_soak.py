@@ -103,7 +103,7 @@ def test_a_training_killed_and_run_anew_ends_in_the_same_bytes(uninterrupted: tu
     for kill in range(KILLS):
         project.set(runtime__processes=random.choice([1, 2]))
         victim = random.choice(["rank", "launcher", "dvc"])
-        how = signal.SIGKILL if victim == "dvc" else random.choice([signal.SIGKILL, signal.SIGTERM])
+        how = signal.SIGKILL if victim == "dvc" else random.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
         steps = random.randint(1, 5)
         status, log = killed_after(project, steps, victim, how)
         assert status != 0, f"{victim} {how.name} after {steps} steps: {log}"

@@ -1,5 +1,6 @@
 """The training loop: ``fit`` runs the epochs, ``train_step`` makes one update."""
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 
@@ -32,6 +33,7 @@ def fit(state: TrainingState, splits: Splits, model: Model, recipe: Train, run: 
     when a process was asked to stop, once the state is saved.
     """
     plan = cut(len(splits.train), recipe)
+    say_what_is_left_out(len(splits.train), images_in(plan), recipe)
     weights = splits.class_weights
     class_weights = None if weights is None else torch.from_numpy(weights).to(run.world.device)
     size, tree = state.classifier.description.size, None
@@ -54,6 +56,22 @@ def fit(state: TrainingState, splits: Splits, model: Model, recipe: Train, run: 
         with run.clock("saving"):
             run.save(False)
         yield state.history[-1]
+
+
+def say_what_is_left_out(images: int, shown: int, recipe: Train) -> None:
+    """Log how many images an epoch does not show, because they do not fill a batch.
+
+    images: of the training split.
+    shown: how many of them an epoch shows.
+    """
+    if shown < images:
+        logging.info(
+            "%d of %d training images are left out of each epoch, others each time: they do not fill a batch of %d; "
+            "train.last_batch keep trains on them, too",
+            images - shown,
+            images,
+            recipe.batch_size,
+        )
 
 
 def ended(state: TrainingState, recipe: Train) -> bool:

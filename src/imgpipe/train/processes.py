@@ -120,12 +120,13 @@ def _launch() -> None:
         sys.exit(failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode)
 
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""By which a process is asked to end: by a scheduler, by Ctrl-C, and when its terminal is gone."""
 
 
 @contextmanager
 def deferred_signals() -> Iterator[Callable[[], int]]:
-    """Note SIGTERM and SIGINT within the block instead of ending.
+    """Note SIGTERM, SIGINT and SIGHUP within the block instead of ending. A SIGHUP that nohup ignores stays ignored.
 
     Yields a function that returns the number of the first of them that came, 0 before one did.
     """
@@ -134,7 +135,8 @@ def deferred_signals() -> Iterator[Callable[[], int]]:
     def note(number: int, _: FrameType | None) -> None:
         came.append(number)
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    before = {number: signal.signal(number, note) for number in SIGNALS if number not in ignored}
     try:
         yield lambda: came[0] if came else 0
     finally:
@@ -143,7 +145,7 @@ def deferred_signals() -> Iterator[Callable[[], int]]:
 
 
 class Interrupted(SystemExit):
-    """Ends the process as the signal would have: exit status 143 for SIGTERM, 130 for SIGINT."""
+    """Ends the process as the signal would have: exit status 143 for SIGTERM, 130 for SIGINT, 129 for SIGHUP."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
