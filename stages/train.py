@@ -31,8 +31,8 @@ def train() -> None:
     torchrun, it joins: torchrun --nproc-per-node 2 -m stages.train
 
     It saves checkpoints outside of the workspace (runtime.checkpoint_every), also when it is told to end (exit status
-    143 after SIGTERM, 130 after SIGINT, 129 after SIGHUP). Run again with the same parameters, data and code, it resumes
-    from there.
+    143 after SIGTERM, 130 after SIGINT, 129 after SIGHUP). Run again with the same parameters, data and code, it
+    resumes from there.
     """
     if started_by_torchrun() or "DVC_STAGE" in os.environ:  # a shell may end before what was started in it by hand
         die_with_parent()
