@@ -4,6 +4,7 @@ import logging
 import resource
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,20 @@ def test_the_key_is_one_of_the_parameters_the_packages_the_data_the_code_and_the
     monkeypatch.setattr("imgpipe.train.checkpoints.metadata.version", lambda name: f"another {name}")
     keys.add(key_of(digests_of_inputs("train", device="cpu")))
     assert len(keys) == 6
+
+
+def test_timm_s_version_counts_where_the_network_is_timm_s_and_nowhere_else(
+    inside: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network of ours is trained by the same code whatever timm is installed, or none."""
+    version = metadata.version
+    keys: dict[str, set[str]] = {}
+    for name in ("simple_cnn", "timm/resnet18"):
+        inside.set(model__name=name)
+        for timm in ("1.0", "1.1"):
+            monkeypatch.setattr(metadata, "version", lambda name, timm=timm: timm if name == "timm" else version(name))
+            keys.setdefault(name, set()).add(key_of(digests_of_inputs("train", device="cpu")))
+    assert {name: len(found) for name, found in keys.items()} == {"simple_cnn": 1, "timm/resnet18": 2}
 
 
 def test_runtime_is_no_part_of_the_key(inside: Project) -> None:

@@ -274,12 +274,12 @@ def test_images_that_do_not_fill_a_batch_are_said_to_be_left_out(caplog: pytest.
     """21 images in batches of 8: 16 are shown."""
     with caplog.at_level(logging.INFO):
         trained(replace(RECIPE, epochs=1))
-    (said,) = [message for message in caplog.messages if "left out" in message]
-    assert said.startswith("5 of 21 training images are left out of each epoch, others each time: they do not fill a ")
+    (said,) = [message for message in caplog.messages if "leaves out" in message]
+    assert said.startswith("each epoch leaves out the last 5 of its 21 images, others each time: they do not fill a ")
     caplog.clear()
     with caplog.at_level(logging.INFO):
         trained(replace(RECIPE, epochs=1, last_batch="keep"))
-    assert not [message for message in caplog.messages if "left out" in message]
+    assert not [message for message in caplog.messages if "leaves out" in message]
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_its_step() -> None:

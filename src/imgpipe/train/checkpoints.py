@@ -28,6 +28,7 @@ from imgpipe.common import params
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import digest_of, digest_of_text, replacing
 from imgpipe.model.devices import World, of_first_process
+from imgpipe.model.names import TIMM
 from imgpipe.train.processes import Interrupted
 from imgpipe.train.state import TrainingState
 
@@ -48,13 +49,14 @@ def digests_of_inputs(stage: str, *, device: str) -> dict[str, str]:
     """Digest all that the result of a stage depends on, by name.
 
     That is: its parameters, each file and folder that dvc.yaml lists as its dependency (data and code), the versions of
-    Python and of PACKAGES, and the kind of device.
+    Python, of PACKAGES and, where the network is timm's, of timm, and the kind of device.
     """
     described = params.load(Path("dvc.yaml"))["stages"][stage]
     sections = params.load(params.PARAMS)
     parameters = json.dumps({name: sections[name] for name in described["params"]})
     parameters = json.dumps(json.loads(parameters), sort_keys=True)  # keys are texts there, which can be sorted
-    versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+    timm = ["timm"] if str(sections.get("model", {}).get("name")).startswith(TIMM) else []
+    versions = {name: metadata.version(name) for name in [*PACKAGES, *timm]} | {"python": platform.python_version()}
     return {
         "parameters": digest_of_text(parameters),
         "packages": digest_of_text(json.dumps(versions)),

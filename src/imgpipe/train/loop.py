@@ -33,12 +33,13 @@ def fit(state: TrainingState, splits: Splits, model: Model, recipe: Train, run: 
     when a process was asked to stop, once the state is saved.
     """
     plan = cut(len(splits.train), recipe)
-    say_what_is_left_out(len(splits.train), images_in(plan), recipe)
+    log_left_out(len(splits.train), images_in(plan), recipe)
     weights = splits.class_weights
     class_weights = None if weights is None else torch.from_numpy(weights).to(run.world.device)
-    size, tree = state.classifier.description.size, None
+    size = state.classifier.description.size
+    tree = None  # made in the first epoch
     while not ended(state, recipe):
-        epoch = len(state.history)  # counted from 0
+        epoch = len(state.history)  # counted from 0: as many as are done
         state.begin_epoch(steps=len(plan), micro_batches=recipe.micro_batches)
         state.classifier.train()
         freeze(state.classifier.network, model.frozen_in(epoch + 1))
@@ -58,15 +59,15 @@ def fit(state: TrainingState, splits: Splits, model: Model, recipe: Train, run: 
         yield state.history[-1]
 
 
-def say_what_is_left_out(images: int, shown: int, recipe: Train) -> None:
-    """Log how many images an epoch does not show, because they do not fill a batch.
+def log_left_out(images: int, shown: int, recipe: Train) -> None:
+    """Log how many images at the end of an epoch's order are not trained on, because they do not fill a batch.
 
-    images: of the training split.
-    shown: how many of them an epoch shows.
+    images: of an epoch's order, as many as the training split has.
+    shown: how many of them are trained on.
     """
     if shown < images:
         logging.info(
-            "%d of %d training images are left out of each epoch, others each time: they do not fill a batch of %d; "
+            "each epoch leaves out the last %d of its %d images, others each time: they do not fill a batch of %d; "
             "train.last_batch keep trains on them, too",
             images - shown,
             images,
@@ -127,7 +128,7 @@ def train_step(
                 logits = module(mixed(images, micro.mix))
             loss = batch_loss(logits, labels, micro.mix, recipe.label_smoothing, class_weights)
             state.scaler.scale(loss * micro.weight).backward()
-        if micro.weight:
+        if micro.weight:  # a filler's images were counted already
             targets = labels.roll(1) if micro.mix and micro.mix.kept < 0.5 else labels
             sums[i, 0] = loss.detach() * len(labels)
             sums[i, 1] = (logits.argmax(1) == targets).sum()
@@ -150,7 +151,7 @@ def batch_loss(
 
     logits: float (n, classes).
     labels: int64 (n,).
-    mix: the loss of a mixed image is that to its own label by what is kept of it, to the other's by the rest.
+    mix: the loss of a mixed image is kept x the loss against its own label + (1 - kept) x that against the other's.
     class_weights: of each class's term of the loss, float (classes,), as in torch: an image's loss is multiplied by its
         class's weight and, with label smoothing, each class's share of the smoothing by that class's. The mean is over
         images, not over weights.

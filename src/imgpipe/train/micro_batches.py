@@ -77,7 +77,7 @@ class MicroBatch:
 
 
 def cut(images: int, recipe: Train) -> Plan:
-    """Cut an epoch of so many images into batches, and these into micro-batches.
+    """Plan an epoch of so many images: slices of its order for each batch and micro-batch. No image is read yet.
 
     The images that do not fill a batch are dropped or kept as ``recipe.last_batch`` says. A kept last batch has as many
     micro-batches as the others, so that every process has its own: they are filled in order, and those that stay empty
@@ -94,7 +94,11 @@ def cut(images: int, recipe: Train) -> Plan:
         batch: list[tuple[slice, float]] = []
         for low in range(start, start + recipe.batch_size, recipe.micro_batch_size):
             high = min(low + recipe.micro_batch_size, end)
-            batch.append((slice(low, high), (high - low) / (end - start)) if low < end else (batch[0][0], 0.0))
+            if low < end:
+                batch.append((slice(low, high), (high - low) / (end - start)))
+            else:
+                first, _ = batch[0]
+                batch.append((first, 0.0))  # a filler
         plan.append(batch)
     return plan
 
@@ -114,7 +118,7 @@ def micro_batches_of(
     size: side of the square images, in pixels.
     first_step: the first that is wanted, where the epoch is resumed.
 
-    Yields the number of each step and the micro-batches of its batch. The time that they take is the clock's ``data``.
+    Yields the number of each step and its micro-batches. Waiting for them counts as ``data`` on the clock.
     """
     train, mine = splits.train, run.world.micro_batches_of_rank(recipe.micro_batches)
     order = ORDERS[recipe.order](train.labels, seed=recipe.seed, epoch=epoch)
@@ -124,6 +128,7 @@ def micro_batches_of(
         rows = random_rows(span.start, span.stop - span.start, DRAWS, seed=recipe.seed, epoch=epoch)
         return augment(train, order[span], rows, size)
 
+    # the loader makes them one after the other, also across steps; each step takes as many as are this process's
     spans = [span for batch in plan[first_step:] for span, _ in batch[mine]]
     loader = batches(train, order, spans, load, threads=run.threads, device=run.world.device)
     dropout_seeds = generator("dropout", recipe.seed, epoch).integers(2**63, size=(len(plan), recipe.micro_batches))

@@ -1,4 +1,4 @@
-"""What a process does around the steps of a training: gather, check, show, save. None of it changes a result."""
+"""What a process does around the steps of a training: count them, keep their losses, check, show and save."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
