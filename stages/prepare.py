@@ -1,13 +1,10 @@
 """Sort the images into splits: ``python -m stages.prepare``, from the project's top folder."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from imgpipe.common import params, stage
-from imgpipe.common.files import columns, replacing_folder, write_table, write_text
+from imgpipe.common.files import replacing_folder, write_records, write_text
 from imgpipe.data.parallel import cores
 from imgpipe.prepare.formats import FORMATS
 from imgpipe.prepare.params import Prepare
@@ -27,21 +24,16 @@ def prepare() -> None:
     with replacing_folder(Path("data/prepared")) as folder:
         spool = folder / "spool"
         found, rejected = read_archive(archive, spool, pattern=section.pattern, processes=cores())
-        _write("data/rejected.csv", Rejected, rejected)
+        write_records(Path("data/rejected.csv"), Rejected, rejected)
         check_rejected(len(found), rejected, most=section.max_rejected, listed="data/rejected.csv")
         images, duplicates = prepare_images(found, section)
         FORMATS[section.format](folder, contents(spool, found, images))
         spool.unlink()
-    _write("data/images.csv", PreparedImage, images)
-    _write("data/duplicates.csv", Duplicate, duplicates)
+    write_records(Path("data/images.csv"), PreparedImage, images)
+    write_records(Path("data/duplicates.csv"), Duplicate, duplicates)
     numbers = summary(images, rejected, duplicates)
     write_text(Path("metrics/prepare.json"), json.dumps(numbers, indent=2) + "\n")
     log_summary(numbers, duplicates)
-
-
-def _write(path: str, record: type, rows: Iterable[Any]) -> None:
-    """Write a table of records of this dataclass."""
-    write_table(Path(path), columns(record), map(asdict, rows))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,11 @@
 import json
 import logging
 import os
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from imgpipe.common import params, stage
-from imgpipe.common.files import write_table, write_text
+from imgpipe.common.files import write_records, write_text
 from imgpipe.model.runtime import Runtime, started_by_torchrun
 from imgpipe.train.params import Model, Train
 from imgpipe.train.processes import deferred_signals, die_with_parent
@@ -17,6 +15,7 @@ from imgpipe.train.processes import deferred_signals, die_with_parent
 CHECKPOINTS = Path(os.environ.get("DVC_ROOT", ".")) / ".dvc" / "tmp" / "imgpipe"
 """Outside of the workspace, so that queued and temporary experiments find them too: DVC_ROOT is the project's."""
 
+HISTORY = Path("metrics/train/history.csv")
 RUNS = Path("runs")
 """Times, rates and traces, which neither Git nor DVC tracks: they differ between equal runs."""
 
@@ -46,6 +45,7 @@ def train() -> None:
     from imgpipe.train.loop import fit
     from imgpipe.train.micro_batches import read_splits
     from imgpipe.train.run import opened_run
+    from imgpipe.train.state import Epoch
 
     splits = read_splits(Path("data/packed"), recipe)
     device = start.device_of(runtime)
@@ -66,11 +66,11 @@ def train() -> None:
         ):
             for epoch in fit(state, splits, model, recipe, run):
                 if first:
-                    _write_history(asdict(done) for done in state.history)
+                    write_records(HISTORY, Epoch, state.history)
                     write_scalars(asdict(epoch), epoch.epoch)
             if first:
                 assert state.best, "there is at least one epoch"
-                _write_history(asdict(done) for done in state.history)
+                write_records(HISTORY, Epoch, state.history)
                 metrics = {"best": asdict(state.best), "last": asdict(state.history[-1])}
                 write_text(Path("metrics/train/metrics.json"), json.dumps(metrics, indent=2) + "\n")
                 save_classifier(Path("models/last.safetensors"), state.used)
@@ -78,12 +78,6 @@ def train() -> None:
                 save_classifier(Path("models/best.safetensors"), state.used)
                 watching.write_account(folder, run.clock, processes=world.size, device=world.device)
                 logging.info("%s", run.clock)
-
-
-def _write_history(rows: Iterable[dict[str, Any]]) -> None:
-    """Write a row for each epoch."""
-    rows = list(rows)
-    write_table(Path("metrics/train/history.csv"), list(rows[0]), rows)
 
 
 if __name__ == "__main__":

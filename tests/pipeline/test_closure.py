@@ -1,4 +1,3 @@
-import os
 import re
 import subprocess
 import sys
@@ -29,7 +28,6 @@ for name in list(sys.modules):
     loaded = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": "src"},
         capture_output=True,
         text=True,
         check=True,

@@ -38,7 +38,7 @@ def test_queued_experiments_all_finish_and_stand_side_by_side(pipeline: Project)
     losses = {row["metrics"]["metrics/test/metrics.json"]["data"]["loss"] for row in rows}
     assert len(losses) == 2
     name = next(experiment["name"] for branch in shown for experiment in branch["experiments"] or [])
-    verdict = pipeline.succeed("python", "-m", "imgpipe.commands", "compare", "main", name, PYTHONPATH="src").out
+    verdict = pipeline.succeed("python", "-m", "imgpipe.commands", "compare", "main", name).out
     assert f"{name} is " in verdict
 
 

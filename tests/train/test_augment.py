@@ -9,7 +9,7 @@ import torch
 from samples import photo
 from torchvision.transforms.v2 import functional as tv
 from train.test_crops import as_tensor, difference
-from trainings import random_split
+from trainings import AUGMENT, random_split
 
 from imgpipe.data.packed import Pixels
 from imgpipe.model.randomness import Floats
@@ -21,25 +21,16 @@ from imgpipe.train.augment import (
     ROTATION,
     VERTICAL,
     WHETHER_TO_ERASE,
-    Augment,
     augmentation,
     centre,
     erased,
-    no_policy,
     rotated,
 )
 
 PHOTO = np.asarray(photo())
 
 
-UNCHANGED = Augment(
-    crop=partial(centre, fraction=1.0),
-    horizontal_flip=0.0,
-    vertical_flip=0.0,
-    rotation=0.0,
-    policy=no_policy,
-    erasing=0.0,
-)
+UNCHANGED = replace(AUGMENT, crop=partial(centre, fraction=1.0), horizontal_flip=0.0)
 
 
 def augmented(rows: Floats, **changes: float) -> Pixels:

@@ -257,9 +257,15 @@ def test_a_training_ends_in_the_weights_of_the_textbook_s(name: str) -> None:
         torch.testing.assert_close(got.double(), want, rtol=rounding, atol=rounding)
 
 
+@pytest.fixture(scope="module")
+def plain() -> list[Tensor]:
+    """The weights of the recipe as it is."""
+    return weights_of(trained(RECIPE))
+
+
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "as it is"])
-def test_each_setting_changes_the_weights(name: str) -> None:
-    plain, others = weights_of(trained(RECIPE)), weights_of(trained(RECIPES[name]))
+def test_each_setting_changes_the_weights(plain: list[Tensor], name: str) -> None:
+    others = weights_of(trained(RECIPES[name]))
     same = all(torch.equal(a, b) for a, b in zip(plain, others, strict=True))
     assert not same
 

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +78,6 @@ def digest_of_text(text: str) -> str:
     return hashlib.blake2b(text.encode()).hexdigest()
 
 
-def columns(record: type) -> list[str]:
-    """Return the names of a dataclass's fields, the columns of a table of such records."""
-    return [field.name for field in fields(record)]
-
-
 def table_text(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """Return a CSV table: the names of its columns, then a row for each mapping.
 
@@ -105,6 +100,11 @@ class _UnixLines(io.StringIO):
 def write_table(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a file of ``table_text``."""
     write_text(path, table_text(names, rows))
+
+
+def write_records(path: Path, record: type, rows: Iterable[Any]) -> None:
+    """Write a table of objects of a dataclass; its fields are the columns."""
+    write_table(path, [field.name for field in fields(record)], map(asdict, rows))
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
