@@ -130,9 +130,10 @@ def write_params(
     params.train.epochs = 100000
     params.train.batch_size, params.train.micro_batches = batch, micro_batches
     params.train.precision, params.train.cpu_threads = precision, cpu_threads
-    params.train.optimizer.lr = 0.001  # too slow to diverge
-    resized = {"name": "resized", "scale_low": 0.08, "scale_high": 1.0, "ratio_low": 0.75, "ratio_high": 1.33}
-    params.train.augment.crop = resized if crop == "resized" else {"name": "padded", "padding": size // 8}
+    params.train.optimizer.sgd.lr = 0.001  # too slow to diverge
+    params.train.augment.crop.name = crop
+    params.train.augment.crop.resized.scale_low = 0.08
+    params.train.augment.crop.padded.padding = size // 8
     params.train.augment.horizontal_flip = 0.5
     OmegaConf.save(params, folder / "params.yaml")
 

@@ -17,7 +17,7 @@ def compared(finished_project: Project, tmp_path_factory: pytest.TempPathFactory
     """A finished pipeline and two experiments: ``untrained`` and, of another split, ``other-split``."""
     project = copy_of(finished_project, tmp_path_factory.mktemp("compared") / "project")
     before = project.fingerprint(*OUTPUTS)
-    for name, change in (("untrained", "train.optimizer.lr=1e-08"), ("other-split", "prepare.seed=1")):
+    for name, change in (("untrained", "train.optimizer.sgd.lr=1e-08"), ("other-split", "prepare.seed=1")):
         project.succeed("dvc", "exp", "run", "--name", name, "-S", change, "-S", "train.epochs=1", "evaluate")
         project.restore(before)
     return project

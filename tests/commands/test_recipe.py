@@ -11,14 +11,35 @@ from imgpipe.commands.__main__ import app
 RECIPE = """# Cats, in one line
 # and more
 
-train: {epochs: 3, optimizer: {name: adam, beta1: 0.9}}
-download: {location: data/cats.zip}
+train: {epochs: 3, optimizer: {name: adam, adam: {beta1: 0.8}}}
+prepare: {class_map: {cat: [1, 2], other: rest}}
 """
 
 PARAMS = """# mine
 train:
-  epochs: 20
-  optimizer: {name: sgd, momentum: 0.5}
+  epochs: 20            # many
+  optimizer:
+    name: sgd
+    sgd: {momentum: 0.5}
+    adam: {beta1: 0.9}
+prepare:
+  class_map: null
+download: {location: data/cats.zip}
+"""
+
+AFTERWARDS = """# mine
+train:
+  epochs: 3             # many
+  optimizer:
+    name: adam
+    sgd: {momentum: 0.5}
+    adam: {beta1: 0.8}
+prepare:
+  class_map:
+    cat:
+    - 1
+    - 2
+    other: rest
 download: {location: data/cats.zip}
 """
 
@@ -44,16 +65,16 @@ def test_without_a_name_recipes_are_listed_with_their_first_lines(folder: Path) 
     assert recipe().stdout == "cats       Cats, in one line\ndogs-tiny  Dogs\n"
 
 
-def test_a_recipe_becomes_params_yaml_and_what_changes_is_said(folder: Path) -> None:
+def test_a_recipe_s_values_come_into_params_yaml_whose_comments_stay_and_what_changes_is_said(folder: Path) -> None:
     done = recipe("cats")
     assert done.stdout.splitlines() == [
         "train.epochs: 20 -> 3",
         "train.optimizer.name: sgd -> adam",
-        "train.optimizer.beta1: absent -> 0.9",
-        "train.optimizer.momentum: 0.5 -> absent",
+        "train.optimizer.adam.beta1: 0.9 -> 0.8",
+        'prepare.class_map: null -> {"cat": [1, 2], "other": "rest"}',
     ]
     assert done.stderr == "data/cats.zip is not there: docs/recipes.md says which images belong there\n"
-    assert (done.exit_code, (folder / "params.yaml").read_text()) == (0, RECIPE)
+    assert (done.exit_code, (folder / "params.yaml").read_text()) == (0, AFTERWARDS)
 
 
 def test_changes_that_are_not_committed_are_not_lost_unless_that_is_asked_for(folder: Path) -> None:
@@ -66,7 +87,7 @@ def test_changes_that_are_not_committed_are_not_lost_unless_that_is_asked_for(fo
     )
     assert (folder / "params.yaml").read_text() == mine
     assert recipe("cats", "--force").exit_code == 0
-    assert (folder / "params.yaml").read_text() == RECIPE
+    assert (folder / "params.yaml").read_text() == AFTERWARDS
 
 
 def test_a_file_that_git_does_not_have_is_not_lost_either(folder: Path) -> None:
@@ -97,3 +118,13 @@ def test_elsewhere_it_says_where_to_go(tmp_path: Path, monkeypatch: pytest.Monke
     done = recipe("cats")
     assert done.exit_code == 1
     assert done.stderr == f"error: there are no recipes in {tmp_path}; run this in the project's top folder\n"
+
+
+def test_a_recipe_with_a_key_that_params_yaml_lacks_is_refused_and_nothing_is_written(folder: Path) -> None:
+    (folder / "recipes/new.yaml").write_text("# New\ntrain: {epochs: 3, rate: {of: 1}}\n")
+    done = recipe("new")
+    assert (done.exit_code, done.stderr) == (
+        1,
+        "error: params.yaml: train.rate.of is missing; recipes/digits.yaml has every key but those of runtime\n",
+    )
+    assert (folder / "params.yaml").read_text() == PARAMS

@@ -94,7 +94,7 @@ REFUSED = {
     "word for a yes or no": (
         "nesterov: true",
         "nesterov: maybe",
-        "params.yaml: train.optimizer.nesterov is 'maybe'; it must be true or false",
+        "params.yaml: train.optimizer.sgd.nesterov is 'maybe'; it must be true or false",
     ),
     "list for text": (
         "url: null",
@@ -108,9 +108,9 @@ REFUSED = {
         "policy, erasing; did you mean erasing?",
     ),
     "value out of range in a choice within": (
-        "padding: 1 ",
-        "padding: -1 ",
-        "params.yaml: train.augment.crop.padding is -1; it must be a whole number at least 0",
+        "padding: 1}",
+        "padding: -1}",
+        "params.yaml: train.augment.crop.padded.padding is -1; it must be a whole number at least 0",
     ),
     "unknown dataset": (
         "name: null  ",
@@ -170,12 +170,12 @@ REFUSED = {
     "not a number": (
         "lr: 0.1",
         "lr: .nan",
-        "params.yaml: train.optimizer.lr is nan; it must be a number above 0",
+        "params.yaml: train.optimizer.sgd.lr is nan; it must be a number above 0",
     ),
     "a rate without end": (
         "lr: 0.1",
         "lr: .inf",
-        "params.yaml: train.optimizer.lr is inf; it must be a number above 0",
+        "params.yaml: train.optimizer.sgd.lr is inf; it must be a number above 0",
     ),
     "unknown choice": (
         "precision: bf16",
@@ -282,9 +282,25 @@ REFUSED = {
         "params.yaml: train.optimizer.name is 'sdg'; it must be sgd, adam, adamw or rmsprop; did you mean sgd?",
     ),
     "key of another optimizer": (
+        "sgd: {lr: 0.1,",
+        "sgd: {lr: 0.1, beta1: 0.9,",
+        "params.yaml: train.optimizer.sgd.beta1 is unknown; its keys are lr, momentum, weight_decay, nesterov",
+    ),
+    "value beside the name that it belongs below": (
         "name: sgd  ",
-        "name: adamw  ",
-        "params.yaml: train.optimizer.momentum is unknown; its keys are lr, beta1, beta2, weight_decay",
+        "lr: 0.1\n    name: sgd  ",
+        "params.yaml: train.optimizer.lr is unknown; write sgd.lr, since the values of a choice stand below its name",
+    ),
+    "value of a choice that is not taken": (
+        "adamw: {lr: 0.001,",
+        "adamw: {lr: 0,",
+        "params.yaml: train.optimizer.adamw.lr is 0; it must be a number above 0",
+    ),
+    "choice that is not taken and missing": (
+        "    cosine: {warmup_epochs: 1}\n",
+        "",
+        "params.yaml: train.schedule.cosine is missing; its keys are name, constant, cosine, polynomial, one_cycle, "
+        "step, multi_step, plateau, and none has a default",
     ),
     "neither auto nor a count": (
         "processes: auto",
@@ -332,18 +348,18 @@ def test_numbers_are_accepted_however_they_are_written(params: Path, number: str
 @pytest.mark.parametrize("milestones", ["[6, 4]", "[4, 4]", "[0, 4]", "[4.5]", "[]", "4", "null", "['a']"])
 def test_milestones_are_whole_numbers_that_rise(params: Path, milestones: str) -> None:
     edit(params, "    name: cosine ", "    name: multi_step ")
-    edit(params, "    warmup_epochs: 1", f"    warmup_epochs: 1\n    gamma: 0.1\n    milestones: {milestones}")
+    edit(params, "milestones: [10, 15]", f"milestones: {milestones}")
     with pytest.raises(InputError) as refusal:
         check()
     assert str(refusal.value) == (
-        f"params.yaml: train.schedule.milestones is {milestones}; "
+        f"params.yaml: train.schedule.multi_step.milestones is {milestones}; "
         "it must be a list of whole numbers of at least 1, each above the one before it"
     )
 
 
 def test_milestones_come_as_a_list(params: Path) -> None:
     edit(params, "    name: cosine ", "    name: multi_step ")
-    edit(params, "    warmup_epochs: 1", "    warmup_epochs: 1\n    gamma: 0.1\n    milestones: [4, 6]")
+    edit(params, "milestones: [10, 15]", "milestones: [4, 6]")
     assert read("train", SECTIONS["train"]).schedule.keywords["milestones"] == [4, 6]
 
 

@@ -23,7 +23,7 @@ def test_an_experiment_with_another_batch_size_reruns_train_and_what_follows(pip
 
 
 def test_queued_experiments_all_finish_and_stand_side_by_side(pipeline: Project) -> None:
-    pipeline.succeed("dvc", "exp", "run", "--queue", "--set-param", "train.optimizer.lr=0.03,1e-05", "evaluate")
+    pipeline.succeed("dvc", "exp", "run", "--queue", "--set-param", "train.optimizer.sgd.lr=0.03,1e-05", "evaluate")
     pipeline.succeed("dvc", "queue", "start", "--jobs", "1")
     for _ in range(240):
         status = pipeline.succeed("dvc", "queue", "status").out
@@ -33,7 +33,7 @@ def test_queued_experiments_all_finish_and_stand_side_by_side(pipeline: Project)
     assert status.count("Success") == 2, status
     shown = json.loads(pipeline.succeed("dvc", "exp", "show", "--json").out)
     rows = [experiment["revs"][0]["data"] for branch in shown for experiment in branch["experiments"] or []]
-    rates = {row["params"]["params.yaml"]["data"]["train"]["optimizer"]["lr"] for row in rows}
+    rates = {row["params"]["params.yaml"]["data"]["train"]["optimizer"]["sgd"]["lr"] for row in rows}
     assert rates == {0.03, 1e-05}
     losses = {row["metrics"]["metrics/test/metrics.json"]["data"]["loss"] for row in rows}
     assert len(losses) == 2

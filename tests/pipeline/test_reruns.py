@@ -120,10 +120,10 @@ def test_a_model_deleted_is_restored_without_a_run(pipeline: Project) -> None:
 
 def test_an_earlier_value_again_restores_its_model_without_a_run(pipeline: Project) -> None:
     before = pipeline.fingerprint("models")
-    pipeline.set(train__optimizer__lr=0.02)
+    pipeline.set(train__optimizer__sgd__lr=0.02)
     assert pipeline.succeed("dvc", "repro", "train").stages_run == ["train"]
     assert pipeline.fingerprint("models") != before
-    pipeline.set(train__optimizer__lr=0.1)
+    pipeline.set(train__optimizer__sgd__lr=0.1)
     run = pipeline.succeed("dvc", "repro")
     assert "train" in run.stages_restored
     assert "train" not in run.stages_run

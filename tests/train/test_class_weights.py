@@ -34,5 +34,5 @@ def test_a_name_that_is_no_class_is_refused() -> None:
     with pytest.raises(InputError) as refusal:
         given_weights(LABELS, CLASSES, weights={"dog": 3.0})
     assert str(refusal.value) == (
-        "params.yaml: train.class_weights.weights names 'dog', which is no class; they are bird, cat and 7"
+        "params.yaml: train.class_weights.given.weights names 'dog', which is no class; they are bird, cat and 7"
     )

@@ -21,7 +21,7 @@ Weights = dict[str, torch.Tensor]
 def small(finished_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Two epochs in few steps; only the parameters and what the train stage writes change from test to test."""
     project = copy_of(finished_project, tmp_path_factory.mktemp("train") / "project")
-    project.set(train__batch_size=64, train__schedule__warmup_epochs=0, train__precision="fp32")
+    project.set(train__batch_size=64, train__schedule__cosine__warmup_epochs=0, train__precision="fp32")
     project.commit("Few steps")
     return project
 
@@ -49,7 +49,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "train.ema_decay": {"train__ema_decay": 0.9},
     "train.backbone_lr_factor": {"train__backbone_lr_factor": 0.1},
     "train.decay_norms_and_biases": {"train__decay_norms_and_biases": False},
-    "train.early_stop_epochs": {"train__early_stop_epochs": 1, "train__epochs": 9, "train__optimizer__lr": 1e-30},
+    "train.early_stop_epochs": {"train__early_stop_epochs": 1, "train__epochs": 9, "train__optimizer__sgd__lr": 1e-30},
     "model.normalise": {"model__normalise": "half"},
     "model.dropout": {"model__dropout": 0.5},
 }
@@ -113,7 +113,7 @@ def test_a_training_that_diverges_says_so(small: Project) -> None:
     with pytest.raises(
         InputError, match=r"training diverged: the loss of step \d of epoch 1 is not finite; try a lower"
     ):
-        trained(small, train__optimizer__lr=1e30)
+        trained(small, train__optimizer__sgd__lr=1e30)
 
 
 def test_the_order_in_memory_is_kept_with_the_model(small: Project) -> None:

@@ -1,4 +1,4 @@
-"""``imgpipe recipe``: list the recipes, or put one in place as params.yaml."""
+"""``imgpipe recipe``: list the recipes, or put the values of one into params.yaml."""
 
 import json
 import subprocess
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from imgpipe.commands.params_file import values_of, with_values
 from imgpipe.common.errors import InputError, did_you_mean
 from imgpipe.common.files import write_text
 
@@ -19,9 +20,10 @@ def recipe(
     name: Annotated[str | None, typer.Argument(help="Of the recipe; without it they are listed.")] = None,
     force: Annotated[bool, typer.Option(help="Also where params.yaml has changes that are not committed.")] = False,
 ) -> None:
-    """List the recipes, or put one in place as params.yaml and say what that changes.
+    """List the recipes, or put the values of one into params.yaml and say what that changes.
 
-    To be run in the project's top folder.
+    Sections that the recipe lacks stay as they are: those of finetune are pack, model and train, so that it goes with
+    any images. To be run in the project's top folder.
     """
     recipes = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
     if not recipes:
@@ -38,8 +40,9 @@ def recipe(
 
     from imgpipe.common.params import load  # slow to import, and not needed to list the recipes
 
-    old, new = load(PARAMS), load(recipes[name])
-    write_text(PARAMS, recipes[name].read_text(encoding="utf-8"))
+    old, values = load(PARAMS), dict(values_of(load(recipes[name])))
+    write_text(PARAMS, with_values(PARAMS.read_text(encoding="utf-8"), values, {}))
+    new = load(PARAMS)
     for key, before, after in changes(old, new):
         typer.echo(f"{key}: {before} -> {after}")
     location = Path(new["download"]["location"])
@@ -47,25 +50,22 @@ def recipe(
         typer.echo(f"{location} is not there: docs/recipes.md says which images belong there", err=True)
 
 
-def changes(old: dict[str, Any], new: dict[str, Any], place: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield the keys that differ, each with its old and its new value as they are shown, in the order of the new file.
+def changes(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield the keys whose values differ, each with its old and its new value as they are shown.
 
-    place: what stands before the keys, such as ``"train."``.
+    old, new: of the same keys.
 
     >>> list(changes({"train": {"epochs": 20}}, {"train": {"epochs": 3}}))
     [('train.epochs', '20', '3')]
     """
-    for key in [*new, *(key for key in old if key not in new)]:
-        if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
-            yield from changes(old[key], new[key], f"{place}{key}.")
-        elif key not in old or key not in new or old[key] != new[key]:
-            yield f"{place}{key}", _shown(old, key), _shown(new, key)
+    before = dict(values_of(old))
+    for key, value in values_of(new):
+        if value != before[key]:
+            yield key, shown(before[key]), shown(value)
 
 
-def _shown(section: dict[str, Any], key: str) -> str:
-    if key not in section:
-        return "absent"
-    value = section[key]
+def shown(value: Any) -> str:
+    """Return a value as it is shown to people."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

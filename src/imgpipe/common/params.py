@@ -3,7 +3,8 @@
 A section of the file is described by a dataclass with annotated fields and no defaults: every default is in
 params.yaml. ``typed`` compares each value with its annotation. What a type cannot say stands beside it, as in
 ``Annotated[int, Interval(low=1)]``. A section within with a ``name`` chooses a function of a table: hydra-zen binds the
-section's other values to that function's keyword arguments, so that a new choice is a function and a line.
+values that stand below that name to the function's keyword arguments, so that a new choice is a function and a line,
+and another choice one word.
 """
 
 import inspect
@@ -122,24 +123,50 @@ def _values(section: Any, hints: Mapping[str, Any], where: str) -> Section:
 
 
 def _chosen(table: Mapping[str, Callable[..., Any]], section: Any, where: str) -> Callable[..., Any]:
-    """Return the function that the section names, with the section's other values bound to its keyword arguments."""
+    """Return the function that the section names, with the values below its name bound to its keyword arguments.
+
+    The section has a ``name``, and for each function that takes keyword arguments a section of its name with a value
+    for each of them. So another choice is one word. The values of all choices must fit.
+    """
     if not isinstance(section, dict) or "name" not in section:
         raise InputError(f"{where}.name is missing; it must be {one_of(table)}")
     name = section["name"]
     if not isinstance(name, str) or name not in table:
         meant = did_you_mean(name, table)
         raise InputError(f"{where}.name is {_shown(name)}; it must be {one_of(table)}{meant}")
-    function = table[name]
-    hints = get_type_hints(function, include_extras=True)
-    keys = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    given = {key: value for key, value in section.items() if key != "name"}
-    values = _values(given, {key: hints[key] for key in keys}, where)
-    if not values:
-        return function
+    keywords = {choice: _keywords(function) for choice, function in table.items()}
+    taking = {choice: hints for choice, hints in keywords.items() if hints}
+    for key in section:
+        if key in keywords[name] and key not in taking:
+            raise InputError(
+                f"{where}.{key} is unknown; write {name}.{key}, since the values of a choice stand below its name"
+            )
+    _check_keys(section, ["name", *taking], where, "keys", ".")
+    values = {choice: _values(section[choice], hints, f"{where}.{choice}") for choice, hints in taking.items()}
+    if name not in values:
+        return table[name]
     # not recursive: a mapping in a value is data, also where it has hydra's key _target_, which would call something
-    config = builds(function, **values, zen_partial=True, hydra_recursive=False, hydra_convert="all")
+    config = builds(table[name], **values[name], zen_partial=True, hydra_recursive=False, hydra_convert="all")
     bound: Callable[..., Any] = instantiate(config)
     return bound
+
+
+def _keywords(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the keyword arguments of a function with their annotations."""
+    hints = get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(function).parameters.values()
+    return {one.name: hints[one.name] for one in parameters if one.kind is one.KEYWORD_ONLY}
+
+
+def without_other_choices(section: Section) -> Section:
+    """Return the section without the values of choices that it does not take, at any depth.
+
+    >>> without_other_choices({"name": "sgd", "sgd": {"lr": 0.1}, "adam": {"lr": 0.001}})
+    {'name': 'sgd', 'sgd': {'lr': 0.1}}
+    """
+    name = section.get("name")
+    kept = {key: value for key, value in section.items() if name is None or key == name or not isinstance(value, dict)}
+    return {key: without_other_choices(value) if isinstance(value, dict) else value for key, value in kept.items()}
 
 
 def _check_keys(section: Section, allowed: Iterable[str], where: str, what: str, dot: str) -> None:

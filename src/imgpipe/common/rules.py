@@ -64,9 +64,9 @@ def one_of_table(table: Iterable[str]) -> Rule:
 
 @dataclass(frozen=True)
 class Choice:
-    """Stands for a section that names one function of a table and gives its keyword arguments.
+    """Stands for a section that names one function of a table and gives the keyword arguments of every one.
 
-    In the file: ``{name: sgd, lr: 0.1}``. The value is the function with these arguments bound.
+    In the file: ``{name: sgd, sgd: {lr: 0.1}, adam: {lr: 0.001}}``. The value is the function with its arguments bound.
     """
 
     table: Mapping[str, Callable[..., Any]]

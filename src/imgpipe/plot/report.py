@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from imgpipe.common.params import without_other_choices
 from imgpipe.plot.galleries import LOSSLESS, Example, data_uri
 from imgpipe.plot.results import Evaluation, Preparation
 
@@ -77,7 +78,7 @@ def render(
     figures: Mapping[str, EmbeddedFigure],
     examples: Sequence[Example],
     mistakes: Sequence[Example],
-    parameters: Mapping[str, Mapping[str, Any]],
+    parameters: Mapping[str, dict[str, Any]],
     versions: Mapping[str, str],
 ) -> str:
     """Return the page. Names of classes and files are text in it, whatever they hold.
@@ -115,7 +116,7 @@ def render(
         more_rejected=len(preparation.rejected[MOST_FILES:]),
         duplicates=preparation.duplicates[:MOST_FILES],
         more_duplicates=len(preparation.duplicates[MOST_FILES:]),
-        parameters={name: list(_flat(section)) for name, section in parameters.items()},
+        parameters={name: list(_flat(without_other_choices(section))) for name, section in parameters.items()},
         versions=versions,
     )
 

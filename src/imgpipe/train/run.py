@@ -135,7 +135,7 @@ def diverged(what: str) -> InputError:
     """Make the error for a loss that is not finite."""
     return InputError(
         f"training diverged: {what} is not finite; "
-        "try a lower train.optimizer.lr, a longer warm-up, train.clip_grad_norm or precision fp32"
+        "try a lower lr (train.optimizer), a longer warm-up, train.clip_grad_norm or precision fp32"
     )
 
 

@@ -44,7 +44,7 @@ Floats = np.ndarray[Any, np.dtype[np.float32]]
 Name = str | int | float
 """A class's name, as YAML reads what looks like a number."""
 Weight = Annotated[float, Interval(low=0, open_low=True)]
-BY_NAME = Rule("numbers above 0 by name such as {cat: 2.0}", bool)
+BY_NAME = Rule("numbers above 0 by name such as {cat: 2.0}", lambda weights: isinstance(weights, dict))
 
 
 def unweighted(labels: Integers, classes: Sequence[str]) -> None:
@@ -76,7 +76,7 @@ def given_weights(
     for name in by_name:
         if name not in classes:
             raise InputError(
-                f"params.yaml: train.class_weights.weights names '{name}', which is no class; they are "
+                f"params.yaml: train.class_weights.given.weights names '{name}', which is no class; they are "
                 f"{one_of(classes).replace(' or ', ' and ')}"
             )
     return _normalised(np.array([float(by_name.get(name, 1)) for name in classes]), labels)
