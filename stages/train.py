@@ -47,7 +47,7 @@ def train() -> None:
     from imgpipe.train.run import opened_run
     from imgpipe.train.state import Epoch
 
-    splits = read_splits(Path("data/packed"), recipe)
+    splits = read_splits(Path("data/packed"), recipe, fit=model.fit)
     device = start.device_of(runtime)
     if runtime.tensorboard:
         watching.check_tensorboard()

@@ -67,6 +67,8 @@ def described(**changes: Any) -> Description:
         form=form(),
         size=8,
         crop_fraction=1.0,
+        fit="crop",
+        initial_weights="none",
         channels_last=True,
         device="cpu",
         precision="fp32",

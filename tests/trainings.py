@@ -31,6 +31,7 @@ MODEL = Model(
     name="simple_cnn",
     image_size=8,
     crop_fraction=1.0,
+    fit="crop",
     dropout=0.0,
     weights="none",
     weights_sha256=None,

@@ -9,7 +9,7 @@ from samples import described, encoded, form, noise, photo
 
 from imgpipe.commands.inference import network_input
 from imgpipe.data.packed import read_split
-from imgpipe.model.crops import centre_crop
+from imgpipe.model.crops import FITS, evaluation_square
 from imgpipe.pack.pack import pack
 
 
@@ -32,8 +32,9 @@ def test_the_network_sees_the_pixels_that_pack_and_the_crop_give_to_the_bit(
     rows = [{"file": name, "label": "a"} for name in files]
     pack(rows, files.__getitem__, tmp_path, classes=["a"], form=how, processes=1)
     split = read_split(tmp_path, how)
-    description = described(form=how, size=24, crop_fraction=0.9)
-    for i, content in enumerate(files.values()):
-        expected = np.empty((24, 24, channels), np.uint8)
-        centre_crop(split.image(i), expected, fraction=0.9)
-        assert np.array_equal(network_input(content, description), expected)
+    for fit in FITS:
+        description = described(form=how, size=24, fit=fit, crop_fraction=0.9)
+        for i, content in enumerate(files.values()):
+            expected = np.empty((24, 24, channels), np.uint8)
+            evaluation_square(split.image(i), expected, fit=fit, fraction=0.9)
+            assert np.array_equal(network_input(content, description), expected)

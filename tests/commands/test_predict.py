@@ -16,6 +16,7 @@ import pytest
 import torch
 from conftest import Project, copy_of, kernels_and_threads_as_they_were
 from PIL import Image
+from samples import noise
 from terminal import on_terminal
 from typer.testing import CliRunner
 
@@ -84,6 +85,34 @@ def place(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     unpacked_test(finished, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.mark.parametrize(("fit", "accuracy"), [("crop", 0.5), ("pad", 1.0), ("squash", 1.0)])
+def test_what_is_at_the_edge_of_a_wide_image_is_seen_where_the_whole_is_fitted(
+    fit: str, accuracy: float, project: Project, tmp_path: Path
+) -> None:
+    """Two classes that differ in the last 16 of 48 columns. The middle 16 are the same in all: half are right.
+
+    And predict gives every test image the class and the confidence that the test found.
+    """
+    middle = np.asarray(noise(99, (16, 16)))
+    for name, level in (("dark", 60), ("light", 200)):
+        for i in range(40):
+            edges = np.asarray(noise(i, (16, 16))), np.full_like(middle, level)
+            (project.folder / "wide" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.hstack([edges[0], middle, edges[1]])).save(project.folder / "wide" / name / f"{i}.png")
+    project.set(download__source="folder", download__location="wide", model__fit=fit, train__epochs=6)
+    project.set(train__batch_size=8, train__augment__crop__padded__padding=0)
+    project.here("download", "prepare", "pack", "train", "evaluate")
+    results = project.folder / "metrics/test"
+    assert json.loads((results / "metrics.json").read_text())["accuracy"] == accuracy
+    unpacked_test(project, tmp_path)
+    tested = read_table(results / "predictions.csv")
+    listed = "".join(f"{tmp_path / row['file']}\n" for row in tested).encode()
+    said = predict("-", "--format", "csv", "--model", project.folder / MODEL, given=listed)
+    assert [(row["predicted"], row["confidence"]) for row in said.table] == [
+        (row["predicted"], row["confidence"]) for row in tested
+    ]
 
 
 @pytest.mark.parametrize("which", ["finished", "elaborate"])

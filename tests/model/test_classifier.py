@@ -38,6 +38,8 @@ def test_the_description_in_the_file_is_flat(tmp_path: Path) -> None:
         ("jpeg_quality", 90),
         ("size", 8),
         ("crop_fraction", 1.0),
+        ("fit", "crop"),
+        ("initial_weights", "none"),
         ("channels_last", True),
         ("device", "cpu"),
         ("precision", "fp32"),

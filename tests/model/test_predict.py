@@ -47,7 +47,7 @@ def test_the_pipeline_s_parts_learn_real_digits(finished: Project) -> None:
         schedule=partial(schedules.cosine, warmup_epochs=1),
         augment=replace(AUGMENT, horizontal_flip=0.0),
     )
-    splits, statistics = read_splits(packed, recipe), read_statistics(packed / "statistics.json")
+    splits, statistics = read_splits(packed, recipe, fit="crop"), read_statistics(packed / "statistics.json")
     torch.manual_seed(0)
     model = new_classifier(described(classes=statistics.classes), statistics.mean, statistics.std)
     epochs = fit(new_state(model, recipe), splits, MODEL, recipe, run())

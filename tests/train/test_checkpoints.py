@@ -37,7 +37,7 @@ def test_a_change_of_code_shows_and_compiled_python_does_not(inside: Project) ->
 
 
 def test_what_editors_and_systems_leave_and_the_order_of_parameters_do_not_show(inside: Project) -> None:
-    inside.set(train__class_weights={"name": "given", "weights": {0: 2.0, "zero": 1.0}})
+    inside.set(train__class_weights__name="given", train__class_weights__given={"weights": {0: 2.0, "zero": 1.0}})
     before = digests_of_inputs("train", device="cpu")
     code = inside.folder / "src/imgpipe/train"
     (code / ".loop.py.swp").write_bytes(b"an open editor")

@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from samples import photo
+from PIL import Image
+from samples import form, photo
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from imgpipe.data.packed import Pixels
-from imgpipe.model.crops import centre_crop, resized_box
+from imgpipe.data.packed import Pixels, Split
+from imgpipe.model.crops import evaluation_square, fitted, resized_box
 from imgpipe.model.randomness import Floats
 from imgpipe.train import augment
 from imgpipe.train.augment import (
@@ -51,18 +53,74 @@ def test_a_window_is_black_outside_the_image() -> None:
     assert squared(window, 2, IMAGE, 3, 3)[..., 0].tolist() == [[16, 0], [0, 0]]
 
 
-def test_the_centre_crop_is_the_middle() -> None:
-    assert squared(centre_crop, 2, IMAGE, fraction=0.5)[..., 0].tolist() == [[6, 7], [10, 11]]
-    assert np.array_equal(squared(centre_crop, 120, PHOTO, fraction=1.0), PHOTO[:, 20:140])
-    assert squared(centre_crop, 1, IMAGE, fraction=0.25)[..., 0].tolist() == [[6]]  # of 2 x 2 in the middle the first
+def test_by_default_evaluation_sees_the_middle() -> None:
+    middle = partial(evaluation_square, fit="crop")
+    assert squared(middle, 2, IMAGE, fraction=0.5)[..., 0].tolist() == [[6, 7], [10, 11]]
+    assert np.array_equal(squared(middle, 120, PHOTO, fraction=1.0), PHOTO[:, 20:140])
+    assert squared(middle, 1, IMAGE, fraction=0.25)[..., 0].tolist() == [[6]]  # of 2 x 2 in the middle the first
+
+
+def test_padded_evaluation_sees_the_whole_image_with_black_beside_it() -> None:
+    """Of 2 x 4 pixels in a square of 4 nothing is resized; 4 x 2 stands upright; of 3 rows the spare one is below."""
+    wide = IMAGE[:2]
+    assert squared(partial(evaluation_square, fit="pad"), 4, wide, fraction=1.0)[..., 0].tolist() == [
+        [0, 0, 0, 0],
+        [1, 2, 3, 4],
+        [5, 6, 7, 8],
+        [0, 0, 0, 0],
+    ]
+    tall = squared(partial(evaluation_square, fit="pad"), 4, IMAGE[:, :2], fraction=1.0)[..., 0]
+    assert tall.tolist() == [[0, 1, 2, 0], [0, 5, 6, 0], [0, 9, 10, 0], [0, 13, 14, 0]]
+    three = squared(partial(evaluation_square, fit="pad"), 4, IMAGE[:3], fraction=1.0)[..., 0]
+    assert three.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [0, 0, 0, 0]]
+
+
+def test_squashed_evaluation_sees_the_whole_image_as_pillow_resizes_it() -> None:
+    theirs = np.asarray(photo().resize((60, 60), Image.Resampling.BILINEAR))
+    assert np.array_equal(squared(partial(evaluation_square, fit="squash"), 60, PHOTO, fraction=1.0), theirs)
+
+
+@pytest.mark.parametrize(
+    ("fit", "expected"),
+    [
+        ("crop", [[1, 2, 3, 4], [5, 6, 7, 8]]),
+        ("pad", [[0, 0, 0, 0], [1, 2, 3, 4], [5, 6, 7, 8], [0, 0, 0, 0]]),
+        ("squash", [[2, 3], [6, 7]]),  # 1.5 and 3.5 would be the means of pairs; the filter reaches to the next pixels
+    ],
+)
+def test_training_crops_are_cut_from_the_whole_image_where_that_is_fitted(fit: str, expected: list[list[int]]) -> None:
+    split = fitted(split_of([IMAGE[:2], IMAGE]), fit)
+    assert split.image(0)[..., 0].tolist() == expected
+    assert split.image(1).tolist() == IMAGE.tolist()  # a square as it is
+
+
+def split_of(images: list[Pixels]) -> Split:
+    """A split of raw grey images."""
+    lengths = np.array([image.size for image in images])
+    return Split(
+        form=form(),
+        content=np.concatenate([image.ravel() for image in images]),
+        offsets=np.cumsum(lengths) - lengths,
+        lengths=lengths,
+        heights=np.array([image.shape[0] for image in images]),
+        widths=np.array([image.shape[1] for image in images]),
+        labels=np.zeros(len(images), np.int64),
+        files=[str(i) for i in range(len(images))],
+    )
 
 
 def test_evaluation_sees_what_torchvision_s_resize_and_centre_crop_show() -> None:
     """A photo of 120 x 160 pixels; 0.875 of 120 is 105, enlarged to 112, as resizing to 128 and cropping 112 does."""
     theirs = tv.center_crop(tv.resize(as_tensor(PHOTO), [128], antialias=True), [112])
-    mean, largest = difference(squared(centre_crop, 112, PHOTO, fraction=0.875), theirs)
+    mean, largest = difference(squared(partial(evaluation_square, fit="crop"), 112, PHOTO, fraction=0.875), theirs)
     assert mean < 1.5
     assert largest < 64
+
+
+def test_what_evaluation_sees_of_a_large_image_is_antialiased() -> None:
+    """As torchvision's own antialiased resizing has it, but for a level of rounding."""
+    theirs = tv.resize(as_tensor(PHOTO[:, 20:140]), [80], antialias=True)
+    assert difference(squared(partial(evaluation_square, fit="crop"), 80, PHOTO, fraction=1.0), theirs)[1] <= 1
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,10 @@ def equal(a: Weights, b: Weights, *, only: str = "") -> bool:
 
 CHANGES: dict[str, dict[str, Any]] = {
     "train.last_batch": {"train__last_batch": "keep"},
-    "train.class_weights": {"train__class_weights": {"name": "given", "weights": {"0": 5.0}}},
+    "train.class_weights": {
+        "train__class_weights__name": "given",
+        "train__class_weights__given": {"weights": {"0": 5.0}},
+    },
     "train.clip_grad_norm": {"train__clip_grad_norm": 0.01},
     "train.ema_decay": {"train__ema_decay": 0.9},
     "train.backbone_lr_factor": {"train__backbone_lr_factor": 0.1},

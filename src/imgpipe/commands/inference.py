@@ -16,7 +16,7 @@ from imgpipe.data.archives import LARGEST
 from imgpipe.data.packed import Pixels, unpacked
 from imgpipe.data.parallel import by_threads
 from imgpipe.model.classifier import Classifier, Description, load_classifier
-from imgpipe.model.crops import centre_crop
+from imgpipe.model.crops import evaluation_square
 from imgpipe.model.predict import predict_batch, softmax
 from imgpipe.pack.pack import pack_image
 
@@ -88,9 +88,9 @@ def network_input(content: bytes, description: Description) -> Pixels:
     form = description.form
     height, width, packed = pack_image(content, form)
     image = unpacked(np.frombuffer(packed, np.uint8), height, width, form)
-    middle = np.empty((description.size, description.size, form.channels), np.uint8)
-    centre_crop(image, middle, fraction=description.crop_fraction)
-    return middle
+    square = np.empty((description.size, description.size, form.channels), np.uint8)
+    evaluation_square(image, square, fit=description.fit, fraction=description.crop_fraction)
+    return square
 
 
 def _content(path: str) -> bytes:

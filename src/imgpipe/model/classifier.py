@@ -34,6 +34,10 @@ class Description:
     """Side of the squares that the network sees, in pixels."""
     crop_fraction: float
     """How much of a packed image's short side a square shows, from the middle."""
+    fit: str
+    """How a packed image becomes a square: see ``crops.FITS``."""
+    initial_weights: str
+    """What training started from: none, or the weights' name and the SHA-256 of their file."""
     channels_last: bool
     """The order of the numbers in memory, which shows in their rounding."""
     device: str

@@ -1,9 +1,12 @@
-"""Cut a square out of each image, as a network sees it: the middle for evaluation, any other box for training."""
+"""Make a square of each image, as a network sees it: for evaluation its middle or the whole, for training any box."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from imgpipe.data.packed import Integers, Pixels, Split
 from imgpipe.model.randomness import Floats
@@ -11,23 +14,66 @@ from imgpipe.model.randomness import Floats
 Crop = Callable[[Pixels, Floats, Pixels], None]
 """Fills a square, uint8 (size, size, channels), from an image and its row of random numbers."""
 
+FITS = ("crop", "pad", "squash")
+"""How an image becomes a square: its middle is cut out; or the whole is shown, with black beside it where it is short;
+or the whole is shown, its sides made equal."""
 
-def centre_crops(split: Split, numbers: Integers, size: int, *, fraction: float) -> Pixels:
-    """Cut the middle of each image, as evaluation sees it: all at once where they need no resizing.
+
+@dataclass(frozen=True)
+class SquareSplit(Split):
+    """A split whose images are squares that show the whole of each; crops are then cut out of these."""
+
+    fit: str
+    """pad or squash."""
+
+    def image(self, i: int) -> Pixels:
+        """Return image i as a square, uint8 (side, side, channels)."""
+        image = super().image(i)
+        height, width, channels = image.shape
+        if height == width:
+            return image
+        if self.fit == "squash":
+            return resized(image, min(height, width), min(height, width))
+        side = max(height, width)
+        square = np.zeros((side, side, channels), np.uint8)
+        top, left = (side - height) // 2, (side - width) // 2
+        square[top : top + height, left : left + width] = image
+        return square
+
+    @cached_property
+    def common_shape(self) -> tuple[int, int] | None:
+        """None: images are made square one by one."""
+        return None
+
+
+def fitted(split: Split, fit: str) -> Split:
+    """Return the split with its images as they are cropped in training: as they are, or as squares of the whole."""
+    shape = split.common_shape
+    if fit == "crop" or (shape is not None and shape[0] == shape[1]):
+        return split
+    return SquareSplit(**{field.name: getattr(split, field.name) for field in fields(split)}, fit=fit)
+
+
+def evaluation_squares(split: Split, numbers: Integers, size: int, *, fit: str, fraction: float) -> Pixels:
+    """Make a square of each image, as evaluation sees it: all at once where they need no resizing.
 
     numbers: which images of the split, int64 (n,).
     size: side of the squares in pixels.
-    fraction: how much of an image's short side they show.
+    fit, fraction: see ``evaluation_square``.
 
     Returns the squares, uint8 (n, size, size, channels).
     """
     if split.common_shape is not None:
         top, left, side = centre_box(*split.common_shape, fraction)
-        if side == size:
+        if side == size and (fit == "crop" or split.common_shape == (size, size)):
             return split.images(numbers)[:, top : top + size, left : left + size]
     nothing_random = np.empty((len(numbers), 0))
     return crop_each(
-        lambda image, _, square: centre_crop(image, square, fraction=fraction), split, numbers, nothing_random, size
+        lambda image, _, square: evaluation_square(image, square, fit=fit, fraction=fraction),
+        split,
+        numbers,
+        nothing_random,
+        size,
     )
 
 
@@ -46,14 +92,33 @@ def crop_each(crop: Crop, split: Split, numbers: Integers, rows: Floats, size: i
     return batch
 
 
-def centre_crop(image: Pixels, square: Pixels, *, fraction: float) -> None:
-    """Fill the square, uint8 (size, size, channels), with the middle of the image, as evaluation sees it.
+def evaluation_square(image: Pixels, square: Pixels, *, fit: str, fraction: float) -> None:
+    """Fill the square, uint8 (size, size, channels), with the image as evaluation sees it.
 
-    fraction: how much of the image's short side it shows.
+    fit: crop shows the middle; pad the whole, its long side as long as the square's; squash the whole, made square.
+    fraction: how much of the image's short side a crop shows.
     """
     height, width = image.shape[:2]
-    top, left, side = centre_box(height, width, fraction)
-    resized_box(image, top, left, side, side, square)
+    size = len(square)
+    if fit == "squash":
+        square[:] = resized(image, size, size)
+    elif fit == "pad":
+        scale = size / max(height, width)
+        new_height, new_width = (max(1, round(side * scale)) for side in (height, width))
+        top, left = (size - new_height) // 2, (size - new_width) // 2
+        square[:] = 0
+        square[top : top + new_height, left : left + new_width] = resized(image, new_height, new_width)
+    else:
+        top, left, side = centre_box(height, width, fraction)
+        square[:] = resized(image[top : top + side, left : left + side], size, size)
+
+
+def resized(image: Pixels, height: int, width: int) -> Pixels:
+    """Return the image in another size, by Pillow's antialiased bilinear filter, as packing resizes it."""
+    if image.shape[:2] == (height, width):
+        return image
+    levels = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    return np.asarray(levels.resize((width, height), Image.Resampling.BILINEAR)).reshape(height, width, image.shape[2])
 
 
 def centre_box(height: int, width: int, fraction: float) -> tuple[int, int, int]:

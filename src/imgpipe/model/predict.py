@@ -14,7 +14,7 @@ from imgpipe.common.progress import counting_where_long
 from imgpipe.data.packed import Integers, Pixels, Split
 from imgpipe.data.parallel import by_threads
 from imgpipe.model.classifier import Classifier
-from imgpipe.model.crops import centre_crops
+from imgpipe.model.crops import evaluation_squares
 from imgpipe.model.devices import World, autocast
 
 Batch = tuple[Tensor, Tensor, slice]
@@ -69,7 +69,7 @@ def predict_batch(classifier: Classifier, images: Tensor) -> Tensor:
 def predict_split(
     classifier: Classifier, split: Split, world: World, *, batch_size: int, threads: int, says: str
 ) -> Tensor:
-    """Compute the logits of the centre crop of every image of a split.
+    """Compute the logits of every image of a split, as evaluation sees it.
 
     classifier: on the device of the world; it is put into evaluation mode.
     batch_size: images that go through the network at once. The last batch may be smaller.
@@ -85,11 +85,12 @@ def predict_split(
     order = np.arange(len(split))
     places = [slice(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
 
-    def middles(place: slice) -> Pixels:
-        return centre_crops(split, order[place], description.size, fraction=description.crop_fraction)
+    def squares(place: slice) -> Pixels:
+        numbers, fit = order[place], description.fit
+        return evaluation_squares(split, numbers, description.size, fit=fit, fraction=description.crop_fraction)
 
     my_places = places[world.rank :: world.size]
-    mine = batches(split, order, my_places, middles, threads=threads, device=world.device)
+    mine = batches(split, order, my_places, squares, threads=threads, device=world.device)
     if world.rank == 0:
         mine = counting_where_long(says, mine, len(my_places))
     logits = torch.zeros(len(split), len(description.classes), device=world.device)

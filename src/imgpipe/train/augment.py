@@ -18,7 +18,7 @@ import numpy as np
 
 from imgpipe.common.rules import Choice, Interval
 from imgpipe.data.packed import Integers, Pixels, Split
-from imgpipe.model.crops import centre_crops, crop_each, resized_box
+from imgpipe.model.crops import crop_each, evaluation_squares, resized_box
 from imgpipe.model.randomness import Floats
 from imgpipe.train.policies import (
     COLOUR_JITTER_DRAWS,
@@ -52,7 +52,7 @@ numbers, float64 (n, DRAWS), and the size."""
 
 def centre(split: Split, numbers: Integers, rows: Floats, size: int, *, fraction: Fraction) -> Pixels:
     """Cut the middle of each image, as evaluation sees it; nothing is random."""
-    return centre_crops(split, numbers, size, fraction=fraction)
+    return evaluation_squares(split, numbers, size, fit="crop", fraction=fraction)
 
 
 def padded(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from imgpipe.common.errors import InputError
 from imgpipe.data.packed import Pixels, Split, Statistics, read_split, read_statistics
+from imgpipe.model.crops import fitted
 from imgpipe.model.predict import batches
 from imgpipe.model.randomness import generator, random_rows
 from imgpipe.train.augment import DRAWS, augmentation
@@ -37,8 +38,10 @@ class Splits:
     """Of each class in the training loss, float32 (classes,); None where every image counts as much as another."""
 
 
-def read_splits(folder: Path, recipe: Train) -> Splits:
+def read_splits(folder: Path, recipe: Train, *, fit: str) -> Splits:
     """Read the packed splits that are trained and validated on.
+
+    fit: how an image becomes a square, one of ``crops.FITS``.
 
     Raises InputError where the training split does not fill a batch, or class weights name what is no class.
     """
@@ -49,7 +52,7 @@ def read_splits(folder: Path, recipe: Train) -> Splits:
             f"params.yaml: train.batch_size is {recipe.batch_size}, more than the {len(train)} images of the "
             f"training split; at most {len(train) // recipe.micro_batches * recipe.micro_batches} fit"
         )
-    return Splits(train, val, statistics, recipe.class_weights(train.labels, statistics.classes))
+    return Splits(fitted(train, fit), val, statistics, recipe.class_weights(train.labels, statistics.classes))
 
 
 @dataclass(frozen=True)

@@ -1,57 +1,23 @@
 """The sections ``model`` and ``train`` of params.yaml. Importing this takes no torch."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from imgpipe.common.errors import InputError
 from imgpipe.common.rules import SHA256, Choice, Interval, Rule, one_of, one_of_table
-from imgpipe.model.names import MODEL_NAME, timm_problem, torchvision_name
+from imgpipe.model.crops import FITS
+from imgpipe.model.names import MODEL_NAME, timm_problem
 from imgpipe.train.augment import Augment
 from imgpipe.train.normalisation import NORMALISATIONS
 from imgpipe.train.optim import OPTIMIZERS
 from imgpipe.train.processes import divisors
 from imgpipe.train.sampling import CLASS_WEIGHTS, ORDERS
 from imgpipe.train.schedules import SCHEDULES
+from imgpipe.train.weight_names import WEIGHTS, is_a_file, is_timm_s, weights_problem
 
 POWER_OF_TWO = Rule("a power of two (1, 2, 4, 8, ...)", lambda number: number > 0 and number & (number - 1) == 0)
-
-ENDINGS = (".safetensors", ".pt", ".pth")
-"""Of files of weights."""
-
-
-def is_a_name(weights: str) -> bool:
-    """Return whether these are torchvision's weights, by their name."""
-    return re.fullmatch("[A-Z][A-Z0-9_]*", weights) is not None
-
-
-def is_an_address(weights: str) -> bool:
-    """Return whether these are in a file, by its address."""
-    return urlsplit(weights).scheme in ("http", "https")
-
-
-def is_a_file(weights: str) -> bool:
-    """Return whether these are in a file, by its path or address."""
-    try:
-        known = not urlsplit(weights).scheme or is_an_address(weights)
-    except ValueError:  # an address such as http://[
-        return False
-    return known and ending(weights) in ENDINGS
-
-
-def ending(weights: str) -> str:
-    """Return how the name of a file of weights ends, given its path or address."""
-    return PurePosixPath(urlsplit(weights).path).suffix
-
-
-WEIGHTS = Rule(
-    "none, the name of torchvision's weights such as DEFAULT, "
-    f"or a path or an address (http, https) that ends in {one_of(ENDINGS)}",
-    lambda weights: weights == "none" or is_a_name(weights) or is_a_file(weights),
-)
 
 
 @dataclass(frozen=True)
@@ -63,6 +29,8 @@ class Model:
     """Side of the square that the network sees, in pixels."""
     crop_fraction: Annotated[float, Interval(0, 1, open_low=True)]
     """In evaluation the square shows this share of an image's short side, from the middle."""
+    fit: Annotated[str, one_of_table(FITS)]
+    """How an image becomes a square: by its middle, or the whole of it."""
     dropout: Annotated[float, Interval(0, 1, open_high=True)]
     """Probability of dropping each input of the head."""
     weights: Annotated[str, WEIGHTS]
@@ -76,16 +44,18 @@ class Model:
     def __post_init__(self) -> None:
         if problem := timm_problem(self.name):
             raise InputError(f"name is '{self.name}', {problem}")
-        if is_a_name(self.weights) and torchvision_name(self.name) is None:
+        if problem := weights_problem(self.weights, self.name):
+            raise InputError(f"weights is '{self.weights}', {problem}")
+        if self.fit != "crop" and self.crop_fraction != 1.0:
             raise InputError(
-                f"weights is '{self.weights}', a name of torchvision's, and {self.name} is none of its models; "
-                "use none, a path or an address"
+                f"crop_fraction is {self.crop_fraction}, and fit is {self.fit}, which shows the whole image; "
+                "make it 1.0"
             )
         if is_a_file(self.weights) and Path(self.weights).parts[0] == "models":
             raise InputError(
                 f"weights is '{self.weights}', and DVC empties models before this stage runs; copy the file elsewhere"
             )
-        if self.weights_sha256 is not None and not is_a_file(self.weights):
+        if self.weights_sha256 is not None and not (is_a_file(self.weights) or is_timm_s(self.weights)):
             raise InputError(
                 f"weights_sha256 is '{self.weights_sha256}', and weights is '{self.weights}', which takes none; "
                 "make it null"

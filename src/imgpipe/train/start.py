@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ def untrained_classifier(model: Model, recipe: Train, statistics: Statistics, *,
         form=statistics.form,
         size=model.image_size,
         crop_fraction=model.crop_fraction,
+        fit=model.fit,
+        initial_weights="none",
         channels_last=recipe.channels_last,
         device=device,
         precision=recipe.precision,
@@ -58,7 +61,8 @@ def untrained_classifier(model: Model, recipe: Train, statistics: Statistics, *,
     set_up_computing(cpu_threads=recipe.cpu_threads)
     torch.manual_seed(recipe.seed)
     classifier = new_classifier(description, *NORMALISATIONS[model.normalise](statistics.mean, statistics.std))
-    load_initial_weights(classifier.network, model, cache=Path(torch.hub.get_dir(), "checkpoints"))
+    origin = load_initial_weights(classifier.network, model, cache=Path(torch.hub.get_dir(), "checkpoints"))
+    classifier.description = replace(description, initial_weights=origin)
     freeze(classifier.network, model.freeze)
     return classifier
 

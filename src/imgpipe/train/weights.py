@@ -1,7 +1,9 @@
-"""Put the weights that training starts from, torchvision's or a file's, into a network that may have other classes."""
+"""Put the weights that training starts from into a network that may have other classes."""
 
 import fcntl
+import importlib
 import logging
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -16,9 +18,20 @@ from imgpipe.common.errors import InputError
 from imgpipe.common.files import sha256_of
 from imgpipe.common.rules import one_of
 from imgpipe.data import fetching
-from imgpipe.model.names import torchvision_name
+from imgpipe.model.names import TIMM, torchvision_name
 from imgpipe.model.networks import head_of
-from imgpipe.train.params import Model, ending, is_a_name, is_an_address
+from imgpipe.train.params import Model
+from imgpipe.train.weight_names import (
+    ENDINGS,
+    PACKAGE,
+    PACKAGES,
+    ending,
+    is_a_name,
+    is_an_address,
+    is_packaged,
+    is_timm_s,
+    packaged_file,
+)
 
 WEIGHTS = "params.yaml: model.weights is"
 SHA256 = "params.yaml: model.weights_sha256 is"
@@ -28,27 +41,76 @@ NAMED = 3
 """How many layers that do not fit are named."""
 
 
-def load_initial_weights(network: nn.Module, model: Model, *, cache: Path) -> None:
-    """Put weights into the network, in place. Where its head has another shape, it keeps its own, and the log says so.
+def load_initial_weights(network: nn.Module, model: Model, *, cache: Path) -> str:
+    """Put weights into the network, in place. Where its head has another shape, it starts anew, and the log says so.
+
+    The last layer of a new head starts from zeros: every class is as likely before the first step, and it sends no
+    random gradient into the trained layers.
 
     model: names the weights. A file holds tensors by their names in the network, as ``state_dict`` gives them, or has
         them under ``model`` or ``state_dict``; or it is one of imgpipe's. Only tensors are unpickled.
     cache: folder where what is fetched is kept.
+
+    Returns what they are, for the model file: ``none``, or their name and the SHA-256 of the file, or its first digits.
 
     Raises InputError where they can't be had, have another hash, or do not fit. Where ``weights_sha256`` is null and
     one is needed, it says what it would be.
     """
     weights, sha256 = model.weights, model.weights_sha256
     if weights == "none":
-        return
+        return weights
     said = f"{WEIGHTS} '{weights}'"
-    if is_a_name(weights):
-        path = _torchvision_file(weights, model.name, cache)
-    elif is_an_address(weights):
-        path = _fetched(weights, cache / f"{sha256}{ending(weights)}", sha256, WEIGHTS, SHA256)
+    if is_packaged(weights):
+        path = _packaged_file(weights)
+        tensors = _in_order(_read(path, said), network)
     else:
-        path = _verified(Path(weights), sha256)
-    _fit(network, _read(path, said), f"{said}, which does not fit {model.name}")
+        if is_a_name(weights):
+            path = _torchvision_file(weights, model.name, cache)
+        elif is_timm_s(weights):
+            path = _timm_file(weights, model.name, sha256, cache)
+        elif is_an_address(weights):
+            path = _fetched(weights, cache / f"{sha256}{ending(weights)}", sha256, WEIGHTS, SHA256)
+        else:
+            path = _verified(Path(weights), sha256)
+        tensors = _read(path, said)
+    _fit(network, tensors, f"{said}, which does not fit {model.name}")
+    return f"{weights} sha256:{sha256_of(path)}"
+
+
+def _packaged_file(weights: str) -> Path:
+    """Return the file of weights that a package holds."""
+    path = packaged_file(weights)
+    assert path, "params.yaml is checked for that"
+    expected = PACKAGES[weights.removeprefix(PACKAGE)].sha256
+    got = sha256_of(path) if path.is_file() else "no such file"
+    if got != expected:
+        raise InputError(
+            f"{WEIGHTS} '{weights}', whose file {path} has the SHA-256 {expected}, and there is {got}; "
+            "install the package again"
+        )
+    return path
+
+
+def _in_order(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors by the names of the network's, which stand in the same order."""
+    return dict(zip(network.state_dict(), tensors.values(), strict=True))
+
+
+def _timm_file(weights: str, model: str, sha256: str | None, cache: Path) -> Path:
+    """Return the file of timm's weights of this tag, from where timm says that they are."""
+    timm = importlib.import_module("timm")  # an extra, of which the type checker need not know
+    tag, name = weights.removeprefix(TIMM), model.removeprefix(TIMM)
+    known = [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
+    if tag not in known:
+        there_are = one_of(TIMM + other for other in known) if known else "none"
+        raise InputError(f"{WEIGHTS} '{weights}', which {model} does not have; it must be {there_are}")
+    config = timm.models.get_pretrained_cfg(f"{name}.{tag}")
+    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co")  # as Hugging Face's own client has it
+    address = f"{hub}/{config.hf_hub_id}/resolve/main/model.safetensors" if config.hf_hub_id else config.url
+    logging.info("model.weights: %s is %s", weights, address)
+    if ending(address) not in ENDINGS:
+        raise InputError(f"{WEIGHTS} '{weights}', whose file {address} does not end in {one_of(ENDINGS)}")
+    return _fetched(address, cache / f"{sha256}{ending(address)}", sha256, f"{WEIGHTS} '{weights}', at", SHA256)
 
 
 def _torchvision_file(weights: str, model: str, cache: Path) -> Path:
@@ -143,6 +205,10 @@ def _fit(network: nn.Module, weights: dict[str, Tensor], misfit: str) -> None:
     fitting = [name for name in places if name in given and not (of_head and name.startswith(head))]
     state.update({places[name]: given[name] for name in fitting})
     network.load_state_dict(state)
+    if of_head:
+        layers = [x for x in network.get_submodule(head[:-1]).modules() if isinstance(x, nn.Linear | nn.Conv2d)]
+        for parameter in layers[-1].parameters():
+            nn.init.zeros_(parameter)
 
 
 def _problem(name: str, given: dict[str, Tensor], state: Mapping[str, Tensor], places: dict[str, str]) -> str | None:
