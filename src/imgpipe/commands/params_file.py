@@ -41,10 +41,10 @@ def with_values(text: str, values: Mapping[str, Any], reasons: Mapping[str, str]
     yaml.width = 4096  # so that no line is broken
     null = "tag:yaml.org,2002:null"
     yaml.representer.add_representer(type(None), lambda representer, _: representer.represent_scalar(null, "null"))
-    params = yaml.load(text)
+    params: Any = yaml.load(text)
     for key, value in values.items():
         *sections, last = key.split(".")
-        places = [params]
+        places: list[Any] = [params]
         for section in sections:
             places.append(places[-1].get(section) if isinstance(places[-1], Mapping) else None)
         if not isinstance(places[-1], Mapping) or last not in places[-1]:
