@@ -144,3 +144,15 @@ def test_a_zip_behind_a_tar_is_not_taken_for_the_archive(tmp_path: Path) -> None
     with zipfile.ZipFile(inner, "w") as archive:
         archive.writestr("inside.png", SMALL)
     assert names(tar_of(tmp_path / "x.tar", {"a.png": SMALL, "b.zip": inner.getvalue()})) == ["a.png", "b.zip"]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "xz"])
+def test_members_that_are_not_wanted_come_by_name_alone(tmp_path: Path, kind: str) -> None:
+    files = {"a.csv": b"one", "b.png": b"two"}
+    path = tmp_path / f"a.{kind}"
+    archive = zip_of(path, files) if kind == "zip" else tar_of(path, files, kind.removeprefix("tar"))
+    found = list(members(archive, wanted=lambda name: name == "a.csv"))
+    assert [(member.name, member.content, member.problem) for member in found] == [
+        ("a.csv", b"one", ""),
+        ("b.png", None, ""),
+    ]
