@@ -126,6 +126,10 @@ def test_an_image_is_known_by_its_name_or_else_by_its_content() -> None:
     assert is_image("a.JPEG", b"")
     assert is_image("a", encoded(noise(0), "JPEG")[:12])
     assert is_image("a.dat", encoded(noise(0), "WEBP")[:12])
+    assert is_image("a.dat", encoded(noise(0), "AVIF")[:12])
+    for brand in (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"):
+        assert is_image("a.dat", b"\0\0\0\x18ftyp" + brand)
+    assert not is_image("a.mp4", b"\0\0\0\x18ftypisom")
     assert not is_image("a.txt", b"some text in a file")
 
 

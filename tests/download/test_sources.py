@@ -70,12 +70,12 @@ def test_images_are_known_by_their_content_too_and_other_files_are_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = {"cat/a.png": encoded(noise(0)), "cat/b": encoded(noise(1)), "cat/c.jfif": encoded(noise(2), "JPEG")}
-    others = {"cat/d.heic": b"\0\0\0\x18ftypheic", "cat/notes.txt": b"x"}
+    others = {"cat/d.mp4": b"\0\0\0\x18ftypisom", "cat/notes.txt": b"x"}
     folder_of(tmp_path / "mine", files | others)
     bring(tmp_path / "raw", "folder", location=str(tmp_path / "mine"))
     assert {member.name: member.content for member in members(tmp_path / "raw/mine.tar")} == files
     assert caplog.messages == [
-        f"2 files are images neither by name nor by content and left out, such as {tmp_path}/mine/cat/d.heic"
+        f"2 files are images neither by name nor by content and left out, such as {tmp_path}/mine/cat/d.mp4"
     ]
 
 
@@ -148,7 +148,7 @@ def test_an_archive_stays_as_it_is(tmp_path: Path) -> None:
     bring(tmp_path / "raw", "archive", location=str(source))
     assert (tmp_path / "raw/cats.tar.xz").read_bytes() == source.read_bytes()
     notes = zip_of(tmp_path / "notes.zip", {"a.txt": b""})
-    with pytest.raises(InputError, match=r"which holds no images; their names end in \.bmp"):
+    with pytest.raises(InputError, match=r"which holds no images; their names end in \.avif"):
         bring(tmp_path / "one", "archive", location=str(notes))
     with pytest.raises(InputError, match=r"'.*nowhere.zip', which does not exist; name the archive"):
         bring(tmp_path / "two", "archive", location=str(tmp_path / "nowhere.zip"))

@@ -100,6 +100,12 @@ def test_members_of_a_tar_that_was_made_from_within_its_folder_are_found(tmp_pat
     assert list(tables.rows) == ["./images/a.png"]
 
 
+def test_members_of_a_tar_with_backslashes_are_found(tmp_path: Path) -> None:
+    files = {"labels.csv": b"file,label\nimages\\a.png,cat\n", "images\\a.png": b""}
+    tables = read_tables(tar_of(tmp_path / "pets.tar", files), "labels.csv", columns())
+    assert list(tables.rows) == ["images\\a.png"]
+
+
 def test_a_table_may_be_named_by_its_whole_path_and_then_no_other_is_read(tmp_path: Path) -> None:
     files = {"good/labels.csv": "file,label\na.png,cat\n", "bad/labels.csv": "file,label\n", "good/a.png": ""}
     assert list(tables_of(tmp_path, files, "good/labels.csv").rows) == ["good/a.png"]

@@ -17,9 +17,11 @@ from typing import Self
 
 from imgpipe.common.errors import InputError, one_line
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 """First bytes of a JPEG, PNG, GIF or TIFF file."""
+BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""What stands behind ``ftyp`` in an AVIF or HEIC file; other words stand there in films."""
 SPLIT_OF_FOLDER = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
@@ -53,7 +55,8 @@ def is_image(name: str, start: bytes) -> bool:
     start: the file's first bytes; 12 suffice.
     """
     webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
-    return names_an_image(name) or webp or start.startswith(SIGNATURES)
+    avif_or_heic = start[4:8] == b"ftyp" and start[8:12] in BRANDS
+    return names_an_image(name) or webp or avif_or_heic or start.startswith(SIGNATURES)
 
 
 def is_image_file(path: Path) -> bool:
