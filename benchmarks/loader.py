@@ -62,17 +62,18 @@ def prepare(data: Path, folder: Path, packed_size: int) -> None:
     from imgpipe.data.parallel import cores
     from imgpipe.pack.pack import pack
     from imgpipe.prepare.formats import FORMATS
-    from imgpipe.prepare.params import Prepare
+    from imgpipe.prepare.params import Columns, Prepare
     from imgpipe.prepare.prepare import contents, prepare_images
     from imgpipe.prepare.reading import read_archive
     from imgpipe.prepare.splits import SPLITS
 
     spool = folder / "spool"
     section = Prepare(
-        pattern="auto", class_names=None, class_map=None, split="stratified", val_fraction=0.1, test_fraction=0.1,
+        pattern="auto", table=None, columns=Columns(file="file", label="label", split=None, group=None),
+        class_names=None, class_map=None, split="stratified", val_fraction=0.1, test_fraction=0.1,
         seed=0, duplicates="drop", near_duplicates="report", near_distance=0, max_rejected=1.0, format="tree",
     )  # fmt: skip
-    found, _ = read_archive(data, spool, pattern=section.pattern, processes=cores())
+    found, _ = read_archive(data, spool, pattern=section.pattern, tables=None, processes=cores())
     images, _ = prepare_images(found, section)
     FORMATS[section.format](folder, contents(spool, found, images))
     start = time.perf_counter()

@@ -45,8 +45,9 @@ REFUSED = {
     "missing key": (
         "  seed: 0               # of the split\n",
         "",
-        "params.yaml: prepare.seed is missing; its keys are pattern, class_names, class_map, split, val_fraction, "
-        "test_fraction, seed, duplicates, near_duplicates, near_distance, max_rejected, format, and none has a default",
+        "params.yaml: prepare.seed is missing; its keys are pattern, table, columns, class_names, class_map, split, "
+        "val_fraction, test_fraction, seed, duplicates, near_duplicates, near_distance, max_rejected, format, and none "
+        "has a default",
     ),
     "missing section": (
         "evaluate:\n  weights: best         # best (on the validation split) or last\n  batch_size: 256\n",
@@ -127,6 +128,11 @@ REFUSED = {
         "source: digits",
         "source: url",
         "params.yaml: download.url is null; source url needs the address of an archive",
+    ),
+    "table that is none": (
+        "source: digits",
+        "source: table",
+        "params.yaml: download.location is 'data/source'; source table needs the path of a file that ends in .csv",
     ),
     "home folder": (
         "location: data/source",
@@ -336,6 +342,20 @@ def test_refused_in_one_line(params: Path, old: str, new: str, message: str) -> 
     with pytest.raises(InputError) as refusal:
         check()
     assert str(refusal.value) == message
+
+
+def test_a_grouped_split_needs_a_group_from_the_table_where_there_is_one(params: Path) -> None:
+    edit(params, "split: stratified", "split: grouped")
+    edit(params, "table: null", "table: labels.csv")
+    edit(params, "pattern: auto", "pattern: '(?P<group>a)(?P<label>b)'")
+    with pytest.raises(InputError) as refusal:
+        check()
+    assert str(refusal.value) == (
+        "params.yaml: prepare.split is grouped, and columns.group is null; name the column of labels.csv that has the "
+        "group"
+    )
+    edit(params, "group: null", "group: patient")
+    check()
 
 
 @pytest.mark.parametrize("number", ["1e-05", "1e-5", "1E-5", "0.00001", ".00001"])

@@ -47,6 +47,11 @@ TAKES: dict[str, tuple[set[str], list[Any]]] = {
     "download.name": ({"null"}, ["CIFAR11"]),
     "download.sha256": ({"null"}, ["ab" * 31, "xy" * 32]),
     "prepare.pattern": (set(), ["(?P<label>", "(.*)"]),
+    "prepare.table": ({"null"}, ["labels", "labels.tsv", ".csv", "a/.csv"]),
+    "prepare.columns.file": ({"text"}, [" file"]),
+    "prepare.columns.label": ({"text"}, ["label "]),
+    "prepare.columns.split": ({"text", "null"}, [" "]),
+    "prepare.columns.group": ({"text", "null"}, [" "]),
     "prepare.class_names": ({"null"}, [{0: 1}, {0: None}, {0: ["cat"]}, {True: "cat"}, {"a": "${b}"}]),
     "prepare.class_map": ({"null"}, [{"a": "b"}, {"a": []}, {"a": "rest", "b": "rest"}, {"a": {"b": 1}}]),
     "prepare.split": (set(), ["random"]),
@@ -217,7 +222,7 @@ def test_a_wrong_value_is_refused_in_one_line_that_names_its_key(key: str) -> No
         assert "\n" not in said
 
 
-@pytest.mark.parametrize("key", [*SECTIONS, *CHOICES, "train.augment", "train.optimizer.adam"])
+@pytest.mark.parametrize("key", [*SECTIONS, *CHOICES, "prepare.columns", "train.augment", "train.optimizer.adam"])
 @pytest.mark.parametrize("value", [None, 3, 2.5, True, "text", [], [1], {}, {"name": []}, {"name": None}], ids=repr)
 def test_what_is_no_section_is_refused_in_one_line_that_names_it(key: str, value: Any) -> None:
     with pytest.raises(InputError) as refusal:

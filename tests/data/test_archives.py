@@ -126,6 +126,10 @@ def test_an_image_is_known_by_its_name_or_else_by_its_content() -> None:
     assert is_image("a.JPEG", b"")
     assert is_image("a", encoded(noise(0), "JPEG")[:12])
     assert is_image("a.dat", encoded(noise(0), "WEBP")[:12])
+    assert is_image("a.dat", encoded(noise(0), "AVIF")[:12])
+    for brand in (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"):
+        assert is_image("a.dat", b"\0\0\0\x18ftyp" + brand)
+    assert not is_image("a.mp4", b"\0\0\0\x18ftypisom")
     assert not is_image("a.txt", b"some text in a file")
 
 
@@ -144,3 +148,15 @@ def test_a_zip_behind_a_tar_is_not_taken_for_the_archive(tmp_path: Path) -> None
     with zipfile.ZipFile(inner, "w") as archive:
         archive.writestr("inside.png", SMALL)
     assert names(tar_of(tmp_path / "x.tar", {"a.png": SMALL, "b.zip": inner.getvalue()})) == ["a.png", "b.zip"]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "xz"])
+def test_members_that_are_not_wanted_come_by_name_alone(tmp_path: Path, kind: str) -> None:
+    files = {"a.csv": b"one", "b.png": b"two"}
+    path = tmp_path / f"a.{kind}"
+    archive = zip_of(path, files) if kind == "zip" else tar_of(path, files, kind.removeprefix("tar"))
+    found = list(members(archive, wanted=lambda name: name == "a.csv"))
+    assert [(member.name, member.content, member.problem) for member in found] == [
+        ("a.csv", b"one", ""),
+        ("b.png", None, ""),
+    ]

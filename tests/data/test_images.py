@@ -20,7 +20,7 @@ def gradient(mode: str) -> Image.Image:
 @pytest.mark.parametrize(
     ("mode", "kind"),
     [("L", "PNG"), ("P", "PNG"), ("RGBA", "PNG"), ("CMYK", "JPEG"), ("1", "PNG"), ("LA", "PNG"), ("P", "GIF"),
-     ("RGB", "BMP"), ("RGB", "TIFF"), ("RGB", "WEBP"), ("RGB", "PPM"), ("YCbCr", "JPEG")],
+     ("RGB", "BMP"), ("RGB", "TIFF"), ("RGB", "WEBP"), ("RGB", "AVIF"), ("RGB", "PPM"), ("YCbCr", "JPEG")],
 )  # fmt: skip
 def test_images_of_any_mode_and_format_are_read(mode: str, kind: str) -> None:
     image = gradient(mode)

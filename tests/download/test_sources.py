@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -31,6 +31,12 @@ def bring(raw: Path, source: str, **values: object) -> list[str]:
     raw.mkdir()
     SOURCES[source](raw, section, raw.parent / "partial")
     return [file.name for file in raw.iterdir()]
+
+
+def folder_of(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
 
 
 def test_there_is_a_function_for_each_source_that_params_yaml_may_name() -> None:
@@ -64,15 +70,55 @@ def test_images_are_known_by_their_content_too_and_other_files_are_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = {"cat/a.png": encoded(noise(0)), "cat/b": encoded(noise(1)), "cat/c.jfif": encoded(noise(2), "JPEG")}
-    others = {"cat/d.heic": b"\0\0\0\x18ftypheic", "cat/notes.txt": b"x"}
-    for name, content in (files | others).items():
-        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "mine" / name).write_bytes(content)
+    others = {"cat/d.mp4": b"\0\0\0\x18ftypisom", "cat/notes.txt": b"x"}
+    folder_of(tmp_path / "mine", files | others)
     bring(tmp_path / "raw", "folder", location=str(tmp_path / "mine"))
     assert {member.name: member.content for member in members(tmp_path / "raw/mine.tar")} == files
     assert caplog.messages == [
-        f"2 files are images neither by name nor by content and left out, such as {tmp_path}/mine/cat/d.heic"
+        f"2 files are images neither by name nor by content and left out, such as {tmp_path}/mine/cat/d.mp4"
     ]
+
+
+def test_a_folder_s_tables_come_with_its_images_and_are_none_themselves(tmp_path: Path) -> None:
+    files = {"labels.csv": b"file,label", "cat/LABELS.CSV": b"", "cat/a.png": encoded(noise(0))}
+    folder_of(tmp_path / "mine", files)
+    bring(tmp_path / "raw", "folder", location=str(tmp_path / "mine"))
+    assert {member.name: member.content for member in members(tmp_path / "raw/mine.tar")} == files
+    (tmp_path / "mine/cat/a.png").unlink()
+    with pytest.raises(InputError, match=r"'.*mine', which holds no images; their names end in "):
+        bring(tmp_path / "two", "folder", location=str(tmp_path / "mine"))
+
+
+def test_a_table_becomes_a_tar_of_itself_and_the_files_that_its_cells_name(tmp_path: Path) -> None:
+    table = (
+        b"\xef\xbb\xbfid,image,mask\n1,one/a.png,.\\masks\\a.png\n2,./b,\n3,missing.png,.hidden.png\n4,../out.png,one\n"
+    )
+    image = encoded(noise(0))
+    there = ["one/a.png", "one/b.png", "masks/a.png", "b", ".hidden.png", "../out.png"]
+    folder_of(tmp_path / "mine", {"labels.csv": table, **dict.fromkeys(there, image)})
+    location = str(tmp_path / "mine/labels.csv")
+    assert bring(tmp_path / "raw", "table", location=location) == ["mine.tar"]
+    assert {member.name: member.content for member in members(tmp_path / "raw/mine.tar")} == {
+        "labels.csv": table,
+        **dict.fromkeys(["b", "masks/a.png", "one/a.png"], image),
+    }
+    bring(tmp_path / "two", "table", location=location)
+    assert (tmp_path / "raw/mine.tar").read_bytes() == (tmp_path / "two/mine.tar").read_bytes()
+
+
+def test_a_table_that_names_no_file_or_can_t_be_read_is_refused(tmp_path: Path) -> None:
+    folder_of(tmp_path / "mine", {"a.csv": b"file\nb.png\na.csv\n", "latin.csv": b"\xe4\n", "c.png": b""})
+    refused = {
+        "a.csv": "where no cell names a file; it must have their paths, from the table's folder",
+        "nowhere.csv": "which is no file; name the table of the images",
+    }
+    for number, (name, message) in enumerate(refused.items()):
+        table = tmp_path / "mine" / name
+        with pytest.raises(InputError) as refusal:
+            bring(tmp_path / str(number), "table", location=str(table))
+        assert str(refusal.value) == f"params.yaml: download.location is '{table}', {message}"
+    with pytest.raises(InputError, match=r"latin.csv is not UTF-8 text, as line 1 shows; save it as UTF-8$"):
+        bring(tmp_path / "raw", "table", location=str(tmp_path / "mine/latin.csv"))
 
 
 def test_an_archive_of_images_without_endings_is_taken(tmp_path: Path) -> None:
@@ -102,7 +148,7 @@ def test_an_archive_stays_as_it_is(tmp_path: Path) -> None:
     bring(tmp_path / "raw", "archive", location=str(source))
     assert (tmp_path / "raw/cats.tar.xz").read_bytes() == source.read_bytes()
     notes = zip_of(tmp_path / "notes.zip", {"a.txt": b""})
-    with pytest.raises(InputError, match=r"which holds no images; their names end in \.bmp"):
+    with pytest.raises(InputError, match=r"which holds no images; their names end in \.avif"):
         bring(tmp_path / "one", "archive", location=str(notes))
     with pytest.raises(InputError, match=r"'.*nowhere.zip', which does not exist; name the archive"):
         bring(tmp_path / "two", "archive", location=str(tmp_path / "nowhere.zip"))

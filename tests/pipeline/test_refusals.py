@@ -104,7 +104,7 @@ def test_an_empty_image_folder(untouched: Project) -> None:
         untouched,
         "download",
         "params.yaml: download.location is 'empty', which holds no images; "
-        "their names end in .bmp, .gif, .jpeg, .jpg, .png, .ppm, .tif, .tiff, .webp",
+        "their names end in .avif, .bmp, .gif, .heic, .heif, .jpeg, .jpg, .png, .ppm, .tif, .tiff, .webp",
     )
 
 

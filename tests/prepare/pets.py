@@ -5,9 +5,10 @@ from typing import Any
 
 from samples import encoded, noise
 
-from imgpipe.prepare.params import Prepare
+from imgpipe.prepare.params import Columns, Prepare
 from imgpipe.prepare.prepare import Duplicate, PreparedImage, prepare_images
 from imgpipe.prepare.reading import Found, Rejected, read_archive
+from imgpipe.prepare.tables import read_tables
 
 SPLIT_PETS = {
     f"{split}/{kind}/{split}{i}.png": encoded(noise(100 * n + 10 * m + i))
@@ -30,13 +31,15 @@ def pets(count: int = 10) -> dict[str, bytes]:
 
 
 def read(path: Path, processes: int = 1) -> tuple[list[Found], list[Rejected]]:
-    return read_archive(path, path.with_suffix(".spool"), pattern="auto", processes=processes)
+    return read_archive(path, path.with_suffix(".spool"), pattern="auto", tables=None, processes=processes)
 
 
 def sort_in(found: list[Found], **changes: Any) -> tuple[list[PreparedImage], list[Duplicate]]:
     """``prepare_images`` with a fifth of the images for each of val and test, but for the changes."""
     section: dict[str, Any] = {
         "pattern": "auto",
+        "table": None,
+        "columns": Columns(file="file", label="label", split=None, group=None),
         "class_names": None,
         "class_map": None,
         "split": "stratified",
@@ -50,3 +53,9 @@ def sort_in(found: list[Found], **changes: Any) -> tuple[list[PreparedImage], li
         "format": "tar",
     }
     return prepare_images(found, Prepare(**{**section, **changes}))
+
+
+def labelled(path: Path, table: str, columns: Columns) -> tuple[list[Found], list[Rejected]]:
+    """The images of an archive whose table of this name says what they are."""
+    tables = read_tables(path, table, columns)
+    return read_archive(path, path.with_suffix(".spool"), pattern="auto", tables=tables, processes=1)

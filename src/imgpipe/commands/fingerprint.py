@@ -135,7 +135,10 @@ def fingerprint(path: Path, location: str, *, processes: int) -> Fingerprint:
     for seen in counting("looking", by_processes(look_at, images(), processes=processes)):
         (looks if isinstance(seen, Look) else unreadable).append(seen)  # type: ignore[arg-type]
     if not looks:
-        raise InputError(f"'{path}' holds no image that can be read" + (f": {unreadable[0].name}: {unreadable[0].reason}" if unreadable else ""))
+        raise InputError(
+            f"'{path}' holds no image that can be read"
+            + (f": {unreadable[0].name}: {unreadable[0].reason}" if unreadable else "")
+        )
     layout = guess_layout([look.name for look in looks], tables, only=path.name if source == "table" else None)
     return Fingerprint(
         source=source,

@@ -28,7 +28,18 @@ PATTERNS = {
 FILE_COLUMNS = ("file", "file_name", "filename", "image", "image_id", "path", "img")
 LABEL_COLUMNS = ("label", "class", "category", "target", "species", "diagnosis", "breed", "label_name", "class_name")
 SPLIT_COLUMNS = ("split", "subset", "set", "fold_name", "partition")
-GROUP_COLUMNS = ("group", "patient", "patient_id", "subject", "subject_id", "person", "person_id", "case", "case_id", "site")
+GROUP_COLUMNS = (
+    "group",
+    "patient",
+    "patient_id",
+    "subject",
+    "subject_id",
+    "person",
+    "person_id",
+    "case",
+    "case_id",
+    "site",
+)
 """Usual names of a table's columns, in small letters, the likeliest first."""
 
 
@@ -56,7 +67,11 @@ def guess_layout(names: Sequence[str], tables: Mapping[str, bytes], *, only: str
     for layout in (_by_table(names, tables, only), *(() if only else (_by_folder(names), *_by_name(names)))):
         if layout is not None:
             return layout
-    where = f"no column of {only} names the images beside it" if only else "neither folders nor file names tell classes apart"
+    where = (
+        f"no column of {only} names the images beside it"
+        if only
+        else "neither folders nor file names tell classes apart"
+    )
     raise InputError(
         f"{where}; sort the images into a folder for each class, or write prepare.pattern or prepare.table into "
         "params.yaml yourself (docs/images.md)"

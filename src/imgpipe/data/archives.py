@@ -10,16 +10,18 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Self
 
 from imgpipe.common.errors import InputError, one_line
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 """First bytes of a JPEG, PNG, GIF or TIFF file."""
+BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""What stands behind ``ftyp`` in an AVIF or HEIC file; other words stand there in films."""
 SPLIT_OF_FOLDER = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
@@ -53,7 +55,8 @@ def is_image(name: str, start: bytes) -> bool:
     start: the file's first bytes; 12 suffice.
     """
     webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
-    return names_an_image(name) or webp or start.startswith(SIGNATURES)
+    avif_or_heic = start[4:8] == b"ftyp" and start[8:12] in BRANDS
+    return names_an_image(name) or webp or avif_or_heic or start.startswith(SIGNATURES)
 
 
 def is_image_file(path: Path) -> bool:
@@ -90,13 +93,21 @@ class Member:
     content: bytes | None
     """Its bytes, or None where it is not read."""
     problem: str
-    """Why it is not read; empty where it is."""
+    """Why it can't be read; empty where it can."""
+
+    @property
+    def shown(self) -> str:
+        """Its path, with what is no UTF-8 in it written as escapes."""
+        return self.name.encode("utf-8", "backslashreplace").decode()
 
 
-def members(path: Path) -> Iterator[Member]:
+def members(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[Member]:
     """Yield the files in a zip or tar, in the archive's order, except hidden ones such as macOS's ``._cat.jpg``.
 
-    Names that point outside the archive, links, devices, oversized and damaged members come without content.
+    Names that point outside the archive, links, devices, oversized and damaged members come without content, and so do
+    those that are not wanted, which in a tar without compression costs no reading.
+
+    wanted: says of a name whether its content is.
 
     Raises InputError where the archive itself can't be read to its end.
     """
@@ -109,7 +120,7 @@ def members(path: Path) -> Iterator[Member]:
                 if file.read(4) == b"PK\3\4":
                     raise InputError(f"{path} is a zip archive without its end; get or make it anew")
             raise InputError(f"{path} is neither a zip nor a tar archive, as far as its content tells")
-        for member in _tarred(path) if tarred else _zipped(path):
+        for member in _tarred(path, wanted) if tarred else _zipped(path, wanted):
             if not any(part.startswith(".") and part != ".." for part in PurePosixPath(member.name).parts):
                 yield member
     except InputError:
@@ -118,7 +129,7 @@ def members(path: Path) -> Iterator[Member]:
         raise InputError(f"{path} can't be read: {one_line(error, named=True)}; get or make it anew") from None
 
 
-def _zipped(path: Path) -> Iterator[Member]:
+def _zipped(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             name = member.filename.replace("\\", "/")  # as some programs on Windows write them
@@ -126,7 +137,7 @@ def _zipped(path: Path) -> Iterator[Member]:
                 continue
             problem = _problem(name, member.file_size)
             try:
-                content = None if problem else archive.read(member)
+                content = archive.read(member) if wanted(name) and not problem else None
             except DAMAGE as error:
                 reason = " ".join([type(error).__name__, *str(error).split()])  # as data/rejected.csv has it
                 content, problem = None, f"damaged: {reason}"
@@ -146,7 +157,7 @@ class _StrictTarInfo(tarfile.TarInfo):
             raise tarfile.ReadError(f"{error} at byte {archive.offset:,}") from None
 
 
-def _tarred(path: Path) -> Iterator[Member]:
+def _tarred(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
     with tarfile.open(path, tarinfo=_StrictTarInfo) as archive:
         for member in archive:
             if member.isdir():
@@ -154,7 +165,7 @@ def _tarred(path: Path) -> Iterator[Member]:
             problem = _problem(member.name, member.size)
             if not member.isreg():
                 problem = "a link" if member.issym() or member.islnk() else "a device or the like"
-            file = None if problem else archive.extractfile(member)
+            file = archive.extractfile(member) if wanted(member.name) and not problem else None
             yield Member(member.name, file.read() if file else None, problem)
         assert archive.fileobj
         while archive.fileobj.read(1 << 20):  # to the end, where compressed ones have their checksum

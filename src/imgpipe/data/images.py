@@ -11,8 +11,12 @@ from imgpipe.common.errors import InputError
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow's mode by the number of channels."""
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP", "AVIF")
 """What is decoded, as the content says. Pillow's other formats may start programs (EPS) or need other files."""
+HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
+"""Words that say that images are coded as HEIC has them."""
+CONTAINERS = {b"mif1", b"msf1"}
+"""Words that say that images are in there; another says how they are coded."""
 MOST_PIXELS = 1 << 27
 """Pixels of the largest image. More is taken for a decompression bomb: a small file that would fill the memory."""
 
@@ -29,7 +33,7 @@ def decode(content: bytes) -> Image.Image:
     if not content:
         raise InputError("it is empty")
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(io.BytesIO(content), formats=_heif() if is_heic(content) else FORMATS)
         if image.width * image.height > MOST_PIXELS:
             raise InputError(
                 f"its {image.width} x {image.height} pixels are more than the {MOST_PIXELS:,} that are read"
@@ -52,6 +56,24 @@ def decode(content: bytes) -> Image.Image:
     if upright.mode == "LAB":
         raise InputError("its colours are CIELAB, which Pillow does not convert; save it as RGB")
     return upright
+
+
+def is_heic(content: bytes) -> bool:
+    """Return whether a file is HEIC, and not AVIF, which is the same container: the words at its start say so."""
+    end = min(int.from_bytes(content[:4], "big"), 256)
+    brands = {content[8:12], *(content[place : place + 4] for place in range(16, end, 4))}
+    is_one = content[8:12] in HEIC_BRANDS or (content[8:12] in CONTAINERS and bool(brands & HEIC_BRANDS))
+    return content[4:8] == b"ftyp" and is_one
+
+
+def _heif() -> tuple[str]:
+    """Return the formats of an image that is HEIC: pi-heif teaches Pillow to read it, turned upright and of 8 bits."""
+    try:
+        from pi_heif import register_heif_opener  # an extra
+    except ImportError:
+        raise InputError("it is HEIC, which needs the package pi-heif: pip install 'imgpipe[heic]'") from None
+    register_heif_opener()
+    return ("HEIF",)
 
 
 def eight_bits(image: Image.Image, channels: int) -> Image.Image:

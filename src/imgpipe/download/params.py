@@ -14,10 +14,10 @@ NOT_EMPTY = Rule("text that is not empty", bool)
 class Download:
     """The section ``download``: where the images come from."""
 
-    source: Literal["digits", "folder", "archive", "url", "torchvision"]
+    source: Literal["digits", "folder", "table", "archive", "url", "torchvision"]
     """Which function of ``sources.SOURCES`` brings them."""
     location: Annotated[str, NOT_EMPTY]
-    """Path of the folder or archive. It must exist also for the other sources, since DVC looks for changes there."""
+    """Path of the folder, table or archive. It must exist for the other sources too, as DVC looks for changes there."""
     url: Annotated[str, NOT_EMPTY] | None
     """Address of a zip or tar. Source url needs it."""
     name: Annotated[str, one_of_table(DATASETS)] | None
@@ -30,5 +30,7 @@ class Download:
         key = {"url": "url", "torchvision": "name"}.get(self.source)
         if key and getattr(self, key) is None:
             raise InputError(f"{key} is null; source {self.source} needs {needed[self.source]}")
+        if self.source == "table" and not self.location.lower().endswith(".csv"):
+            raise InputError(f"location is '{self.location}'; source table needs the path of a file that ends in .csv")
         if self.location.startswith("~"):
             raise InputError(f"location is '{self.location}'; write the path in full, since DVC does not know ~")

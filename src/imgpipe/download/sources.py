@@ -17,10 +17,12 @@ from imgpipe.common.errors import InputError
 from imgpipe.common.files import sha256_of
 from imgpipe.common.progress import counting
 from imgpipe.data.archives import IMAGE_SUFFIXES, files_below, is_image, is_image_file, members, write_tar
+from imgpipe.data.cells import path_in, rows_of
 from imgpipe.data.fetching import AddressError, HashError, fetch
 from imgpipe.download.datasets import torchvision_images
 from imgpipe.download.params import Download
 
+TABLE_SUFFIX = ".csv"
 LOCATION = "params.yaml: download.location is"
 NO_IMAGES = f"which holds no images; their names end in {', '.join(IMAGE_SUFFIXES)}"
 
@@ -40,16 +42,16 @@ def from_digits(folder: Path, section: Download, partial: Path) -> None:
 
 
 def from_folder(folder: Path, section: Download, partial: Path) -> None:
-    """Write the images below ``location`` to one tar. Other files are counted, hidden ones passed over."""
+    """Write the images and the tables below ``location`` to one tar. Others are counted, hidden ones passed over."""
     source = Path(section.location)
     if not source.is_dir():
         raise InputError(f"{LOCATION} '{source}', which is no folder; name the folder that holds the images")
-    images: list[Path] = []
+    taken: list[Path] = []
     others: list[Path] = []
     try:
         for file in sorted(files_below(source)):
-            (images if is_image_file(file) else others).append(file)
-        if not images:
+            (taken if _is_table(file) or is_image_file(file) else others).append(file)
+        if all(_is_table(file) for file in taken):
             raise InputError(f"{LOCATION} '{source}', {NO_IMAGES}")
         if others:
             logging.warning(
@@ -57,10 +59,35 @@ def from_folder(folder: Path, section: Download, partial: Path) -> None:
             )
         write_tar(
             folder / _not_hidden(f"{source.resolve().name}.tar"),
-            ((file.relative_to(source).as_posix(), file.read_bytes()) for file in images),
+            ((file.relative_to(source).as_posix(), file.read_bytes()) for file in taken),
         )
     except PermissionError as error:
-        raise InputError(f"{LOCATION} '{source}', of which an image may not be read: {error}; change that") from None
+        raise InputError(f"{LOCATION} '{source}', of which a file may not be read: {error}; change that") from None
+
+
+def _is_table(file: Path) -> bool:
+    return file.suffix.lower() == TABLE_SUFFIX
+
+
+def from_table(folder: Path, section: Download, partial: Path) -> None:
+    """Write the CSV table at ``location``, and the files in its folder whose paths from there are cells, to one tar."""
+    table = Path(section.location)
+    if not table.is_file():
+        raise InputError(f"{LOCATION} '{table}', which is no file; name the table of the images")
+    try:
+        named = {path_in(cell) for _, cells in rows_of(table.read_bytes(), str(table)) for cell in cells}
+        below = ((file.relative_to(table.parent).as_posix(), file) for file in sorted(files_below(table.parent)))
+        files = [(name, file) for name, file in below if name in named and file != table]
+        if not files:
+            raise InputError(
+                f"{LOCATION} '{table}', where no cell names a file; it must have their paths, from the table's folder"
+            )
+        write_tar(
+            folder / _not_hidden(f"{table.parent.resolve().name}.tar"),
+            ((name, file.read_bytes()) for name, file in [(_not_hidden(table.name), table), *files]),
+        )
+    except PermissionError as error:
+        raise InputError(f"{LOCATION} '{table}', and a file may not be read: {error}; change that") from None
 
 
 def from_archive(folder: Path, section: Download, partial: Path) -> None:
@@ -96,6 +123,7 @@ def from_torchvision(folder: Path, section: Download, partial: Path) -> None:
 SOURCES = {
     "digits": from_digits,
     "folder": from_folder,
+    "table": from_table,
     "archive": from_archive,
     "url": from_url,
     "torchvision": from_torchvision,

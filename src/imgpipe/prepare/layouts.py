@@ -1,7 +1,7 @@
 """Read what an image's path says: its class and, where the path names them, its split and its group."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,13 +17,13 @@ REST = "rest"
 
 @dataclass(frozen=True)
 class PathParts:
-    """What a path says."""
+    """What a path, or the row of a table in its place, says of an image."""
 
     label: str
     split: str
-    """train, val or test; empty where the path names none."""
+    """train, val or test; empty where none is named."""
     group: str
-    """Empty where the path names none."""
+    """Empty where none is named."""
 
 
 def read_path(path: str, pattern: str) -> PathParts:
@@ -57,8 +57,17 @@ def _read_folders(path: str) -> PathParts:
         raise InputError("it is in no folder, which would name its class")
     if label.lower() in SPLIT_OF_FOLDER:
         raise InputError(f"it is in '{label}', which names a split, and in no folder below, which would name its class")
+    return PathParts(label, _split_of(folders), "")
+
+
+def split_of_folders(path: str) -> str:
+    """Return the split that the folders of a path name, the last that does; nothing where none does."""
+    return _split_of(PurePosixPath(path).parts[:-1])
+
+
+def _split_of(folders: Sequence[str]) -> str:
     splits = [SPLIT_OF_FOLDER[folder.lower()] for folder in folders if folder.lower() in SPLIT_OF_FOLDER]
-    return PathParts(label, splits[-1] if splits else "", "")
+    return splits[-1] if splits else ""
 
 
 def classes_of(

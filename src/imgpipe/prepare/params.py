@@ -37,12 +37,35 @@ LISTS = Rule(
 )
 
 
+TABLE = Rule(
+    "the name of a table in the archive that ends in .csv, such as labels.csv",
+    lambda name: re.search(r"[^/]\.csv$", name, flags=re.IGNORECASE) is not None,
+)
+COLUMN = Rule("the name of a column", lambda name: name == name.strip() != "")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The section ``prepare.columns``: the columns of the table that say what an image is."""
+
+    file: Annotated[str, COLUMN]
+    """Of the image's path."""
+    label: Annotated[str, COLUMN]
+    split: Annotated[str, COLUMN] | None
+    """Of its split; null where its folders name it."""
+    group: Annotated[str, COLUMN] | None
+
+
 @dataclass(frozen=True)
 class Prepare:
     """The section ``prepare``: how images become training, validation and test splits."""
 
     pattern: Annotated[str, PATTERN]
     """How a path names its class, split and group: see ``layouts.read_path``."""
+    table: Annotated[str, TABLE] | None
+    """Name of the tables that say it in the path's place: see ``tables.read_tables``."""
+    columns: Columns
+    """What the tables' columns are called."""
     class_names: Annotated[dict[Label, str], NAMES] | None
     """Names in place of labels."""
     class_map: Annotated[dict[Label, list[Label] | Literal["rest"]], LISTS] | None
@@ -72,7 +95,12 @@ class Prepare:
                 f"val_fraction is {self.val_fraction} and test_fraction {self.test_fraction}, which leave nothing to "
                 "train on; together they must be below 1"
             )
-        if self.split == "grouped" and "group" not in re.compile(self.pattern).groupindex:
+        if self.split == "grouped" and self.table is not None:
+            if self.columns.group is None:
+                raise InputError(
+                    f"split is grouped, and columns.group is null; name the column of {self.table} that has the group"
+                )
+        elif self.split == "grouped" and "group" not in re.compile(self.pattern).groupindex:
             raise InputError(
                 f"split is grouped, and pattern is '{self.pattern}', which names no group; write it with (?P<group>...)"
             )

@@ -23,7 +23,7 @@ class PreparedImage:
     label: str
     """Its class."""
     group: str
-    """What may not be on two sides of a split; empty where its path names none."""
+    """What may not be on two sides of a split; empty where none is named."""
     source: str
     """Its path in the archive."""
     width: int

@@ -1,6 +1,7 @@
 """Read an archive image by image: what can be read, with all that is to be known of it, and what can't, and why."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,11 +10,12 @@ from pathlib import Path
 
 from imgpipe.common.errors import InputError
 from imgpipe.common.progress import counting
-from imgpipe.data.archives import Member, is_image, members, names_an_image
+from imgpipe.data.archives import Member, is_image, members
 from imgpipe.data.images import decode
 from imgpipe.data.parallel import by_processes
 from imgpipe.prepare.duplicates import perceptual_hash, pixel_hash
 from imgpipe.prepare.layouts import PathParts, read_path
+from imgpipe.prepare.tables import Tables
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Found:
     source: str
     """Its path in the archive."""
     named: PathParts
-    """What that path says."""
+    """What that path, or a table, says."""
     width: int
     """In pixels, upright."""
     height: int
@@ -48,14 +50,21 @@ class Rejected:
     """Its path in the archive."""
     reason: str
     picture: bool
-    """Whether it was to be an image, by its name or content."""
+    """Whether it was to be an image, by its name or content or a table."""
 
 
-def read_archive(archive: Path, spool: Path, *, pattern: str, processes: int) -> tuple[list[Found], list[Rejected]]:
+Spooled = tuple[Member, int, PathParts | None]
+"""A file of the archive, where it begins in the spool, and what a table says of it."""
+
+
+def read_archive(
+    archive: Path, spool: Path, *, pattern: str, tables: Tables | None, processes: int
+) -> tuple[list[Found], list[Rejected]]:
     """Return the images of an archive and the files that were left out, both sorted by source.
 
     spool: file to which the images' bytes are written.
-    pattern: see ``layouts.read_path``.
+    pattern: see ``layouts.read_path``; not used where there are tables.
+    tables: what says in the paths' place what the images are; images of which it says nothing are left out.
     processes: how many share the work; they change nothing in the result.
 
     Raises InputError where the archive can't be read to its end or has two files of one name.
@@ -65,12 +74,16 @@ def read_archive(archive: Path, spool: Path, *, pattern: str, processes: int) ->
 
     with spool.open("wb") as file:
 
-        def spooled() -> Iterator[tuple[Member, int]]:
+        def spooled() -> Iterator[Spooled]:
             for member in members(archive):
-                yield member, file.tell()
-                file.write(member.content or b"")
+                if tables and tables.holds(member.shown):
+                    continue
+                said = tables.named(member.shown) if tables else None
+                yield member, file.tell(), said
+                if said or tables is None:
+                    file.write(member.content or b"")
 
-        examine = partial(_examine, pattern=pattern)
+        examine = partial(_examine, pattern=pattern, table=tables.name if tables else None)
         for result in counting("reading", by_processes(examine, spooled(), processes=processes)):
             if isinstance(result, Found):
                 found.append(result)
@@ -81,19 +94,32 @@ def read_archive(archive: Path, spool: Path, *, pattern: str, processes: int) ->
     for one, next_one in pairwise(found):
         if one.source == next_one.source:
             raise InputError(f"{archive} holds two files of the name '{one.source}'; make the archive anew")
+    if tables and (unnamed := [file.source for file in rejected if file.reason == _unnamed(tables.name)]):
+        logging.warning("%d images left out: %s, such as '%s'", len(unnamed), _unnamed(tables.name), unnamed[0])
     return found, rejected
 
 
-def _examine(spooled: tuple[Member, int], *, pattern: str) -> Found | Rejected:
-    member, offset = spooled
-    name = member.name.encode("utf-8", "backslashreplace").decode()
+def _unnamed(table: str) -> str:
+    return f"{table} does not name it"
+
+
+def _examine(spooled: Spooled, *, pattern: str, table: str | None) -> Found | Rejected:
+    """Return an image or, where it is none or can't be read or is not wanted, why it is left out.
+
+    table: name of the tables where there are some; then only what they name is wanted.
+    """
+    member, offset, said = spooled
+    name = member.shown
+    picture = is_image(name, member.content or b"") or said is not None
+    if picture and table is not None and said is None:
+        return Rejected(name, _unnamed(table), picture=False)
     if member.content is None:
-        return Rejected(name, member.problem, picture=names_an_image(name))
-    if not is_image(name, member.content):
+        return Rejected(name, member.problem, picture=picture)
+    if not picture:
         return Rejected(name, "it is no image, neither by its name nor by its content", picture=False)
     try:
         image = decode(member.content)
-        named = read_path(name, pattern)
+        named = said or read_path(name, pattern)
     except InputError as error:
         return Rejected(name, str(error), picture=True)
     return Found(

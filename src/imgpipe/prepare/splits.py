@@ -50,7 +50,10 @@ def assign(
     images without a group are to be split by groups.
     """
     if strategy is grouped and not all(image.group for image in images):
-        raise InputError("params.yaml: prepare.split is 'grouped', which needs prepare.pattern to name a group")
+        raise InputError(
+            "params.yaml: prepare.split is 'grouped', which needs a group of every image: by prepare.pattern or, of a "
+            "table, by prepare.columns.group"
+        )
     splits = [image.given or "train" for image in images]
     fractions = {"test": test_fraction, "val": val_fraction}
     missing = {name: fraction for name, fraction in fractions.items() if name not in splits}
