@@ -106,6 +106,24 @@ def test_a_table_becomes_a_tar_of_itself_and_the_files_that_its_cells_name(tmp_p
     assert (tmp_path / "raw/mine.tar").read_bytes() == (tmp_path / "two/mine.tar").read_bytes()
 
 
+def test_of_a_table_dvc_notices_the_csv_and_brings_changed_images_where_it_is_forced(project: Project) -> None:
+    table, image = project.folder / "images/labels.csv", project.folder / "images/0/0000.png"
+    table.write_text("file,label\n0/0000.png,none\n", encoding="utf-8")
+    project.set(download__source="table", download__location="images/labels.csv")
+
+    def brought() -> list[bytes | None]:
+        return [member.content for member in members(project.folder / "data/raw/images.tar")]
+
+    project.succeed("dvc", "repro", "download")
+    image.write_bytes(encoded(noise(0)))
+    assert project.succeed("dvc", "repro", "download").stages_run == []
+    project.succeed("dvc", "repro", "--force", "download")
+    assert brought() == [table.read_bytes(), image.read_bytes()]
+    table.write_text("file,label\n1/0001.png,one\n", encoding="utf-8")
+    project.succeed("dvc", "repro", "download")
+    assert brought() == [table.read_bytes(), (project.folder / "images/1/0001.png").read_bytes()]
+
+
 def test_a_table_that_names_no_file_or_can_t_be_read_is_refused(tmp_path: Path) -> None:
     folder_of(tmp_path / "mine", {"a.csv": b"file\nb.png\na.csv\n", "latin.csv": b"\xe4\n", "c.png": b""})
     refused = {
