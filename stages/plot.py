@@ -23,12 +23,17 @@ def plot() -> None:
 
     history = read_table(Path("metrics/train/history.csv"))
     test = read_evaluation(Path("metrics/test"))
-    data = read_preparation(
-        Path("metrics/prepare.json"), rejected=Path("data/rejected.csv"), duplicates=Path("data/duplicates.csv")
-    )
     parameters = {name: values for name, values in params.load(params.PARAMS).items() if name != "runtime"}
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     packed = read_statistics(Path("data/packed/statistics.json"))
+    data = read_preparation(
+        Path("metrics/prepare.json"),
+        images=Path("data/images.csv"),
+        rejected=Path("data/rejected.csv"),
+        duplicates=Path("data/duplicates.csv"),
+        form=packed.form,
+        train=parameters["train"],
+    )
     images = read_split(Path("data/packed/test"), packed.form)
     chosen = galleries.choose_examples(test.predictions, packed.classes, section.examples)
     examples = galleries.load_examples(chosen, images)

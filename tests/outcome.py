@@ -221,6 +221,9 @@ def _data(test: Outcome, folder: Path) -> None:
         "duplicates": {"equal": 1, "dropped": {"train": 1, "val": 0, "test": 0, "before_the_cut": 0}},
     }
     (folder / "metrics/prepare.json").write_text(json.dumps(summary), encoding="utf-8")
+    height, width, _ = test.shape
+    sizes = ({"file": f"{i}.png", "width": width, "height": height} for i in range(summary["images"]["all"]))
+    write_table(folder / "data/images.csv", ["file", "width", "height"], sizes)
     rejected = [{"source": f"<i>{i}</i>.jpg", "reason": "not a picture", "picture": True} for i in range(30)]
     write_table(folder / "data/rejected.csv", ["source", "reason", "picture"], rejected)
     pair = {"kind": "equal", "source": "a.png", "split": "train", "label": "a", "differing_bits": 0, "dropped": True}
