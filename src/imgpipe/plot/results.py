@@ -67,16 +67,16 @@ def read_evaluation(folder: Path) -> Evaluation:
     )
 
 
-def read_preparation(
-    summary: Path, *, images: Path, rejected: Path, duplicates: Path, form: Form, train: Mapping[str, Any]
-) -> Preparation:
-    """Read what the prepare stage wrote: its summary, a JSON file, and three tables.
+def read_preparation(summary: Path, tables: Path, *, form: Form, train: Mapping[str, Any]) -> Preparation:
+    """Read what the prepare stage wrote.
 
+    summary: a JSON file.
+    tables: folder of images.csv, rejected.csv and duplicates.csv.
     form: how the images were packed.
     train: the section of params.yaml.
     """
     counts = json.loads(summary.read_text(encoding="utf-8"))
-    pairs = read_table(duplicates)
+    pairs = read_table(tables / "duplicates.csv")
     equal = [row for row in pairs if row["kind"] == "equal"]
     in_train, batch_size = counts["images"]["train"], train["batch_size"]
     shown = remarks.shown_in_an_epoch(in_train, batch_size=batch_size, last_batch=train["last_batch"])
@@ -86,13 +86,13 @@ def read_preparation(
             ((row["twin"], row["twin_label"], row["label"]) for row in equal),
             dropped=any(row["dropped"] == "True" for row in equal),
         ),
-        remarks.enlarged(remarks.short_sides(read_rows(images)), form.image_size, enlarge=form.enlarge),
+        remarks.enlarged(remarks.short_sides(read_rows(tables / "images.csv")), form.image_size, enlarge=form.enlarge),
         remarks.left_out(in_train, shown, batch_size, least=remarks.LARGE_SHARE),
     ]
     return Preparation(
         images=counts["images"],
         classes=counts["classes"],
-        rejected=read_table(rejected),
+        rejected=read_table(tables / "rejected.csv"),
         duplicates=pairs,
         shown=shown,
         remarks=[remark for remark in said if remark],
