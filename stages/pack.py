@@ -1,10 +1,12 @@
 """Decode and resize the images: ``python -m stages.pack``, from the project's top folder."""
 
+import logging
 from contextlib import ExitStack
 from pathlib import Path
 
 from imgpipe.common import params, stage
 from imgpipe.common.files import read_table, replacing_folder
+from imgpipe.data import remarks
 from imgpipe.data.packed import Form, Statistics, read_split, write_statistics
 from imgpipe.data.parallel import cores
 from imgpipe.pack.pack import image_reader, mean_and_std
@@ -19,6 +21,8 @@ def pack() -> None:
     form = params.read("pack", Form)
     table = read_table(Path("data/images.csv"))
     classes = sorted({row["label"] for row in table})
+    if remark := remarks.enlarged(remarks.short_sides(table), form.image_size, enlarge=form.enlarge):
+        logging.warning("%s", remark)
     read = image_reader(Path("data/prepared"))
     packed = Path("data/packed")
     with ExitStack() as finished:  # no split is replaced before all are packed

@@ -1,4 +1,4 @@
-"""Draw the figures and write the report: ``python -m stages.plot``, from the project's top folder."""
+"""Draw the figures, write the report and the model card: ``python -m stages.plot``, from the project's top folder."""
 
 import tomllib
 from pathlib import Path
@@ -11,24 +11,23 @@ from imgpipe.plot.results import read_evaluation, read_preparation
 
 
 def plot() -> None:
-    """Draw the figures and write the report.
+    """Draw the figures, write the report and the model card.
 
-    Reads the history, metrics/test, what prepare found, the packed test images and params.yaml; writes metrics/figures
-    and metrics/report.html. docs/report.md says what they show.
+    Reads the history, metrics/test, what prepare found, the packed test images and params.yaml; writes metrics/figures,
+    metrics/report.html and metrics/model_card.md. docs/report.md says what they show.
     """
     section = params.read("plot", Plot)
 
     # These import matplotlib, which nobody waits for where params.yaml does not fit.
-    from imgpipe.plot import class_figures, drawing, figures, galleries, report
+    from imgpipe.plot import class_figures, drawing, figures, galleries, model_card, report
 
     history = read_table(Path("metrics/train/history.csv"))
     test = read_evaluation(Path("metrics/test"))
-    data = read_preparation(
-        Path("metrics/prepare.json"), rejected=Path("data/rejected.csv"), duplicates=Path("data/duplicates.csv")
-    )
     parameters = {name: values for name, values in params.load(params.PARAMS).items() if name != "runtime"}
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    versions = report.installed_versions(project["dependencies"])
     packed = read_statistics(Path("data/packed/statistics.json"))
+    data = read_preparation(Path("metrics/prepare.json"), Path("data"), form=packed.form, train=parameters["train"])
     images = read_split(Path("data/packed/test"), packed.form)
     chosen = galleries.choose_examples(test.predictions, packed.classes, section.examples)
     examples = galleries.load_examples(chosen, images)
@@ -59,9 +58,13 @@ def plot() -> None:
         examples=examples,
         mistakes=mistakes,
         parameters=parameters,
-        versions=report.installed_versions(project["dependencies"]),
+        versions=versions,
     )
     write_text(Path("metrics/report.html"), page)
+    card = model_card.render_card(
+        evaluation=test, preparation=data, packed=packed, parameters=parameters, versions=versions
+    )
+    write_text(Path("metrics/model_card.md"), card)
 
 
 if __name__ == "__main__":

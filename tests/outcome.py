@@ -181,6 +181,7 @@ def _numbers(test: Outcome, path: Path) -> None:
         "accuracy": accuracy,
         "accuracy_ci_low": max(0.0, accuracy - 0.02),
         "accuracy_ci_high": min(1.0, accuracy + 0.02),
+        "balanced_accuracy": float(np.mean([test.right[test.labels == c].mean() for c in np.unique(test.labels)])),
         "f1_macro": f1,
         "f1_macro_ci_low": max(0.0, f1 - 0.03),
         "f1_macro_ci_high": min(1.0, f1 + 0.03),
@@ -188,6 +189,8 @@ def _numbers(test: Outcome, path: Path) -> None:
         "loss_ci_low": loss * 0.9,
         "loss_ci_high": loss * 1.1,
         "ece": 0.021,
+        "temperature": 1.25,
+        "ece_before_scaling": 0.084,
         "threshold": 0.6,
         "threshold_coverage": float((test.confidence >= 0.6).mean()),
         "images": len(test.labels),
@@ -221,6 +224,9 @@ def _data(test: Outcome, folder: Path) -> None:
         "duplicates": {"equal": 1, "dropped": {"train": 1, "val": 0, "test": 0, "before_the_cut": 0}},
     }
     (folder / "metrics/prepare.json").write_text(json.dumps(summary), encoding="utf-8")
+    height, width, _ = test.shape
+    sizes = ({"file": f"{i}.png", "width": width, "height": height} for i in range(summary["images"]["all"]))
+    write_table(folder / "data/images.csv", ["file", "width", "height"], sizes)
     rejected = [{"source": f"<i>{i}</i>.jpg", "reason": "not a picture", "picture": True} for i in range(30)]
     write_table(folder / "data/rejected.csv", ["source", "reason", "picture"], rejected)
     pair = {"kind": "equal", "source": "a.png", "split": "train", "label": "a", "differing_bits": 0, "dropped": True}

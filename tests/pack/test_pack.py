@@ -1,18 +1,22 @@
 """Packed splits, in either encoding, and their statistics."""
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 from samples import encoded, form, noise, photo
 
 from imgpipe.common.errors import InputError
+from imgpipe.common.files import write_table
 from imgpipe.data import parallel
 from imgpipe.data.packed import Split, read_split
 from imgpipe.pack.pack import mean_and_std, pack
+from stages.pack import pack as pack_stage
 
 IMAGES = {f"train/a/{i}.png": noise(i, (20, 10 + i)) for i in range(3)} | {"train/b/0.png": photo()}
 
@@ -105,3 +109,23 @@ def test_images_of_one_size_are_known_to_be(tmp_path: Path) -> None:
     split = read_split(tmp_path, how)
     assert split.common_shape == (10, 12)
     assert np.array_equal(split.images(np.array([1, 0])), np.stack([split.image(1), split.image(0)]))
+
+
+def test_the_stage_says_how_many_images_it_enlarges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The project's own pack.image_size is 16: one image of three is smaller."""
+    rows = []
+    for i, (split, size) in enumerate([("train", (12, 30)), ("train", (16, 16)), ("val", (40, 16))]):
+        file = tmp_path / f"data/prepared/{split}/a/{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(noise(i, size)))
+        rows.append({"file": f"{split}/a/{i}.png", "split": split, "label": "a", "width": size[0], "height": size[1]})
+    write_table(tmp_path / "data/images.csv", list(rows[0]), rows)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    pack_stage()
+    assert caplog.messages == [
+        "1 of 3 images is smaller than pack.image_size of 16 pixels (short sides from 12) and is enlarged: a smaller "
+        "pack.image_size enlarges fewer of them, and pack.enlarge false none"
+    ]

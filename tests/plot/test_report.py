@@ -11,6 +11,7 @@ from browser import MISSING, Browser, chromium
 from conftest import ROOT
 from outcome import Outcome, outcome, write
 
+from imgpipe.common.files import write_table
 from imgpipe.plot import report
 from stages.plot import plot
 
@@ -202,3 +203,45 @@ def test_png_figures_are_in_the_report_too_and_a_name_they_cannot_show_is_a_warn
     assert file.read_text(encoding="utf-8").count('src="data:image/png;base64,') > 8
     assert {path.suffix for path in (tmp_path / "metrics/figures").iterdir()} == {".png"}
     assert caplog.messages == ["png figures have boxes for letters like 漢; plot.format svg shows them"]
+
+
+def remarks_in(file: Path) -> str:
+    """Return the page's list of what to know about the images, as HTML; empty where it has none."""
+    _, _, after = file.read_text(encoding="utf-8").partition("<h3>What to know about the images</h3>")
+    return after.partition("</ul>")[0]
+
+
+def test_what_to_know_about_the_images_is_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two classes with 20 images each in val and in test and 5 x 20 + 3 in train: 206 - 128 = 78 fill no batch."""
+    file = page(tmp_path, outcome(["<b>", "no"], 40, skill=2, shape=(20, 30, 3)), monkeypatch)
+    copy = {"kind": "equal", "source": "a.png", "split": "", "label": "no", "differing_bits": 0, "dropped": False}
+    copy |= {"twin": "<i>.png", "twin_split": "val", "twin_label": "<b>"}
+    write_table(tmp_path / "data/duplicates.csv", list(copy), [copy] * 6)
+    sizes = [{"file": f"{i}.png", "width": 30, "height": height} for i, height in enumerate([19, 20, 20])]
+    write_table(tmp_path / "data/images.csv", list(sizes[0]), sizes)
+    plot()
+    listed = remarks_in(file)
+    assert listed.count("<li>") == 5
+    assert "<li>val has 40 images (test 40): its accuracy is known to about 15 points either way; raise" in listed
+    assert "<li>test has 40 images (val 40): " in listed
+    assert "<li>one image occurs 7 times, such as &#39;&lt;i&gt;.png&#39;, under 2 classes: a placeholder? " in listed
+    assert "<li>1 of 3 images is smaller than pack.image_size of 20 pixels (short sides from 19) and is en" in listed
+    assert "<li>each epoch leaves out the last 78 of its 206 images, 38 %, others each time" in listed
+    assert "Each epoch trains on 128 of the 206 training images, others each time: the rest" in file.read_text(
+        encoding="utf-8"
+    )
+
+
+def test_images_of_which_there_is_nothing_to_know_have_no_such_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """240 images in val and test; 2 x (5 x 120 + 3) = 1,206 in train, of which 9 x 128 = 1,152 are shown: 4 % lost."""
+    file = page(tmp_path, outcome(["yes", "no"], 240, skill=2), monkeypatch)
+    text = file.read_text(encoding="utf-8")
+    assert "What to know about the images" not in text
+    assert "Each epoch trains on 1,152 of the 1,206 training images, others each time" in text
+    parameters = tmp_path / "params.yaml"
+    kept = parameters.read_text(encoding="utf-8").replace("last_batch: drop", "last_batch: keep")
+    parameters.write_text(kept, encoding="utf-8")
+    plot()
+    assert "Each epoch trains on" not in file.read_text(encoding="utf-8")

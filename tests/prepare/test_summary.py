@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from prepare.pets import ANOTHER, SPLIT_PETS, read, sort_in
+from prepare.pets import ANOTHER, SPLIT_PETS, pets, read, sort_in
 from samples import encoded, noise, photo, zip_of
 
 from imgpipe.prepare.reading import Rejected
@@ -39,7 +39,31 @@ def test_a_class_that_a_given_split_lacks_is_said(tmp_path: Path, caplog: pytest
     found, rejected = read(zip_of(tmp_path / "pets.zip", files))
     images, duplicates = sort_in(found)
     log_summary(summary(images, rejected, duplicates), duplicates)
-    assert caplog.messages == [
-        "1 classes have no image in val, such as 'dog'",
-        "1 classes have no image in test, such as 'ant'",
+    said = [message.partition(":")[0] for message in caplog.messages]
+    assert said == [
+        "val has 2 images (test 2)",
+        "test has 2 images (val 2)",
+        "1 class has no image in val, 'dog'",
+        "1 class has no image in test, 'ant'",
+        "3 classes have a single image in train, such as 'ant'",
     ]
+
+
+def test_an_image_that_stands_for_many_is_said_with_its_classes_and_with_what_became_of_its_copies(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of ANOTHER there are three cats and two dogs: five times one image, of which prepare drops four."""
+    copies = [f"pets/cat/x{i}.png" for i in range(3)] + [f"pets/dog/x{i}.png" for i in range(2)]
+    found, rejected = read(zip_of(tmp_path / "pets.zip", pets(200) | dict.fromkeys(copies, ANOTHER)))
+    for settings, became in (
+        ({}, "copies are dropped, and one of each stays"),
+        ({"duplicates": "keep"}, "copies are kept; prepare.duplicates drops them"),
+    ):
+        caplog.clear()
+        images, duplicates = sort_in(found, val_fraction=0.3, test_fraction=0.3, **settings)
+        log_summary(summary(images, rejected, duplicates), duplicates)
+        (said,) = [message for message in caplog.messages if "placeholder" in message]
+        assert said == (
+            f"one image occurs 5 times, such as 'pets/cat/x0.png', under 2 classes: a placeholder? {became}; "
+            "take all out of the source where they show nothing of their class"
+        )

@@ -94,7 +94,9 @@ def _columns(names: Sequence[str], table: Member) -> Columns | None:
         return None
     columns = {name: [cells[i].strip() for cells in body] for i, name in enumerate(header) if name}
     ends = {PurePosixPath(name).name for name in names}
-    files = [name for name, cells in columns.items() if _share(PurePosixPath(path_in(c)).name in ends for c in cells) > 0.5]
+    files = [
+        name for name, cells in columns.items() if _share(PurePosixPath(path_in(c)).name in ends for c in cells) > 0.5
+    ]
     if not files:
         return None
     others = [name for name in columns if name != files[0]]

@@ -44,22 +44,28 @@ def with_values(text: str, values: Mapping[str, Any], reasons: Mapping[str, str]
     params: Any = yaml.load(text)
     for key, value in values.items():
         *sections, last = key.split(".")
-        places: list[Any] = [params]
+        above: Any = None
+        place: Any = params
         for section in sections:
-            places.append(places[-1].get(section) if isinstance(places[-1], Mapping) else None)
-        if not isinstance(places[-1], Mapping) or last not in places[-1]:
+            above, place = place, place.get(section) if hasattr(place, "get") else None
+        if not hasattr(place, "get") or last not in place:
             raise InputError(f"params.yaml: {key} is missing; recipes/digits.yaml has every key but those of runtime")
-        places[-1][last] = value
+        place[last] = value
         if key in reasons:
-            within_a_line = places[-1].fa.flow_style()
-            place, beside = (places[-2], sections[-1]) if within_a_line else (places[-1], last)
-            others = _reasons_beside(place, beside) if within_a_line else ""
-            place.ca.items.pop(beside, None)
-            reason = f"{last} {reasons[key]}" if within_a_line else reasons[key]
-            place.yaml_add_eol_comment(others + f"{CHOSEN} {reason}", beside, column=24)
+            if place.fa.flow_style():  # the whole of it is in one line
+                others = _reasons_beside(above, sections[-1])
+                _comment(above, sections[-1], f"{others}{CHOSEN} {last} {reasons[key]}")
+            else:
+                _comment(place, last, f"{CHOSEN} {reasons[key]}")
     written = io.StringIO()
     yaml.dump(params, written)
     return written.getvalue()
+
+
+def _comment(place: Any, key: str, text: str) -> None:
+    """Put a comment beside a key of a mapping, in place of the one there."""
+    place.ca.items.pop(key, None)
+    place.yaml_add_eol_comment(text, key, column=24)
 
 
 def _reasons_beside(place: Any, key: str) -> str:

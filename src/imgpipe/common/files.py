@@ -109,5 +109,10 @@ def write_records(path: Path, record: type, rows: Iterable[Any]) -> None:
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """Read the rows of a CSV file, each cell as text."""
+    return list(read_rows(path))
+
+
+def read_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Read the rows of a CSV file one after the other, for a table that need not be in memory as a whole."""
     with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        yield from csv.DictReader(file)

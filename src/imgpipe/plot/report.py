@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from imgpipe.common.params import without_other_choices
 from imgpipe.plot.galleries import LOSSLESS, Example, data_uri
-from imgpipe.plot.results import Evaluation, Preparation
+from imgpipe.plot.results import Evaluation, Preparation, Row
 
 MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 PIXELS_PER_INCH = 96  # of a browser
@@ -88,9 +88,8 @@ def render(
     parameters: sections of params.yaml.
     versions: by package.
     """
-    numbers = _numbers(evaluation.metrics)
-    answers = [(row["actual"], row["predicted"]) for row in evaluation.predictions]
-    confused = Counter((actual, predicted) for actual, predicted in answers if actual != predicted)
+    numbers = numbers_of(evaluation.metrics)
+    confused = confusions(evaluation.predictions)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -105,18 +104,21 @@ def render(
         numbers=numbers,
         figures=figures,
         classes=evaluation.classes,
-        tested=len(answers),
-        wrong=confused.total(),
-        pairs=sorted(confused.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_PAIRS],
+        tested=len(evaluation.predictions),
+        wrong=sum(count for _, count in confused),
+        pairs=confused[:MOST_PAIRS],
         examples=examples,
         mistakes=mistakes,
         images=preparation.images,
+        shown=preparation.shown,
+        batch_size=parameters["train"]["batch_size"],
+        remarks=preparation.remarks,
         counts=preparation.classes,
         rejected=preparation.rejected[:MOST_FILES],
         more_rejected=len(preparation.rejected[MOST_FILES:]),
         duplicates=preparation.duplicates[:MOST_FILES],
         more_duplicates=len(preparation.duplicates[MOST_FILES:]),
-        parameters={name: list(_flat(without_other_choices(section))) for name, section in parameters.items()},
+        parameters={name: list(flat(without_other_choices(section))) for name, section in parameters.items()},
         versions=versions,
     )
 
@@ -139,27 +141,38 @@ def installed_versions(requirements: Iterable[str]) -> dict[str, str]:
     return {name: metadata.version(name).partition("+")[0] for name in names}
 
 
-def _numbers(metrics: Mapping[str, float | None]) -> list[Number]:
+def confusions(predictions: Iterable[Row]) -> list[tuple[tuple[str, str], int]]:
+    """Return how often one class was taken for another, actual and predicted class, the most frequent first.
+
+    predictions: rows of predictions.csv.
+    """
+    answers = ((row["actual"], row["predicted"]) for row in predictions)
+    counts = Counter((actual, predicted) for actual, predicted in answers if actual != predicted)
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def numbers_of(metrics: Mapping[str, float | None]) -> list[Number]:
     """Return the metrics as text, each with the interval that stands beside it."""
     numbers = []
     for name, value in metrics.items():
         if not name.endswith(("_ci_low", "_ci_high")):
             low, high = metrics.get(f"{name}_ci_low"), metrics.get(f"{name}_ci_high")
-            interval = f"{_shown(low)} to {_shown(high)}" if low is not None and high is not None else ""
-            numbers.append(Number(name, _shown(value), interval, MEANINGS.get(name, "")))
+            interval = f"{shown_number(low)} to {shown_number(high)}" if low is not None and high is not None else ""
+            numbers.append(Number(name, shown_number(value), interval, MEANINGS.get(name, "")))
     return numbers
 
 
-def _shown(value: float | None) -> str:
+def shown_number(value: float | None) -> str:
+    """Return a number as text: a float with 4 decimals."""
     if value is None:
         return "none"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
-def _flat(parameters: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(parameters: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield name and value of each parameter, as text; a section within is a prefix to the names of its own."""
     for name, value in parameters.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

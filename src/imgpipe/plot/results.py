@@ -1,10 +1,14 @@
 """Read what the stages before plot have found."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from imgpipe.common.files import read_table
+from imgpipe.common.files import read_rows, read_table
+from imgpipe.data import left_out, remarks
+from imgpipe.data.packed import Form
 
 Row = dict[str, str]
 """A row of a table: its cells by the names of the columns."""
@@ -45,6 +49,12 @@ class Preparation:
     duplicates: list[Row]
     """Pairs of images that are equal or much alike."""
 
+    shown: int
+    """How many of the training images each epoch trains on."""
+
+    remarks: list[str]
+    """What to know about the images, a sentence each."""
+
 
 def read_evaluation(folder: Path) -> Evaluation:
     """Read what the evaluate stage wrote to the folder."""
@@ -57,12 +67,33 @@ def read_evaluation(folder: Path) -> Evaluation:
     )
 
 
-def read_preparation(summary: Path, *, rejected: Path, duplicates: Path) -> Preparation:
-    """Read what the prepare stage wrote: its summary, a JSON file, and two tables."""
+def read_preparation(summary: Path, tables: Path, *, form: Form, train: Mapping[str, Any]) -> Preparation:
+    """Read what the prepare stage wrote.
+
+    summary: a JSON file.
+    tables: folder of images.csv, rejected.csv and duplicates.csv.
+    form: how the images were packed.
+    train: the section of params.yaml.
+    """
     counts = json.loads(summary.read_text(encoding="utf-8"))
+    pairs = read_table(tables / "duplicates.csv")
+    equal = [row for row in pairs if row["kind"] == "equal"]
+    in_train, batch_size = counts["images"]["train"], train["batch_size"]
+    shown = left_out.shown_in_an_epoch(in_train, batch_size=batch_size, last_batch=train["last_batch"])
+    said = [
+        *remarks.on_splits(counts["images"], counts["classes"]),
+        remarks.repeated(
+            ((row["twin"], row["twin_label"], row["label"]) for row in equal),
+            dropped=any(row["dropped"] == "True" for row in equal),
+        ),
+        remarks.enlarged(remarks.short_sides(read_rows(tables / "images.csv")), form.image_size, enlarge=form.enlarge),
+        left_out.left_out(in_train, shown, batch_size, least=left_out.LARGE_SHARE),
+    ]
     return Preparation(
         images=counts["images"],
         classes=counts["classes"],
-        rejected=read_table(rejected),
-        duplicates=read_table(duplicates),
+        rejected=read_table(tables / "rejected.csv"),
+        duplicates=pairs,
+        shown=shown,
+        remarks=[remark for remark in said if remark],
     )

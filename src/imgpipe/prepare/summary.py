@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
+from imgpipe.data import remarks
 from imgpipe.prepare.prepare import Duplicate, PreparedImage
 from imgpipe.prepare.reading import Rejected
 from imgpipe.prepare.splits import SPLITS
@@ -58,9 +59,8 @@ def log_summary(numbers: dict[str, Any], duplicates: Iterable[Duplicate]) -> Non
     images, rejected, copies = numbers["images"], numbers["rejected"]["pictures"], numbers["duplicates"]
     counts = ", ".join(f"{count} {split}" for split, count in images.items() if split != "all")
     logging.info("%d classes; %s", len(numbers["classes"]), counts)
-    for split in ("val", "test"):
-        if without := [label for label, count in numbers["classes"].items() if not count[split]]:
-            logging.warning("%d classes have no image in %s, such as '%s'", len(without), split, without[0])
+    for remark in remarks.on_splits(images, numbers["classes"]):
+        logging.warning("%s", remark)
     if rejected:
         logging.warning("%d images rejected: data/rejected.csv says why", rejected)
     if copies["equal"] or copies["near_across_splits"]:
@@ -70,8 +70,13 @@ def log_summary(numbers: dict[str, Any], duplicates: Iterable[Duplicate]) -> Non
             copies["near_across_splits"],
             sum(copies["dropped"].values()),
         )
-    for pair in duplicates:
-        if pair.kind == "equal" and pair.label != pair.twin_label:
+    equal = [pair for pair in duplicates if pair.kind == "equal"]
+    dropped = any(pair.dropped for pair in equal)
+    copies = ((pair.twin, pair.twin_label, pair.label) for pair in equal)
+    if placeholders := remarks.repeated(copies, dropped=dropped):
+        logging.warning("%s", placeholders)
+    for pair in equal:
+        if pair.label != pair.twin_label:
             logging.warning(
                 "equal images, different labels: '%s' is %s, '%s' is %s",
                 pair.source,

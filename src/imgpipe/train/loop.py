@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
+from imgpipe.data.left_out import left_out
 from imgpipe.model.devices import autocast
 from imgpipe.model.predict import predict_split
 from imgpipe.train.micro_batches import MicroBatch, Mix, Splits, cut, images_in, micro_batches_of, mixed
@@ -65,14 +66,8 @@ def log_left_out(images: int, shown: int, recipe: Train) -> None:
     images: of an epoch's order, as many as the training split has.
     shown: how many of them are trained on.
     """
-    if shown < images:
-        logging.info(
-            "each epoch leaves out the last %d of its %d images, others each time: they do not fill a batch of %d; "
-            "train.last_batch keep trains on them, too",
-            images - shown,
-            images,
-            recipe.batch_size,
-        )
+    if remark := left_out(images, shown, recipe.batch_size, least=0):
+        logging.info("%s", remark)
 
 
 def ended(state: TrainingState, recipe: Train) -> bool:

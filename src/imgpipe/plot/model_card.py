@@ -1,0 +1,186 @@
+"""Write the model card: what the model is, what it was made of and how good it is, as Hugging Face's hub reads it.
+
+A Markdown file whose first lines are YAML. Its text and layout are in model_card.md.jinja.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from imgpipe.data.packed import Statistics
+from imgpipe.common.params import without_other_choices
+from imgpipe.plot.report import confusions, flat, numbers_of, shown_number
+from imgpipe.plot.results import Evaluation, Preparation, Row
+
+TASK = "image-classification"
+HUB_METRICS = {
+    "accuracy": ("accuracy", "Accuracy"),
+    "balanced_accuracy": ("balanced_accuracy", "Balanced accuracy"),
+    "f1_macro": ("f1", "F1 (macro)"),
+    "loss": ("loss", "Loss (cross-entropy)"),
+}
+"""Type and name of a metric on the hub, by its name in metrics.json."""
+CALIBRATION = ("ece", "temperature", "loss_before_scaling", "ece_before_scaling", "threshold", "threshold_coverage")
+"""Numbers of metrics.json of which the card tells in words."""
+
+WORST = 3
+"""Classes and confusions that are named."""
+FEW_TESTED = 10
+"""Test images of a class below which its own numbers say little: 0.98 / sqrt(10) is 31 points either way."""
+
+HOW_NOT_WHAT = ("micro_batches", "cpu_threads", "channels_last", "compile", "gradient_checkpointing")
+"""Parameters of training that say how it is computed and not what."""
+SPECIAL = {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {character: f"&#{ord(character)};" for character in "\\`*[]|~$@"}
+"""What means something in Markdown, as entities, which are plain text to every reader of it."""
+
+
+class Markdown(str):
+    """Text that goes into the card as it is."""
+
+
+def render_card(
+    *,
+    evaluation: Evaluation,
+    preparation: Preparation,
+    packed: Statistics,
+    parameters: Mapping[str, Mapping[str, Any]],
+    versions: Mapping[str, str],
+) -> str:
+    """Return the card. Names of classes and files are text in it, whatever they hold.
+
+    parameters: sections of params.yaml.
+    versions: by package.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=False,  # which is for HTML
+        finalize=escaped,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    metrics, tested = evaluation.metrics, len(evaluation.predictions)
+    on_two_sides = [
+        row for row in preparation.duplicates if row["dropped"] != "True" and row["split"] != row["twin_split"]
+    ]
+    wanted = [number for number in numbers_of(metrics) if number.name not in (*CALIBRATION, "images")]
+    front = yaml.safe_dump(front_matter(parameters, metrics), sort_keys=False, allow_unicode=True, width=math.inf)
+    return environment.get_template("model_card.md.jinja").render(
+        front=Markdown(front),
+        source=source_name(parameters["download"]),
+        classes=packed.classes,
+        form=packed.form,
+        mean=", ".join(f"{level:.4f}" for level in packed.mean),
+        std=", ".join(f"{level:.4f}" for level in packed.std),
+        weights=without_secrets(parameters["model"]["weights"]),
+        recipe=list(_recipe(parameters)),
+        data=preparation,
+        copies=[row for row in preparation.duplicates if row["kind"] == "equal"],
+        shared=sum(row["kind"] == "equal" for row in on_two_sides),
+        alike=sum(row["kind"] == "near" for row in on_two_sides),
+        rejected=sum(row["picture"] == "True" for row in preparation.rejected),
+        numbers=wanted,
+        metrics=metrics,
+        shown_number=shown_number,
+        tested=tested,
+        worst=worst_classes(evaluation.classes),
+        confusions=confusions(evaluation.predictions)[:WORST],
+        hardly_tested=[row["class"] for row in evaluation.classes if int(row["support"]) < FEW_TESTED],
+        few_tested=FEW_TESTED,
+        versions=versions,
+        **parameters,
+    )
+
+
+def front_matter(parameters: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, float | None]) -> dict[str, Any]:
+    """Return what the card tells the hub. What is not known, such as a licence, is not in it.
+
+    parameters: sections of params.yaml.
+    metrics: of metrics.json.
+    """
+    network, download = parameters["model"]["name"], parameters["download"]
+    found = [
+        {"type": kind, "name": name, "value": metrics[key]}
+        for key, (kind, name) in HUB_METRICS.items()
+        if metrics.get(key) is not None
+    ]
+    result = {
+        "task": {"type": TASK, "name": "Image classification"},
+        "dataset": {"type": download["source"], "name": source_name(download), "split": "test"},
+        "metrics": found,
+    }
+    return {
+        "library_name": "imgpipe",
+        "pipeline_tag": TASK,
+        "tags": [TASK, "imgpipe", network],
+        "metrics": [metric["type"] for metric in found],
+        "model-index": [{"name": network, "results": [result]}],
+    }
+
+
+def source_name(download: Mapping[str, Any]) -> str:
+    """Return what the images came from, as the section ``download`` of params.yaml names it, on one line."""
+    source = str(download["source"])
+    named = {"url": "url", "torchvision": "name", "folder": "location", "archive": "location"}.get(source)
+    return " ".join(without_secrets(str(download[named])).split()) if named else source
+
+
+def without_secrets(address: str) -> str:
+    """Return an address without what may be a password or a token: user, query and fragment. A path stays as it is.
+
+    Where a password may have been taken for something else, as one with a slash in it is, only the scheme is left.
+
+    >>> without_secrets("https://me:secret@example.org:8080/a/pets.zip?token=1#x")
+    'https://example.org:8080/a/pets.zip'
+    >>> without_secrets("/home/me/images#1")
+    '/home/me/images#1'
+    """
+    if "://" not in address:
+        return address
+    try:
+        parts = urlsplit(address)
+        clear = "@" not in parts.path and (parts.port is None or parts.port >= 0)  # ValueError where it is no number
+    except ValueError:
+        clear = False
+    if not clear:
+        return f"{address.partition('://')[0]}://..."
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def worst_classes(classes: Sequence[Row]) -> list[Row]:
+    """Return the rows of the classes of lowest recall, the worst first: those of which an image was not recognised."""
+    missed = [row for row in classes if row["recall"] and float(row["recall"]) < 1]
+    return sorted(missed, key=lambda row: float(row["recall"]))[:WORST]
+
+
+def escaped(value: object) -> str:
+    """Return a value as one line of Markdown that shows it as it is; ``Markdown`` is left alone.
+
+    >>> escaped("a|b\\n*c*")
+    'a&#124;b &#42;c&#42;'
+    >>> escaped("train.batch_size, __init__")
+    'train.batch_size, &#95;&#95;init&#95;&#95;'
+    """
+    if isinstance(value, Markdown):
+        return value
+    line = " ".join(str(value).split())
+    text = "".join(SPECIAL.get(letter, letter) for letter in line if unicodedata.category(letter) != "Cc")
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", "&#95;", text)  # within a word it means nothing
+
+
+def _recipe(parameters: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield name and value of the parameters by which it was trained, without those that are off."""
+    model = {name: parameters["model"][name] for name in ("dropout", "freeze", "unfreeze_epoch")}
+    train = {name: value for name, value in parameters["train"].items() if name not in HOW_NOT_WHAT}
+    train = without_other_choices(train)
+    for name, value in flat({"model": model, "train": train}):
+        if name == "train.seed" or value not in ("0", "0.0", "null", "none", "false"):
+            yield name, value
