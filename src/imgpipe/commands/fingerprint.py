@@ -89,9 +89,9 @@ class Fingerprint:
         return round(median(self.short_sides))
 
     @property
-    def grey_share(self) -> float:
-        """Share of the images that are grey."""
-        return sum(look.grey for look in self.looks) / len(self.looks)
+    def grey_count(self) -> int:
+        """How many images are grey."""
+        return sum(look.grey for look in self.looks)
 
     @property
     def repeated(self) -> list[int]:
@@ -189,15 +189,17 @@ def described(seen: Fingerprint) -> list[str]:
     """Return what was seen, in lines for people."""
     n, classes, sides = len(seen.looks), seen.classes.most_common(), seen.short_sides
     lines = [f"{n:,} images in {len(classes)} classes, told apart {seen.layout.says}"]
-    splits = {name or "no split": count for name, count in sorted(seen.splits.items(), key=lambda item: -item[1])}
-    if set(splits) != {"no split"}:
-        lines.append(", ".join(f"{count:,} in {name}" for name, count in splits.items()))
+    if set(seen.splits) != {""}:
+        names = {"train": "train", "val": "val", "test": "test", "": "no split"}
+        lines.append(", ".join(f"{seen.splits[key]:,} in {name}" for key, name in names.items() if seen.splits[key]))
     (largest, most), (smallest, least) = classes[0], classes[-1]
     lines.append(
         f"the largest class is '{largest}' with {most:,} ({most / n:.0%}: what guessing it would get right), the "
         f"smallest '{smallest}' with {least:,}"
     )
-    colour = "grey" if seen.grey_share == 1 else "colour" if seen.grey_share == 0 else f"{seen.grey_share:.0%} grey"
+    colour = (
+        "all grey" if seen.grey_count == n else f"{seen.grey_count:,} of them grey" if seen.grey_count else "in colour"
+    )
     lines.append(f"short sides {sides[0]} to {sides[-1]} pixels, median {seen.median_side}; {colour}")
     if deep := [look.brightest for look in seen.looks if look.brightest]:
         lines.append(

@@ -1,6 +1,5 @@
 """``imgpipe recipe``: list the recipes, or put the values of one into params.yaml."""
 
-import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imgpipe.commands.params_file import values_of, with_values
+from imgpipe.commands.params_file import shown, values_of, with_values
 from imgpipe.common.errors import InputError, did_you_mean
 from imgpipe.common.files import write_text
 
@@ -62,11 +61,6 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, str
     for key, value in values_of(new):
         if value != before[key]:
             yield key, shown(before[key]), shown(value)
-
-
-def shown(value: Any) -> str:
-    """Return a value as it is shown to people."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _first_line(path: Path) -> str:

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from imgpipe.data.packed import Statistics
 from imgpipe.common.params import without_other_choices
+from imgpipe.data.packed import Statistics
 from imgpipe.plot.report import confusions, flat, numbers_of, shown_number
 from imgpipe.plot.results import Evaluation, Preparation, Row
 

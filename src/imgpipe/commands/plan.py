@@ -1,0 +1,235 @@
+"""Plan params.yaml for images: rules that go from what was seen to values, each with its reason.
+
+So nnU-Net plans segmentation (Isensee et al. 2021): a fingerprint of the data, then rules, then a plan on paper. To add
+a rule, write a function that makes choices and a line in RULES; docs/start.md has the table.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from imgpipe.commands.fingerprint import Fingerprint
+from imgpipe.commands.params_file import values_of
+
+PHOTO_SIDE = 64
+"""Pixels of the short side above which images are taken for photos."""
+GREY = 0.99
+"""Share of grey images from which all are taken for grey."""
+SHOWN_IN_TUNING = 24_000
+"""Images that fine-tuning shows in all its epochs, about."""
+SHOWN_FROM_SCRATCH = 700_000
+"""Images that training from scratch shows, about."""
+BATCHES = 16
+"""Batches of an epoch at least."""
+PACK_MARGIN = 8 / 7
+"""By which a photo is packed larger than the network sees it, so that random crops have something to choose from."""
+MIRRORED = re.compile(r"[0-9A-Za-z]|.*\b(left|right)\b.*", flags=re.IGNORECASE)
+"""What a class is called that may be another, or none, in the mirror."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The computer for which the plan is made."""
+
+    cores: int
+    gpus: int
+    memory: int
+    """Bytes."""
+
+
+@dataclass
+class Plan:
+    """Values for params.yaml, chosen one after the other."""
+
+    seen: Fingerprint
+    machine: Machine
+    recipes: Mapping[str, Mapping[str, Any]]
+    """Sections by the name of the recipe."""
+    written: Mapping[str, Any]
+    """Values that a user wrote and that stay, by their keys in full."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """What is chosen."""
+    reasons: dict[str, str] = field(default_factory=dict)
+    by_recipe: set[str] = field(default_factory=set)
+    """The keys whose values are as a recipe has them."""
+
+    def choose(self, key: str, value: Any, reason: str) -> None:
+        """Choose a value, unless a user wrote one."""
+        if key not in self.written:
+            self.values[key], self.reasons[key] = value, reason
+            self.by_recipe.discard(key)
+
+    def __getitem__(self, key: str) -> Any:
+        """Return the value that holds, a user's or the one chosen."""
+        return self.written[key] if key in self.written else self.values[key]
+
+    @property
+    def images(self) -> int:
+        """How many images there are to train on, once missing splits are cut."""
+        cut = [self[f"prepare.{name}_fraction"] for name in ("val", "test") if not self.seen.splits[name]]
+        return self.seen.for_training - sum(round(fraction * self.seen.for_training) for fraction in cut)
+
+    @property
+    def of_photos(self) -> bool:
+        """Whether the images are photos, or the like, rather than small."""
+        return self.seen.median_side > PHOTO_SIDE
+
+
+def source(plan: Plan) -> None:
+    """Images come from the path that was given."""
+    seen = plan.seen
+    plan.choose("download.source", seen.source, f"what {seen.location} is")
+    plan.choose("download.location", seen.location, "as given")
+    plan.choose("download.sha256", None, "DVC watches the path itself")
+
+
+def layout(plan: Plan) -> None:
+    """A table tells classes apart, else folders, else file names: the first of them that does."""
+    for key, value in plan.seen.layout.values.items():
+        plan.choose(f"prepare.{key}", value, f"classes are told apart {plan.seen.layout.says}")
+
+
+def splits(plan: Plan) -> None:
+    """Splits that folders or a table give stay; missing ones are cut from train, by groups where there are any."""
+    seen = plan.seen
+    given = [name for name in ("val", "test") if seen.splits[name]]
+    says = f"{' and '.join(given)} given" if given else "the source gives no splits"
+    if seen.groups:
+        plan.choose("prepare.split", "grouped", f"{seen.groups:,} groups, none of which may be on two sides")
+    else:
+        cut = "" if len(given) == 2 else "; what is missing is cut from train, each class in proportion"
+        plan.choose("prepare.split", "stratified", f"{says}{cut}")
+    fraction = 0.2 if seen.for_training < 500 else 0.15
+    for name in ("val", "test"):
+        cut = f"{round(fraction * seen.for_training):,} of {seen.for_training:,} images"
+        given_already = f"not used: {name} is given, {seen.splits[name]:,} images"
+        plan.choose(f"prepare.{name}_fraction", fraction, given_already if name in given else cut)
+    all_images = len(seen.looks) + len(seen.unreadable)
+    share = len(seen.unreadable) / all_images
+    if share > 0.01:
+        reason = f"{len(seen.unreadable)} of {all_images:,} can't be read and are left out"
+        plan.choose("prepare.max_rejected", round(share + 0.01, 2), reason)
+    else:
+        plan.choose("prepare.max_rejected", 0.01, f"{len(seen.unreadable)} of {all_images:,} can't be read")
+
+
+def recipe(plan: Plan) -> None:
+    """Photos (short sides above 64 pixels) are fine-tuned; smaller images are trained on from scratch."""
+    seen = plan.seen
+    if plan.of_photos:
+        name, why = "finetune", f"photos: short sides of {seen.median_side} pixels"
+    elif seen.grey_count >= GREY * len(seen.looks):
+        name, why = "mnist-simplecnn", f"small grey images: short sides of {seen.median_side} pixels"
+    else:
+        name, why = "cifar10-resnet9-narrow", f"small images in colour: short sides of {seen.median_side} pixels"
+    sections = {section: plan.recipes[name][section] for section in ("pack", "model", "train")}
+    for key, value in values_of(sections):
+        plan.choose(key, value, f"recipe {name}")
+    plan.by_recipe = set(plan.values) & {key for key, _ in values_of(sections)}
+    plan.choose("model.name", plan["model.name"], f"recipe {name}, for {why}")
+
+
+def sizes(plan: Plan) -> None:
+    """Photos are seen at 224 pixels on a GPU and 160 on a CPU, small images at their own size."""
+    side = plan.seen.median_side
+    if not plan.of_photos:
+        size = max(8, round(side / 4) * 4)
+        plan.choose("model.image_size", size, f"short sides: median {side}")
+        plan.choose("model.crop_fraction", 1.0, "small images are seen whole")
+        plan.choose("pack.image_size", plan["model.image_size"], "as the network sees them")
+        return
+    on, size = ("a GPU", 224) if plan.machine.gpus else ("a CPU", 160)
+    if side < 0.8 * size:
+        size = max(96, 32 * round(1.28 * side / 32))
+        plan.choose("model.image_size", size, f"short sides: median {side}, enlarged by a quarter at most")
+    else:
+        plan.choose("model.image_size", size, f"what {on} trains on in minutes; short sides: median {side}")
+    size = plan["model.image_size"]
+    plan.choose("pack.image_size", round(size * PACK_MARGIN), f"8/7 of the {size} pixels that the network sees")
+    plan.choose("model.crop_fraction", 0.875, f"{size} of {round(size * PACK_MARGIN)} pixels")
+
+
+def channels(plan: Plan) -> None:
+    """Grey images are packed grey, unless the weights to start from are of colour."""
+    grey = f"{plan.seen.grey_count:,} of {len(plan.seen.looks):,} images are grey"
+    if plan["model.weights"] != "none":
+        plan.choose("pack.channels", 3, f"the weights to start from take colour; {grey}")
+    else:
+        plan.choose("pack.channels", 1 if plan.seen.grey_count >= GREY * len(plan.seen.looks) else 3, grey)
+
+
+def batches(plan: Plan) -> None:
+    """A batch is as large as the recipe's, or as leaves 16 batches an epoch; the last one is kept."""
+    images = plan.images
+    size = plan["train.batch_size"]
+    if size > images / BATCHES:
+        size = max(4, 2 ** int(max(2, images / BATCHES)).bit_length() // 2)
+        plan.choose("train.batch_size", size, f"{images:,} images to train on: {BATCHES} batches an epoch or more")
+    parts = plan["train.micro_batches"]
+    while parts < plan.machine.gpus:
+        parts *= 2
+    plan.choose("train.micro_batches", min(parts, size), "a power of two that GPUs or processes share out")
+    plan.choose("train.last_batch", "keep", "no image is left out of an epoch")
+
+
+def epochs(plan: Plan) -> None:
+    """Epochs show about 24,000 images in fine-tuning (5 to 30 epochs) and 700,000 from scratch (15 to 60)."""
+    images = plan.images
+    fewest, most, shown = (5, 30, SHOWN_IN_TUNING) if plan.of_photos else (15, 60, SHOWN_FROM_SCRATCH)
+    count = min(most, max(fewest, round(shown / images)))
+    plan.choose("train.epochs", count, f"{images:,} images an epoch; {fewest} to {most} epochs that show {shown:,}")
+
+
+def flips(plan: Plan) -> None:
+    """Images are mirrored, unless classes are single digits or letters, or are called left or right."""
+    odd = [name for name in plan.seen.classes if MIRRORED.fullmatch(name)]
+    if odd:
+        plan.choose("train.augment.horizontal_flip", 0.0, f"class '{odd[0]}' may be another, or none, in the mirror")
+        plan.choose("evaluate.flips", False, "images are not mirrored")
+    else:
+        plan.choose("train.augment.horizontal_flip", 0.5, "no class's name says that it has a side")
+        plan.choose("evaluate.flips", False, "predictions cost half as much")
+
+
+def hardware(plan: Plan) -> None:
+    """On a GPU bf16; on a CPU fp32, and one process that has all cores, 8 at most."""
+    machine = plan.machine
+    if machine.gpus:
+        plan.choose("train.precision", "bf16", f"{machine.gpus} GPUs")
+        return
+    plan.choose("train.precision", "fp32", "no GPU")
+    plan.choose("train.cpu_threads", min(8, machine.cores), f"{machine.cores} cores; part of the result")
+
+
+def storage(plan: Plan) -> None:
+    """Images are packed raw, or as JPEG where they would take more than half of the memory."""
+    size, n = plan["pack.image_size"], len(plan.seen.looks)
+    longer = sum(max(x.width, x.height) / min(x.width, x.height) for x in plan.seen.looks) / n
+    raw = round(n * size * size * longer * plan["pack.channels"])
+    fits = raw <= plan.machine.memory / 2
+    reason = f"raw they take {raw / 1e9:.1f} GB, and memory is {plan.machine.memory / 1e9:.0f} GB"
+    plan.choose("pack.encoding", "raw" if fits else "jpeg", reason)
+
+
+RULES: tuple[Callable[[Plan], None], ...] = (
+    source, layout, splits, recipe, sizes, channels, batches, epochs, flips, hardware, storage,
+)  # fmt: skip
+"""In their order; a later one may choose anew what an earlier one chose."""
+
+
+def planned(
+    seen: Fingerprint,
+    machine: Machine,
+    recipes: Mapping[str, Mapping[str, Any]],
+    written: Mapping[str, Any],
+) -> Plan:
+    """Return the plan for images on a machine.
+
+    recipes: sections by the name of the recipe.
+    written: values that a user wrote and that stay, by their keys in full.
+    """
+    plan = Plan(seen, machine, recipes, written)
+    for rule in RULES:
+        rule(plan)
+    return plan
