@@ -68,7 +68,7 @@ class Plan:
     def images(self) -> int:
         """How many images there are to train on, once missing splits are cut."""
         cut = [self[f"prepare.{name}_fraction"] for name in ("val", "test") if not self.seen.splits[name]]
-        return self.seen.for_training - sum(round(fraction * self.seen.for_training) for fraction in cut)
+        return self.seen.for_training - sum(round(float(share) * self.seen.for_training) for share in cut)
 
     @property
     def of_photos(self) -> bool:

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from imgpipe.commands.params_file import chosen_before, values_of, with_values
-from imgpipe.commands.recipe import PARAMS, RECIPES, shown
+from imgpipe.commands.params_file import chosen_before, shown, values_of, with_values
+from imgpipe.commands.recipe import PARAMS, RECIPES
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_text
 
