@@ -142,7 +142,7 @@ def test_without_timm_its_models_are_refused_with_what_to_install(monkeypatch: p
         build_model("timm/resnet18", channels=3, classes=5, size=32, dropout=0.0)
     assert str(refusal.value) == (
         "params.yaml: model.name is 'timm/resnet18', a model of the package timm, which is not installed here: "
-        "pip install timm"
+        "pip install 'imgpipe[finetune]'"
     )
 
 

@@ -77,7 +77,7 @@ def timm_problem(name: str) -> str | None:
         return None
     names = timm_names()
     if not names:
-        return "a model of the package timm, which is not installed here: pip install timm"
+        return "a model of the package timm, which is not installed here: pip install 'imgpipe[finetune]'"
     if name.removeprefix(TIMM) in names:
         return None
     return f"which is none of timm's {len(names)} models{did_you_mean(name, [f'{TIMM}{known}' for known in names])}"
