@@ -26,13 +26,15 @@ $(VENV)/installed-%: requirements.lock requirements-uv.lock
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable . # the imgpipe command
 	@touch $@
 
+locked-extras := --extra dev --extra export --extra finetune --extra heic
+
 # The CPU builds of torch are other files than the locked ones and need none of the locked CUDA packages: the lock
 # then says which versions are taken, and its hashes do not apply.
 install-locked := --require-hashes --requirement requirements.lock
-install-cpu := --torch-backend cpu --no-verify-hashes --constraint requirements.lock --extra dev --requirement pyproject.toml
+install-cpu := --torch-backend cpu --no-verify-hashes --constraint requirements.lock $(locked-extras) --requirement pyproject.toml
 
-extras: setup ## install timm, TensorBoard and pi-heif, too
-	$(BIN)/uv pip install --python $(BIN)/python --no-verify-hashes --constraint requirements.lock --extra timm --extra tensorboard --extra heic --requirement pyproject.toml
+extras: setup ## install TensorBoard, too
+	$(BIN)/uv pip install --python $(BIN)/python --no-verify-hashes --constraint requirements.lock --extra tensorboard --requirement pyproject.toml
 
 repro: setup ## run the pipeline: only what changed runs again
 	@$(BIN)/python -m stages.check
@@ -69,4 +71,4 @@ bench-train: setup ## time training against torchvision's: make bench-train DATA
 	$(BIN)/python benchmarks/training.py compare $(DATA) --model $(MODEL) --size $(SIZE) --crop $(CROP) --batch $(BATCH)
 
 lock: setup ## write requirements.lock anew, with today's versions of what pyproject.toml allows
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $(locked-extras) pyproject.toml --output-file requirements.lock

@@ -137,7 +137,7 @@ def test_a_table_with_groups_is_split_by_them(project: Path, tmp_path: Path) -> 
 
 
 def test_hugging_face_s_metadata_in_each_folder_is_read(project: Path, tmp_path: Path) -> None:
-    files = {}
+    files: dict[str, bytes] = {}
     for split, first, n in (("train", 0, 20), ("test", 100, 8)):
         files |= {f"{split}/{i}.png": png(first + i) for i in range(n)}
         files[f"{split}/metadata.csv"] = table_of(
@@ -172,7 +172,7 @@ def of(seen: Fingerprint, machine: Machine = TWO_CORES, **written: Any) -> plan.
 def test_heic_and_avif_are_seen(project: Path, tmp_path: Path) -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     pytest.importorskip("pi_heif")
-    files = {}
+    files: dict[str, bytes] = {}
     for k, label in enumerate(("cat", "dog")):
         for i in range(4):
             image, heic = noise(i + 9 * k, (96, 80)), io.BytesIO()
@@ -185,7 +185,7 @@ def test_heic_and_avif_are_seen(project: Path, tmp_path: Path) -> None:
 
 
 def test_greys_of_sixteen_bits_are_said_to_be_dark_where_they_are(project: Path, tmp_path: Path) -> None:
-    files = {}
+    files: dict[str, bytes] = {}
     for i in range(10):
         levels = np.random.default_rng(i).integers(0, 4096, (70, 90)).astype(np.uint16)
         files[f"{'ab'[i % 2]}/{i}.png"] = encoded(Image.fromarray(levels))
