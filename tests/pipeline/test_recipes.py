@@ -121,6 +121,13 @@ STAND_INS = {
         lr=1e-5,
         small={"train.micro_batches": 1, "pack.image_size": 32, "model.image_size": 32, "model.weights": "none"},
     ),
+    "finetune": StandIn(
+        names=in_folders({"train": 20, "test": 4}, ["cat", "dog"], "png"),
+        counts=(34, 6, 8),
+        classes=["cat", "dog"],
+        lr=0.001,  # after the only epoch of warm-up
+        small={"train.batch_size": 16, "pack.image_size": 40, "model.image_size": 32},
+    ),
     "imagenet-resnet50": StandIn(
         names=in_folders({"train": 25, "test": 5}, ["n01440764", "n01443537"], "JPEG"),
         counts=(48, 2, 10),

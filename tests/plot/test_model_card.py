@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
@@ -194,6 +195,29 @@ def test_source_and_first_weights_are_named_with_their_hashes_and_without_a_pass
     assert f"It began with the weights https://example.org/first.pt (SHA-256 {'cd' * 32}).\n" in text
     (result,) = front_of(text)["model-index"][0]["results"]
     assert result["dataset"] == {"type": "url", "name": "https://example.org/a_b/pets.zip", "split": "test"}
+
+
+@pytest.mark.parametrize(
+    ("fit", "said"),
+    [
+        ("pad", "- The network sees the whole image, its long side resized to 16 pixels, with black beside it where"),
+        ("squash", "- The network sees the whole image, resized to 16 x 16 pixels whatever its proportions.\n"),
+        ("crop", "- The network sees the middle: a square of 100 % of the short side, resized to 16 x 16 pixels.\n"),
+    ],
+)
+def test_how_images_are_fitted_is_said(fit: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card(tmp_path, outcome(["ant", "bee"], 40, skill=2), monkeypatch)
+    params = tmp_path / "params.yaml"
+    params.write_text(params.read_text().replace("fit: crop ", f"fit: {fit} "))
+    plot()
+    assert said in (tmp_path / "metrics/model_card.md").read_text()
+
+
+def test_a_package_of_weights_is_named_with_its_version() -> None:
+    """numpy stands in for one: only the name and the version are looked at."""
+    assert model_card.weights_name("package/numpy") == f"package/numpy {np.__version__}"
+    assert model_card.weights_name("package/none-such") == "package/none-such"
+    assert model_card.weights_name("DEFAULT") == "DEFAULT"
 
 
 def test_a_place_that_is_hard_to_write_breaks_no_front_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

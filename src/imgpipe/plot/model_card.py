@@ -7,6 +7,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -80,7 +81,7 @@ def render_card(
         form=packed.form,
         mean=", ".join(f"{level:.4f}" for level in packed.mean),
         std=", ".join(f"{level:.4f}" for level in packed.std),
-        weights=without_secrets(parameters["model"]["weights"]),
+        weights=weights_name(parameters["model"]["weights"]),
         recipe=list(_recipe(parameters)),
         data=preparation,
         copies=[row for row in preparation.duplicates if row["kind"] == "equal"],
@@ -98,6 +99,17 @@ def render_card(
         versions=versions,
         **parameters,
     )
+
+
+def weights_name(weights: str) -> str:
+    """Return where the weights came from that training started from, a package with its version, as it is installed."""
+    package = weights.removeprefix("package/")
+    if package == weights:
+        return without_secrets(weights)
+    try:
+        return f"{weights} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:  # it was there in training, if not here
+        return weights
 
 
 def front_matter(parameters: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, float | None]) -> dict[str, Any]:
