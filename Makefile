@@ -31,8 +31,8 @@ $(VENV)/installed-%: requirements.lock requirements-uv.lock
 install-locked := --require-hashes --requirement requirements.lock
 install-cpu := --torch-backend cpu --no-verify-hashes --constraint requirements.lock --extra dev --requirement pyproject.toml
 
-extras: setup ## install timm and TensorBoard, too
-	$(BIN)/uv pip install --python $(BIN)/python --no-verify-hashes --constraint requirements.lock --extra timm --extra tensorboard --requirement pyproject.toml
+extras: setup ## install timm, TensorBoard and ONNX, too
+	$(BIN)/uv pip install --python $(BIN)/python --no-verify-hashes --constraint requirements.lock --extra timm --extra tensorboard --extra export --requirement pyproject.toml
 
 repro: setup ## run the pipeline: only what changed runs again
 	@$(BIN)/python -m stages.check

@@ -113,6 +113,6 @@ def content_of(path: str) -> bytes:
 
 
 def probabilities_of(images: Sequence[Pixels], classifier: Classifier) -> NDArray[np.float64]:
-    """Compute the probabilities of the classes, float64 (images, classes)."""
+    """Compute the probabilities of the classes, float64 (images, classes), of images, uint8 (size, size, channels)."""
     logits = predict_batch(classifier, torch.from_numpy(np.stack(images)))
     return softmax(logits.cpu().numpy() / classifier.description.temperature)
