@@ -2,12 +2,13 @@
 
 import contextlib
 import importlib.util
+import io
 import json
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Project, copy_of, kernels_and_threads_as_they_were
-from PIL import Image
+from PIL import Image, ImageOps
 from samples import described, encoded, form, noise, photo
 from torch import Tensor, nn
 from typer.testing import CliRunner
@@ -228,6 +229,25 @@ def test_a_file_that_answers_otherwise_is_not_written(
     assert not list(Path("models").glob(".*.draft"))
 
 
+class Branching(exported.Exported):
+    """Computes what depends on the levels, which torch can't follow."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images if images.sum() > 7 else 255 - images)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+def test_a_network_that_torch_cannot_export_is_one_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kind: str
+) -> None:
+    monkeypatch.setattr(exported, "Exported", Branching)
+    status, out, err = run("--format", kind)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("error: the network 'simple_cnn' can't be exported to torch.export (")
+    assert capfd.readouterr() == ("", "")
+    assert not Path("models/export").exists()
+
+
 @pytest.mark.parametrize("wrong", [NotNormalised, NoTemperature])
 def test_a_wrong_file_is_not_taken_for_rounding_where_the_test_was_computed_in_bf16(
     finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: type
@@ -428,13 +448,40 @@ def test_the_example_program_gives_test_images_the_answers_of_predict(
     assert [float(sure) for *_, sure in answers] == pytest.approx([float(row["confidence"]) for row in rows], abs=5e-6)
 
 
+def function_of_example(folder: Path) -> Callable[[Path], Pixels]:
+    """The program's own tensor_of, taken out of it: what stands before it opens the model."""
+    source = (folder / "example.py").read_text()
+    start, end = source.index("def tensor_of"), source.index("def probabilities_of")
+    names: dict[str, Any] = {"np": np, "io": io, "Image": Image, "ImageOps": ImageOps}
+    names["BILINEAR"] = Image.Resampling.BILINEAR
+    exec(source[start:end], names)
+    function: Callable[[Path], Pixels] = names["tensor_of"]
+    return function
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_example_program_encodes_and_decodes_jpeg_where_packing_does(tmp_path: Path, channels: int) -> None:
+    """To a level or two, as decoders differ; without that step noise would be off by tens of them."""
+    how = form(image_size=40, channels=channels, encoding="jpeg", jpeg_quality=20)
+    description = described(form=how, size=40)
+    write_example(tmp_path, description, "classifier.onnx")
+    (tmp_path / "noise.png").write_bytes(encoded(noise(0, (40, 40))))
+    made = function_of_example(tmp_path)(tmp_path / "noise.png")[0].astype(int)
+    expected = network_input((tmp_path / "noise.png").read_bytes(), description).astype(int)
+    assert abs(made - expected).max() <= 2
+    plain = network_input(
+        (tmp_path / "noise.png").read_bytes(), replace(description, form=replace(how, encoding="raw"))
+    )
+    assert abs(plain.astype(int) - expected).max() > 20
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("enlarge", [True, False])
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
 def test_the_example_program_makes_the_pixels_that_the_network_sees_to_the_bit(
     tmp_path: Path, channels: int, enlarge: bool, fit: str
 ) -> None:
-    """Its own function, taken out of it, for images turned, transparent, grey, of 16 bits, with a palette, and tiny."""
+    """For images turned, transparent, grey, of 16 bits, with a palette, and tiny."""
     turned = Image.Exif()
     turned[0x0112] = 6
     ramp = np.arange(70 * 51, dtype=np.uint16).reshape(51, 70) * 18
@@ -452,16 +499,13 @@ def test_the_example_program_makes_the_pixels_that_the_network_sees_to_the_bit(
     )
     write_example(tmp_path, description, "classifier.onnx")
     reference = write_reference(tmp_path, description)
-    source = (tmp_path / "example.py").read_text()
-    start, end = source.index("def tensor_of"), source.index("def probabilities_of")
-    names: dict[str, Any] = {"np": np, "Image": Image, "BILINEAR": Image.Resampling.BILINEAR}
-    exec(f"from PIL import ImageOps\n{source[start:end]}", names)  # what stands before it opens the model
+    tensor_of = function_of_example(tmp_path)
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-        made: Pixels = names["tensor_of"](tmp_path / name)
+        made = tensor_of(tmp_path / name)
         assert np.array_equal(made[0], network_input(content, description)), name
         assert made.dtype == np.uint8
-    assert np.array_equal(names["tensor_of"](tmp_path / "reference.png"), reference)
+    assert np.array_equal(tensor_of(tmp_path / "reference.png"), reference)
     assert reference.shape == (1, 24, 24, channels)
     assert len(np.unique(reference)) > 50  # it is no single colour
 
