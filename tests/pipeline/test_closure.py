@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from closure import HOMES, ROOT, code_dependencies, dependency_block, files_run_by, imported_modules
+from closure import FOR_USERS, HOMES, ROOT, code_dependencies, dependency_block, files_run_by, imported_modules
 from omegaconf import OmegaConf
 
 STAGES = ("download", "prepare", "pack", "train", "evaluate", "plot")
@@ -100,3 +100,18 @@ def test_modules_import_in_no_circle() -> None:
 def test_the_library_never_imports_the_stages() -> None:
     for file in (HOMES["imgpipe"] / "imgpipe").rglob("*.py"):
         assert not [name for name in imported_modules(file) if name.split(".")[0] == "stages"], file
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_stage_uses_what_imgpipe_itself_offers_to_users_of_a_model(stage: str) -> None:
+    """So it is no dependency of theirs; and it imports nothing of ours, which would be one."""
+    offered = {"imgpipe.load", "imgpipe.Model", "imgpipe.Prediction", "imgpipe"}
+    for file in filter(lambda file: file.endswith(".py"), files_run_by(stage)):
+        assert not offered & set(imported_modules(ROOT / file)), file
+    assert not [name for name in imported_modules(ROOT / FOR_USERS) if name.partition(".")[0] in HOMES]
+
+
+def test_imgpipe_is_imported_without_torch_numpy_or_pillow() -> None:
+    program = "import sys, imgpipe; print({'torch', 'numpy', 'PIL'} & set(sys.modules), imgpipe.load.__doc__[:4])"
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert printed == "set() Open\n"

@@ -18,6 +18,7 @@ from samples import encoded, noise, zip_of
 from imgpipe.commands.params_file import values_of, with_values
 from imgpipe.common.params import load, without_other_choices
 from imgpipe.model.names import torchvision_name
+from imgpipe.train.weight_names import packaged_file
 from stages.check import check
 
 RECIPES = {path.stem: path for path in sorted((ROOT / "recipes").glob("*.yaml"))}
@@ -56,7 +57,11 @@ def test_a_recipe_has_every_key_of_its_sections_but_those_of_choices_that_it_doe
 def test_the_weights_that_a_recipe_starts_from_are_there(name: str) -> None:
     """The stand-in trainings below start from none: those of VGG-16 alone are half a gigabyte."""
     model = load(RECIPES[name])["model"]
-    if model["weights"] != "none":
+    if model["weights"].startswith("package/"):
+        packaged = packaged_file(model["weights"])
+        assert packaged
+        assert packaged.is_file()
+    elif model["weights"] != "none":
         from torchvision.models import get_model_weights
 
         assert model["weights"] in get_model_weights(torchvision_name(model["name"])).__members__

@@ -264,7 +264,7 @@ def test_the_recipe_has_what_matters_and_not_what_is_off(hostile: Path) -> None:
     recipe = {row[0]: row[1] for row in tables_in(text)[1]}
     train = params.load(ROOT / "params.yaml")["train"]
     assert recipe["train.seed"] == str(train["seed"])
-    assert recipe["train.optimizer.weight_decay"] == str(train["optimizer"]["weight_decay"])
+    assert recipe["train.optimizer.sgd.weight_decay"] == str(train["optimizer"]["sgd"]["weight_decay"])
     assert not {"train.micro_batches", "train.mixup_alpha", "model.freeze", "train.ema_decay"} & set(recipe)
     assert "It began with random weights." in text
 

@@ -74,6 +74,13 @@ class Fingerprint:
         return Counter(self.layout.parts[look.name].split for look in self.looks)
 
     @property
+    def to_train_on(self) -> Counter[str]:
+        """How many images each class has that are not in a split of their own for validation or the test."""
+        parts = [self.layout.parts[look.name] for look in self.looks]
+        counts = Counter(part.label for part in parts if part.split in ("", "train"))
+        return Counter({label: counts[label] for label in self.classes})
+
+    @property
     def groups(self) -> int:
         """How many groups there are."""
         return len({part.group for part in self.layout.parts.values() if part.group})
@@ -101,7 +108,7 @@ class Fingerprint:
     @property
     def for_training(self) -> int:
         """How many images are not in a split of their own for validation or the test."""
-        return self.splits[""] + self.splits["train"]
+        return self.to_train_on.total()
 
 
 def fingerprint(path: Path, location: str, *, processes: int) -> Fingerprint:

@@ -9,16 +9,18 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from imgpipe.commands.gathering import Skipped
 from imgpipe.common.errors import InputError, one_line
 from imgpipe.data.archives import LARGEST
+from imgpipe.data.images import decode
 from imgpipe.data.packed import Pixels, unpacked
 from imgpipe.data.parallel import by_threads
 from imgpipe.model.classifier import Classifier, Description, load_classifier
 from imgpipe.model.crops import evaluation_square
 from imgpipe.model.predict import predict_batch, softmax
-from imgpipe.pack.pack import pack_image
+from imgpipe.pack.pack import pack_decoded
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,14 @@ def classify(
 
     def load(path: str) -> Pixels | Skipped:
         try:
-            return network_input(_content(path), classifier.description)
+            return network_input(content_of(path), classifier.description)
         except InputError as error:
             return Skipped(path, str(error))
 
     loaded = zip(paths, by_threads(load, paths, threads=threads), strict=True)
     while batch := list(islice(loaded, batch_size)):
         images = [image for _, image in batch if not isinstance(image, Skipped)]
-        probabilities = iter(_probabilities(images, classifier) if images else ())
+        probabilities = iter(probabilities_of(images, classifier) if images else ())
         for path, image in batch:
             yield image if isinstance(image, Skipped) else Prediction(path, next(probabilities), image)
 
@@ -85,15 +87,21 @@ def network_input(content: bytes, description: Description) -> Pixels:
 
     Returns uint8 (size, size, channels). Raises InputError with the reason, without a name, if it can't be read.
     """
+    return decoded_input(decode(content), description)
+
+
+def decoded_input(decoded: Image.Image, description: Description) -> Pixels:
+    """Make what the network sees of a decoded image: what ``network_input`` does after ``images.decode``."""
     form = description.form
-    height, width, packed = pack_image(content, form)
+    height, width, packed = pack_decoded(decoded, form)
     image = unpacked(np.frombuffer(packed, np.uint8), height, width, form)
     square = np.empty((description.size, description.size, form.channels), np.uint8)
     evaluation_square(image, square, fit=description.fit, fraction=description.crop_fraction)
     return square
 
 
-def _content(path: str) -> bytes:
+def content_of(path: str) -> bytes:
+    """Read an image file. Raises InputError with the reason, without a name, if it can't be read."""
     try:
         with Path(path).open("rb") as file:
             content = file.read(LARGEST + 1)
@@ -104,7 +112,7 @@ def _content(path: str) -> bytes:
     return content
 
 
-def _probabilities(images: Sequence[Pixels], classifier: Classifier) -> NDArray[np.float64]:
-    """Compute the probabilities of the classes, float64 (images, classes)."""
+def probabilities_of(images: Sequence[Pixels], classifier: Classifier) -> NDArray[np.float64]:
+    """Compute the probabilities of the classes, float64 (images, classes), of images, uint8 (size, size, channels)."""
     logits = predict_batch(classifier, torch.from_numpy(np.stack(images)))
     return softmax(logits.cpu().numpy() / classifier.description.temperature)

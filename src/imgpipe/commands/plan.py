@@ -11,6 +11,7 @@ from typing import Any
 
 from imgpipe.commands.fingerprint import Fingerprint
 from imgpipe.commands.params_file import values_of
+from imgpipe.common.errors import InputError
 
 PHOTO_SIDE = 64
 """Pixels of the short side above which images are taken for photos."""
@@ -94,6 +95,13 @@ def splits(plan: Plan) -> None:
     """Splits that folders or a table give stay; missing ones are cut from train, by groups where there are any."""
     seen = plan.seen
     given = [name for name in ("val", "test") if seen.splits[name]]
+    least = 3 - len(given)
+    for label, count in sorted(seen.to_train_on.items()):
+        if count < least and "prepare.class_map" not in plan.written:
+            raise InputError(
+                f"class '{label}' has {count} images to train on and split; it needs {least} at least: add some, or "
+                "merge it into another class (params.yaml: prepare.class_map)"
+            )
     says = f"{' and '.join(given)} given" if given else "the source gives no splits"
     if seen.groups:
         plan.choose("prepare.split", "grouped", f"{seen.groups:,} groups, none of which may be on two sides")
@@ -228,6 +236,8 @@ def planned(
 
     recipes: sections by the name of the recipe.
     written: values that a user wrote and that stay, by their keys in full.
+
+    Raises InputError where a class has too few images.
     """
     plan = Plan(seen, machine, recipes, written)
     for rule in RULES:

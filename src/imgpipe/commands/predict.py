@@ -2,9 +2,7 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +11,7 @@ import typer
 
 from imgpipe.commands.answers import Answer, as_csv, as_json, as_table, printable, readable
 from imgpipe.commands.gathering import Skipped, gather_images
+from imgpipe.commands.writing import check_folder_of, writing
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_text
 
@@ -85,7 +84,7 @@ def predict(
 
     _write(WRITERS[form](answers), output)
     if grid and images_shown:
-        with _writing(grid):
+        with writing(grid):
             draw_grid(grid, images_shown, answers[: len(images_shown)])
         if len(images_shown) < len(answers):
             typer.echo(f"{grid} shows the first {len(images_shown)} of {len(answers)} images", err=True)
@@ -97,32 +96,18 @@ def predict(
 def _check_writable(output: Path | None, grid: Path | None) -> None:
     """Raise InputError where the results could not be written, before there are any; make their folders."""
     for path in filter(None, (output, grid)):
-        with _writing(path):
+        with writing(path):
             if path.is_dir():
                 raise InputError(f"'{path}' is a folder; name a file to write")
-            if not path.parent.exists():
-                path.parent.mkdir(parents=True)
-            with tempfile.TemporaryFile(dir=path.parent):
-                pass  # its folder takes files
+        check_folder_of(path)
     if grid and grid.suffix not in GRIDS:
         raise InputError(f"--grid is '{grid}'; its name must end in {' or '.join(GRIDS)}")
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Raise InputError where the system says, in the block, that the file can't be written."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"'{path}' can't be written: {error.strerror or error}; name another file or make room"
-        ) from None
 
 
 def _write(text: str, output: Path | None) -> None:
     """Write the answers to a file, or else to standard output."""
     if output:
-        with _writing(output):
+        with writing(output):
             write_text(output, text)
     else:
         typer.echo(text.encode(), nl=False)  # bytes: programs expect UTF-8, whatever the locale

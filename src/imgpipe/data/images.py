@@ -2,6 +2,8 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,14 +34,33 @@ def decode(content: bytes) -> Image.Image:
     """
     if not content:
         raise InputError("it is empty")
-    try:
-        image = Image.open(io.BytesIO(content), formats=_heif() if is_heic(content) else FORMATS)
+    with _reasons_said():
+        return upright(Image.open(io.BytesIO(content), formats=_heif() if is_heic(content) else FORMATS))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return an opened image whole, turned upright as its EXIF says. Raises InputError as ``decode`` does."""
+    with _reasons_said():
         if image.width * image.height > MOST_PIXELS:
             raise InputError(
                 f"its {image.width} x {image.height} pixels are more than the {MOST_PIXELS:,} that are read"
             )
         image.load()
-        upright = ImageOps.exif_transpose(image)
+        turned = ImageOps.exif_transpose(image)
+    if not turned.width or not turned.height:
+        raise InputError(f"it is {turned.width} x {turned.height} pixels")
+    if turned.mode == "F":
+        raise InputError("its pixels are floating-point numbers, whose range is unknown; save it with 8 or 16 bits")
+    if turned.mode == "LAB":
+        raise InputError("its colours are CIELAB, which Pillow does not convert; save it as RGB")
+    return turned
+
+
+@contextmanager
+def _reasons_said() -> Iterator[None]:
+    """Raise InputError, with a reason that begins with "it" or "its", where Pillow can't read an image."""
+    try:
+        yield
     except InputError:
         raise
     except UnidentifiedImageError:
@@ -49,13 +70,6 @@ def decode(content: bytes) -> Image.Image:
     except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
         reason = " ".join([type(error).__name__, *str(error).split()])  # as data/rejected.csv has it, without a colon
         raise InputError(f"it is damaged or cut short: {reason}") from None
-    if not upright.width or not upright.height:
-        raise InputError(f"it is {upright.width} x {upright.height} pixels")
-    if upright.mode == "F":
-        raise InputError("its pixels are floating-point numbers, whose range is unknown; save it with 8 or 16 bits")
-    if upright.mode == "LAB":
-        raise InputError("its colours are CIELAB, which Pillow does not convert; save it as RGB")
-    return upright
 
 
 def is_heic(content: bytes) -> bool:

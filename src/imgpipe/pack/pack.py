@@ -100,7 +100,11 @@ def pack_image(content: bytes, form: Form) -> tuple[int, int, bytes]:
 
     Raises InputError with the reason, without a name, if it can't be read or packed.
     """
-    decoded = decode(content)
+    return pack_decoded(decode(content), form)
+
+
+def pack_decoded(decoded: Image.Image, form: Form) -> tuple[int, int, bytes]:
+    """Pack an image that ``images.decode`` gave: what ``pack_image`` does after that, with its results and errors."""
     size = packed_size(decoded.size, form.image_size, enlarge=form.enlarge)
     if size[0] * size[1] > MOST_PIXELS or (form.encoding == "jpeg" and max(size) > LONGEST_JPEG):
         raise InputError(f"it is so long that it would be packed as {size[0]} x {size[1]} pixels")
