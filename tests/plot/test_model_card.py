@@ -13,6 +13,7 @@ from markdown_it import MarkdownIt
 from outcome import Outcome, outcome, write
 
 from imgpipe.common import params
+from imgpipe.common.errors import without_secrets
 from imgpipe.common.files import write_table
 from imgpipe.plot import model_card, report
 from stages.plot import plot
@@ -247,7 +248,7 @@ def test_a_place_that_is_hard_to_write_breaks_no_front_matter(tmp_path: Path, mo
     ],
 )
 def test_an_address_is_shown_without_user_query_and_fragment(address: str, shown: str) -> None:
-    assert model_card.without_secrets(address) == shown
+    assert without_secrets(address) == shown
 
 
 @pytest.mark.parametrize(

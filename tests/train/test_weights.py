@@ -327,7 +327,8 @@ def test_torchvision_s_weights_are_fetched_by_name_with_their_hash(
     monkeypatch.setattr(ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1.value, "url", f"{address}/{path.name}")
     for name in ("DEFAULT", "IMAGENET1K_V1"):
         network = network_of(2)
-        load_initial_weights(network, named(name), cache=tmp_path / "cache")
+        origin = load_initial_weights(network, named(name), cache=tmp_path / "cache")
+        assert origin == f"{name} {address}/{path.name} sha256:{sha256(path)}"
         assert torch.equal(state_of(network)["conv1.0.weight"], theirs["conv1.0.weight"])
     assert asked == [f"/{path.name}"]
 
@@ -360,7 +361,7 @@ def test_timm_s_weights_are_fetched_by_their_tag_and_need_the_hash(
     with caplog.at_level(logging.INFO):
         origin = attempt(network, "r160_in1k", sha256(path))
     assert same(state_of(network), theirs)
-    assert origin == f"timm/r160_in1k sha256:{sha256(path)}"
+    assert origin == f"timm/r160_in1k {address}/{place} sha256:{sha256(path)}"
     assert caplog.messages == [f"model.weights: timm/r160_in1k is {address}/{place}"]
     assert asked == [f"/{place}"]
     with pytest.raises(InputError) as refusal:

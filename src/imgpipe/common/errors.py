@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 
 class InputError(ValueError):
@@ -40,3 +41,25 @@ def did_you_mean(value: Any, known: Iterable[Any]) -> str:
     """
     near = difflib.get_close_matches(str(value), [str(name) for name in known], n=1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def without_secrets(address: str) -> str:
+    """Return an address without what may be a password or a token: user, query and fragment. A path stays as it is.
+
+    Where a password may have been taken for something else, as one with a slash in it is, only the scheme is left.
+
+    >>> without_secrets("https://me:secret@example.org:8080/a/pets.zip?token=1#x")
+    'https://example.org:8080/a/pets.zip'
+    >>> without_secrets("/home/me/images#1")
+    '/home/me/images#1'
+    """
+    if "://" not in address:
+        return address
+    try:
+        parts = urlsplit(address)
+        clear = "@" not in parts.path and (parts.port is None or parts.port >= 0)  # ValueError where it is no number
+    except ValueError:
+        clear = False
+    if not clear:
+        return f"{address.partition('://')[0]}://..."
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from imgpipe.common.errors import without_secrets
 from imgpipe.common.params import without_other_choices
 from imgpipe.data.packed import Statistics
 from imgpipe.plot.report import confusions, flat, numbers_of, shown_number
@@ -143,28 +143,6 @@ def source_name(download: Mapping[str, Any]) -> str:
     source = str(download["source"])
     named = {"url": "url", "torchvision": "name", "folder": "location", "archive": "location"}.get(source)
     return " ".join(without_secrets(str(download[named])).split()) if named else source
-
-
-def without_secrets(address: str) -> str:
-    """Return an address without what may be a password or a token: user, query and fragment. A path stays as it is.
-
-    Where a password may have been taken for something else, as one with a slash in it is, only the scheme is left.
-
-    >>> without_secrets("https://me:secret@example.org:8080/a/pets.zip?token=1#x")
-    'https://example.org:8080/a/pets.zip'
-    >>> without_secrets("/home/me/images#1")
-    '/home/me/images#1'
-    """
-    if "://" not in address:
-        return address
-    try:
-        parts = urlsplit(address)
-        clear = "@" not in parts.path and (parts.port is None or parts.port >= 0)  # ValueError where it is no number
-    except ValueError:
-        clear = False
-    if not clear:
-        return f"{address.partition('://')[0]}://..."
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def worst_classes(classes: Sequence[Row]) -> list[Row]:

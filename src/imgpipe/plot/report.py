@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from imgpipe.common.errors import without_secrets
 from imgpipe.common.params import without_other_choices
 from imgpipe.plot.galleries import LOSSLESS, Example, data_uri
 from imgpipe.plot.results import Evaluation, Preparation, Row
@@ -170,9 +171,13 @@ def shown_number(value: float | None) -> str:
 
 
 def flat(parameters: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield name and value of each parameter, as text; a section within is a prefix to the names of its own."""
+    """Yield name and value of each parameter, as text; a section within is a prefix to the names of its own.
+
+    Addresses come without passwords and tokens.
+    """
     for name, value in parameters.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            shown = without_secrets(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield f"{prefix}{name}", shown

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from imgpipe.common.errors import InputError
+from imgpipe.common.errors import InputError, without_secrets
 from imgpipe.common.files import sha256_of
 from imgpipe.common.rules import one_of
 from imgpipe.data import fetching
@@ -51,7 +51,7 @@ def load_initial_weights(network: nn.Module, model: Model, *, cache: Path) -> st
         them under ``model`` or ``state_dict``; or it is one of imgpipe's. Only tensors are unpickled.
     cache: folder where what is fetched is kept.
 
-    Returns what they are, for the model file: ``none``, or their name and the SHA-256 of the file, or its first digits.
+    Returns what they are, for the model file: ``none``, or their name, their address and the SHA-256 of the file.
 
     Raises InputError where they can't be had, have another hash, or do not fit. Where ``weights_sha256`` is null and
     one is needed, it says what it would be.
@@ -60,21 +60,26 @@ def load_initial_weights(network: nn.Module, model: Model, *, cache: Path) -> st
     if weights == "none":
         return weights
     said = f"{WEIGHTS} '{weights}'"
+    origin = without_secrets(weights)
     if is_packaged(weights):
         path = _packaged_file(weights)
-        tensors = _in_order(_read(path, said), network)
+    elif is_a_name(weights):
+        address = _torchvision_address(weights, model.name)
+        origin = f"{weights} {address}"
+        path = _torchvision_file(weights, address, cache)
+    elif is_timm_s(weights):
+        address = _timm_address(weights, model.name)
+        origin = f"{weights} {without_secrets(address)}"
+        path = _fetched(address, cache / f"{sha256}{ending(address)}", sha256, f"{said}, at", SHA256)
+    elif is_an_address(weights):
+        path = _fetched(weights, cache / f"{sha256}{ending(weights)}", sha256, WEIGHTS, SHA256)
     else:
-        if is_a_name(weights):
-            path = _torchvision_file(weights, model.name, cache)
-        elif is_timm_s(weights):
-            path = _timm_file(weights, model.name, sha256, cache)
-        elif is_an_address(weights):
-            path = _fetched(weights, cache / f"{sha256}{ending(weights)}", sha256, WEIGHTS, SHA256)
-        else:
-            path = _verified(Path(weights), sha256)
-        tensors = _read(path, said)
+        path = _verified(Path(weights), sha256)
+    tensors = _read(path, said)
+    if is_packaged(weights):
+        tensors = _in_order(tensors, network)
     _fit(network, tensors, f"{said}, which does not fit {model.name}")
-    return f"{weights} sha256:{sha256_of(path)}"
+    return f"{origin} sha256:{sha256_of(path)}"
 
 
 def _packaged_file(weights: str) -> Path:
@@ -96,8 +101,8 @@ def _in_order(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tenso
     return dict(zip(network.state_dict(), tensors.values(), strict=True))
 
 
-def _timm_file(weights: str, model: str, sha256: str | None, cache: Path) -> Path:
-    """Return the file of timm's weights of this tag, from where timm says that they are."""
+def _timm_address(weights: str, model: str) -> str:
+    """Return where timm says that its weights of this tag are."""
     timm = importlib.import_module("timm")  # an extra, of which the type checker need not know
     tag, name = weights.removeprefix(TIMM), model.removeprefix(TIMM)
     known = [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
@@ -110,11 +115,11 @@ def _timm_file(weights: str, model: str, sha256: str | None, cache: Path) -> Pat
     logging.info("model.weights: %s is %s", weights, address)
     if ending(address) not in ENDINGS:
         raise InputError(f"{WEIGHTS} '{weights}', whose file {address} does not end in {one_of(ENDINGS)}")
-    return _fetched(address, cache / f"{sha256}{ending(address)}", sha256, f"{WEIGHTS} '{weights}', at", SHA256)
+    return address
 
 
-def _torchvision_file(weights: str, model: str, cache: Path) -> Path:
-    """Return the file of torchvision's weights of this name, whose own name ends in the first digits of its SHA-256."""
+def _torchvision_address(weights: str, model: str) -> str:
+    """Return where torchvision says that its weights of this name are."""
     from torchvision.models import get_model_weights
 
     name = torchvision_name(model)
@@ -122,7 +127,12 @@ def _torchvision_file(weights: str, model: str, cache: Path) -> Path:
     known = get_model_weights(name).__members__
     if weights not in known:
         raise InputError(f"{WEIGHTS} '{weights}', which {model} does not have; it must be {one_of(['none', *known])}")
-    address = known[weights].url
+    address: str = known[weights].url
+    return address
+
+
+def _torchvision_file(weights: str, address: str, cache: Path) -> Path:
+    """Return the file of torchvision's weights, whose name ends in the first digits of its SHA-256."""
     file = PurePosixPath(urlsplit(address).path).name
     digits = re.search(r"-([0-9a-f]{8,})\.", file)
     assert digits, "torchvision's files are named so"
