@@ -98,7 +98,7 @@ def plan_cores() -> int:
 
 
 def test_a_folder_within_the_project_is_named_from_there(project: Path) -> None:
-    folder_of(project / "mine", {f"{name}/{i}.png": png(i) for name in "ab" for i in range(5)})
+    folder_of(project / "mine", {f"{name}/{i}.png": png(i + 9 * (name == "b")) for name in "ab" for i in range(5)})
     assert started("mine")[0]["download.location"] == "mine"
 
 
@@ -151,8 +151,8 @@ def test_hugging_face_s_metadata_in_each_folder_is_read(project: Path, tmp_path:
 def test_train_and_val_folders_without_test(project: Path, tmp_path: Path) -> None:
     """The test images are cut from train; those of val stay."""
     files = {
-        f"{split}/{c}/{i}.png": png(i + k)
-        for k, (split, n) in enumerate({"train": 40, "val": 9}.items())
+        f"{split}/{c}/{i}.png": png(i + 100 * (split == "val") + 50 * (c == "b"))
+        for split, n in {"train": 40, "val": 9}.items()
         for c in "ab"
         for i in range(n)
     }
@@ -219,7 +219,8 @@ def test_on_gpus_images_are_larger_and_the_precision_is_bf16(project: Path) -> N
 
 def photos(folder: Path) -> Path:
     return folder_of(
-        folder / "photos", {f"{c}/{i}.png": png(i, (200, 190)) for c in ("left hand", "cat") for i in range(9)}
+        folder / "photos",
+        {f"{c}/{i}.png": png(i + len(c), (200, 190)) for c in ("left hand", "a cat in all colours") for i in range(9)},
     )
 
 
@@ -267,11 +268,13 @@ def test_a_dry_run_writes_nothing(project: Path) -> None:
 
 
 def test_copies_placeholders_and_what_can_t_be_read_are_said(project: Path, tmp_path: Path) -> None:
-    files = {f"{c}/{i}.png": png(7 if i < 6 else i) for c in "ab" for i in range(10)} | {"a/broken.png": b"no image"}
+    files = {f"{c}/{i}.png": png(7 if i < 6 else i + 20 * (c == "b")) for c in "ab" for i in range(10)} | {
+        "a/broken.png": b"no image"
+    }
     got, said = started(zip_of(tmp_path / "odd.zip", files | {"a/read.me": b"text"}))
     assert "1 can't be read, such as a/broken.png: its content is no image, or its start is damaged" in said
-    # of seed 7 there are 7 in each folder; those of 6, 8 and 9 are in both
-    assert "16 are copies of others; the one that occurs most often does so 14 times" in said
+    # of seed 7 there are 7 in a, and 6 in b
+    assert "12 are copies of others; the one that occurs most often does so 13 times" in said
     assert "1 files are no images and are left out" in said
     assert got["prepare.max_rejected"] == 0.06  # 1 of 21, and a bit
 
@@ -317,12 +320,27 @@ def test_what_has_no_classes_is_refused(project: Path, tmp_path: Path) -> None:
 
 
 def test_a_class_of_too_few_images_is_refused(project: Path, tmp_path: Path) -> None:
-    """Two missing splits and train need one each; with merged classes, as a user may write, prepare says it itself."""
+    """Two missing splits and train need one each."""
     files = {f"{c}/{i}.png": png(i + 50 * k) for k, c in enumerate("abc") for i in range(2 if c == "b" else 9)}
     assert refusal(project, zip_of(tmp_path / "few.zip", files)) == (
         "class 'b' has 2 images to train on and split; it needs 3 at least: add some, or merge it into another class "
         "(params.yaml: prepare.class_map)"
     )
+
+
+def test_three_images_of_each_of_many_classes_are_enough(project: Path, tmp_path: Path) -> None:
+    """Of 60 images of 20 classes each split gets one of each class: a third, in steps of a hundredth."""
+    files = {f"class {c}/{i}.png": png(i + 50 * c) for c in range(20) for i in range(3)}
+    got, _ = started(zip_of(tmp_path / "many.zip", files))
+    assert (got["prepare.val_fraction"], got["prepare.test_fraction"]) == (0.34, 0.34)
+
+
+def test_files_that_are_no_images_are_not_read_into_memory(project: Path) -> None:
+    """A sparse file of a terabyte among them would end the process."""
+    given = photos(project)
+    with (given / "film.mov").open("wb") as film:
+        film.truncate(1 << 40)
+    assert "1 files are no images and are left out" in started(given)[1]
 
 
 def test_without_the_extra_photos_are_refused_and_nothing_is_written(

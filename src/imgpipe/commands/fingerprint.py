@@ -12,11 +12,12 @@ from PIL import Image
 from imgpipe.commands.layout_guess import Layout, guess_layout
 from imgpipe.common.errors import InputError
 from imgpipe.common.progress import counting
-from imgpipe.data.archives import Member, files_below, is_image, members
+from imgpipe.data.archives import Member, files_below, is_image, is_image_file, members
 from imgpipe.data.images import decode
 from imgpipe.data.parallel import by_processes
 from imgpipe.prepare.duplicates import pixel_hash
 
+TABLE = ".csv"
 GREY_TOLERANCE = 8
 """Levels by which the channels of a grey image may differ, which JPEG with halved colours makes of equal ones."""
 
@@ -74,13 +75,6 @@ class Fingerprint:
         return Counter(self.layout.parts[look.name].split for look in self.looks)
 
     @property
-    def to_train_on(self) -> Counter[str]:
-        """How many images each class has that are not in a split of their own for validation or the test."""
-        parts = [self.layout.parts[look.name] for look in self.looks]
-        counts = Counter(part.label for part in parts if part.split in ("", "train"))
-        return Counter({label: counts[label] for label in self.classes})
-
-    @property
     def groups(self) -> int:
         """How many groups there are."""
         return len({part.group for part in self.layout.parts.values() if part.group})
@@ -108,7 +102,7 @@ class Fingerprint:
     @property
     def for_training(self) -> int:
         """How many images are not in a split of their own for validation or the test."""
-        return self.to_train_on.total()
+        return self.splits[""] + self.splits["train"]
 
 
 def fingerprint(path: Path, location: str, *, processes: int) -> Fingerprint:
@@ -130,10 +124,10 @@ def fingerprint(path: Path, location: str, *, processes: int) -> Fingerprint:
     def images() -> Iterator[Member]:
         nonlocal others
         for member in _members(path, source):
-            if member.name.lower().endswith(".csv") and member.content is not None:
+            if member.name.lower().endswith(TABLE) and member.content is not None:
                 tables.append(member)
             elif member.content is None:
-                unreadable.append(Unreadable(member.name, member.problem))
+                unreadable.append(Unreadable(member.shown, member.problem))
             elif is_image(member.name, member.content):
                 yield member
             else:
@@ -164,7 +158,12 @@ def _members(path: Path, source: str) -> Iterator[Member]:
         return
     folder = path if source == "folder" else path.parent
     for file in sorted(files_below(folder)):
-        yield Member(file.relative_to(folder).as_posix(), file.read_bytes(), "")
+        name = file.relative_to(folder).as_posix()
+        try:
+            wanted = name.lower().endswith(TABLE) or is_image_file(file)
+            yield Member(name, file.read_bytes() if wanted else b"", "")
+        except OSError as error:
+            yield Member(name, None, f"it can't be read: {error.strerror}")
 
 
 def look_at(member: Member) -> Look | Unreadable:
@@ -173,9 +172,9 @@ def look_at(member: Member) -> Look | Unreadable:
     try:
         image = decode(member.content)
     except InputError as error:
-        return Unreadable(member.name, str(error))
+        return Unreadable(member.shown, str(error))
     return Look(
-        name=member.name,
+        name=member.shown,
         width=image.width,
         height=image.height,
         grey=_is_grey(image),

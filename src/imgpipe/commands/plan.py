@@ -4,6 +4,7 @@ So nnU-Net plans segmentation (Isensee et al. 2021): a fingerprint of the data, 
 a rule, write a function that makes choices and a line in RULES; docs/start.md has the table.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,6 @@ from typing import Any
 
 from imgpipe.commands.fingerprint import Fingerprint
 from imgpipe.commands.params_file import values_of
-from imgpipe.common.errors import InputError
 
 PHOTO_SIDE = 64
 """Pixels of the short side above which images are taken for photos."""
@@ -92,23 +92,17 @@ def layout(plan: Plan) -> None:
 
 
 def splits(plan: Plan) -> None:
-    """Splits that folders or a table give stay; missing ones are cut from train, by groups where there are any."""
+    """Given splits stay; missing ones are cut from train, by groups where there are any: 15 %, of few images 20 %."""
     seen = plan.seen
     given = [name for name in ("val", "test") if seen.splits[name]]
-    least = 3 - len(given)
-    for label, count in sorted(seen.to_train_on.items()):
-        if count < least and "prepare.class_map" not in plan.written:
-            raise InputError(
-                f"class '{label}' has {count} images to train on and split; it needs {least} at least: add some, or "
-                "merge it into another class (params.yaml: prepare.class_map)"
-            )
     says = f"{' and '.join(given)} given" if given else "the source gives no splits"
     if seen.groups:
         plan.choose("prepare.split", "grouped", f"{seen.groups:,} groups, none of which may be on two sides")
     else:
         cut = "" if len(given) == 2 else "; what is missing is cut from train, each class in proportion"
         plan.choose("prepare.split", "stratified", f"{says}{cut}")
-    fraction = 0.2 if seen.for_training < 500 else 0.15
+    one_of_each_class = math.ceil(100 * len(seen.classes) / seen.for_training) / 100 if seen.for_training else 0.0
+    fraction = max(0.2 if seen.for_training < 500 else 0.15, one_of_each_class)
     for name in ("val", "test"):
         cut = f"{round(fraction * seen.for_training):,} of {seen.for_training:,} images"
         given_already = f"not used: {name} is given, {seen.splits[name]:,} images"
@@ -236,8 +230,6 @@ def planned(
 
     recipes: sections by the name of the recipe.
     written: values that a user wrote and that stay, by their keys in full.
-
-    Raises InputError where a class has too few images.
     """
     plan = Plan(seen, machine, recipes, written)
     for rule in RULES:

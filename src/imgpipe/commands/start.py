@@ -45,7 +45,7 @@ def start(
         key: why for key, why in plan.reasons.items() if not (key in plan.by_recipe and shipped[key] == plan[key])
     }
     text = with_values(text, plan.values, reasons)
-    _check(text)
+    _check(text, seen)
 
     typer.echo("\n".join([str(path), *(f"  {line}" for line in described(seen)), "", str(PARAMS)]))
     width = max(map(len, reasons))
@@ -96,17 +96,32 @@ def _machine() -> Any:
     return Machine(cores(), torch.cuda.device_count(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def _check(text: str) -> None:
-    """Raise InputError where the text of params.yaml does not fit, before it is written."""
+def _check(text: str, seen: Any) -> None:
+    """Raise InputError where the text of params.yaml does not fit, or images can't be split so, before it is written.
+
+    seen: the fingerprint of the images.
+    """
     from omegaconf import OmegaConf
 
     from imgpipe.common.params import typed
     from imgpipe.data.packed import Form
     from imgpipe.download.params import Download
+    from imgpipe.prepare.layouts import classes_of
     from imgpipe.prepare.params import Prepare
+    from imgpipe.prepare.splits import STRATEGIES, Candidate, assign
     from imgpipe.train.params import Model, Train
 
-    sections: Any = OmegaConf.to_container(OmegaConf.create(text))
+    config: Any = OmegaConf.to_container(OmegaConf.create(text))
     kinds = {"download": Download, "prepare": Prepare, "pack": Form, "model": Model, "train": Train}
-    for name, kind in kinds.items():
-        typed(sections[name], kind, f"{PARAMS}: {name}")
+    sections = {name: typed(config[name], kind, f"{PARAMS}: {name}") for name, kind in kinds.items()}
+    prepare = sections["prepare"]
+    kept = {look.pixels if prepare.duplicates == "drop" else look.name: look for look in reversed(seen.looks)}
+    parts = [(look.pixels, seen.layout.parts[look.name]) for look in kept.values()]
+    classes = classes_of((part.label for _, part in parts), prepare.class_names, prepare.class_map)
+    assign(
+        [Candidate(classes[part.label], part.split, part.group, pixels) for pixels, part in parts],
+        STRATEGIES[prepare.split],
+        val_fraction=prepare.val_fraction,
+        test_fraction=prepare.test_fraction,
+        seed=prepare.seed,
+    )
