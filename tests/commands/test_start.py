@@ -220,14 +220,14 @@ def test_on_gpus_images_are_larger_and_the_precision_is_bf16(project: Path) -> N
 def photos(folder: Path) -> Path:
     return folder_of(
         folder / "photos",
-        {f"{c}/{i}.png": png(i + len(c), (200, 190)) for c in ("left hand", "a cat in all colours") for i in range(9)},
+        {f"{c}/{i}.png": png(i + len(c), (200, 190)) for c in ("left_hand", "a cat in all colours") for i in range(9)},
     )
 
 
 def test_classes_that_are_left_or_right_are_not_mirrored(project: Path) -> None:
     got, said = started(photos(project))
     assert got["train.augment.horizontal_flip"] == 0.0
-    assert "class 'left hand' may be another, or none, in the mirror" in said
+    assert "class 'left_hand' may be another, or none, in the mirror" in said
 
 
 def test_what_would_fill_half_the_memory_is_packed_as_jpeg(project: Path) -> None:
@@ -304,6 +304,16 @@ def test_a_table_with_two_labels_for_one_file_is_refused(project: Path, tmp_path
     (folder / "labels.csv").write_bytes(table_of(("file", "label"), *rows, ("0.png", "b")))
     assert refusal(project, folder / "labels.csv") == (
         "'0.png' has the label 'a' in labels.csv, line 2, and 'b' in labels.csv, line 11; make them agree"
+    )
+
+
+def test_a_table_with_a_row_that_is_cut_short_is_refused(project: Path, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "t", {f"{i}.png": png(i) for i in range(9)})
+    rows = [(f"{i}.png", "ab"[i % 2]) for i in range(8)]
+    (folder / "labels.csv").write_bytes(table_of(("file", "label"), *rows, ("8.png",)))
+    assert refusal(project, folder / "labels.csv") == (
+        "labels.csv, line 10: it has 1 cells, and the header 2; make them as many (a cell with a comma in it stands in "
+        "quotes)"
     )
 
 

@@ -89,8 +89,9 @@ def _by_table(names: Sequence[str], tables: Sequence[Member], only: str | None) 
 def _columns(names: Sequence[str], table: Member) -> Columns | None:
     """Guess which columns of a table name the images, their classes, and perhaps their splits and groups."""
     rows = [cells for _, cells in rows_of(table.content or b"", table.name)]
-    header, body = [column.strip() for column in rows[0]] if rows else [], rows[1 : 1 + MOST_ROWS]
-    if not body or any(len(cells) != len(header) for cells in body):
+    header = [column.strip() for column in rows[0]] if rows else []
+    body = [cells for cells in rows[1 : 1 + MOST_ROWS] if len(cells) == len(header)]  # the others are refused later
+    if not body:
         return None
     columns = {name: [cells[i].strip() for cells in body] for i, name in enumerate(header) if name}
     ends = {PurePosixPath(name).name for name in names}
