@@ -130,8 +130,11 @@ def test_each_file_answers_as_the_test_did_and_says_so(written: Written, elabora
 
 def test_the_folder_holds_the_files_and_the_model_card_and_nothing_of_an_older_export(written: Written) -> None:
     names = sorted(path.name for path in written.folder.iterdir())
-    assert names == sorted(["README.md", "classifier.onnx", "classifier.pt2", *BESIDE])
-    assert (written.folder / "README.md").read_text() == "# A model\n"
+    assert names == sorted(["README.md", "classifier.onnx", "classifier.pt2", "model_card.md", *BESIDE])
+    assert (written.folder / "model_card.md").read_text() == "# A model\n"
+    readme = (written.folder / "README.md").read_text()
+    assert readme.startswith("# A classifier of 3 classes, as classifier.onnx and classifier.pt2\n")
+    assert "    pip install numpy pillow onnxruntime\n" in readme
     assert (written.folder / "classifier.onnx").stat().st_size > 1000
     assert [path.name for path in written.folder.parent.iterdir()] == ["export"]
 
@@ -552,4 +555,4 @@ def test_networks_of_others_give_in_a_file_what_they_give_here(
 
 
 def test_the_output_is_checked_for_every_name_that_is_written() -> None:
-    assert sorted(export.BESIDE) == sorted([*BESIDE, "README.md"])
+    assert sorted(export.BESIDE) == sorted([*BESIDE, "README.md", "model_card.md"])

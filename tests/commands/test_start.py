@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def test_photos_in_folders_are_fine_tuned(project: Path, tmp_path: Path) -> None
     assert (got["train.batch_size"], got["train.last_batch"], got["train.epochs"]) == (4, "keep", 30)
     assert (got["train.precision"], got["train.cpu_threads"]) == ("fp32", min(8, plan_cores()))
     assert "  48 images in 2 classes, told apart by a folder for each class\n" in said
-    assert "short sides 150 to 150 pixels, median 150; in colour" in said
+    assert "short sides: 150 pixels; in colour" in said
     text = (project / "params.yaml").read_text()
     assert "| start chose 183: 8/7 of the 160 pixels that the network sees\n" in text
     assert (
@@ -97,8 +98,12 @@ def plan_cores() -> int:
     return cores()
 
 
-def test_a_folder_within_the_project_is_named_from_there(project: Path) -> None:
+def test_a_folder_within_the_project_is_named_from_there_once_it_is_tracked(project: Path) -> None:
+    """Queued experiments run in a folder that has only what is tracked."""
     folder_of(project / "mine", {f"{name}/{i}.png": png(i + 9 * (name == "b")) for name in "ab" for i in range(5)})
+    assert started("mine")[0]["download.location"] == str(project / "mine")
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run(["git", "add", "mine"], check=True)
     assert started("mine")[0]["download.location"] == "mine"
 
 
@@ -275,7 +280,7 @@ def test_copies_placeholders_and_what_can_t_be_read_are_said(project: Path, tmp_
     assert "1 can't be read, such as a/broken.png: its content is no image, or its start is damaged" in said
     # of seed 7 there are 7 in a, and 6 in b
     assert "12 are copies of others; the one that occurs most often does so 13 times" in said
-    assert "1 files are no images and are left out" in said
+    assert "left out, since they are no images: 1\n" in said
     assert got["prepare.max_rejected"] == 0.06  # 1 of 21, and a bit
 
 
@@ -350,7 +355,7 @@ def test_files_that_are_no_images_are_not_read_into_memory(project: Path) -> Non
     given = photos(project)
     with (given / "film.mov").open("wb") as film:
         film.truncate(1 << 40)
-    assert "1 files are no images and are left out" in started(given)[1]
+    assert "left out, since they are no images: 1\n" in started(given)[1]
 
 
 def test_without_the_extra_photos_are_refused_and_nothing_is_written(
@@ -372,14 +377,19 @@ def test_elsewhere_than_in_a_project_it_says_where_to_go(tmp_path: Path, monkeyp
 
 
 def test_reasons_stand_behind_comments_and_are_found_again() -> None:
-    text = "train:\n  epochs: 3 # many\n  seed: 0\n  adamw: {lr: 0.1, beta1: 0.9} # rates\n"
+    text = "train:\n  epochs: 3 # many\n         # and more\n\n  seed: 0\n"
+    text += "  adamw: {lr: 0.1, beta1: 0.9} # rates\n\nplot: 1\n"
     values = {"train.epochs": 8, "train.seed": None, "train.adamw.lr": 0.2, "train.adamw.beta1": 0.8}
     written = with_values(text, values, dict.fromkeys(values, "it; is: so"))
     assert written.splitlines() == [
         "train:",
         "  epochs: 8             # many | start chose 8: it; is: so",
+        "         # and more",
+        "",
         "  seed: null            # start chose null: it; is: so",
         "  adamw: {lr: 0.2, beta1: 0.8} # rates | start chose lr 0.2: it; is: so | start chose beta1 0.8: it; is: so",
+        "",
+        "plot: 1",
     ]
     assert chosen_before(written) == {
         "train.epochs": "8", "train.seed": "null", "train.adamw.lr": "0.2", "train.adamw.beta1": "0.8"
@@ -387,9 +397,22 @@ def test_reasons_stand_behind_comments_and_are_found_again() -> None:
     again = with_values(written, {"train.epochs": 9, "train.adamw.lr": 0.3}, {"train.epochs": "more"})
     assert again.splitlines()[1:] == [
         "  epochs: 9             # many | start chose 9: more",
+        "         # and more",
+        "",
         "  seed: null            # start chose null: it; is: so",
         "  adamw: {lr: 0.3, beta1: 0.8} # rates | start chose beta1 0.8: it; is: so",
+        "",
+        "plot: 1",
     ]
+
+
+def test_every_comment_of_params_yaml_survives_the_plan(project: Path) -> None:
+    before = (project / "params.yaml").read_text().splitlines()
+    started(photos(project))
+    after = (project / "params.yaml").read_text().splitlines()
+    assert len(after) == len(before)
+    for old, new in zip(before, after, strict=True):
+        assert old.partition("#")[2] in new
 
 
 def test_the_rules_are_documented_in_their_order() -> None:

@@ -141,6 +141,29 @@ def _fit(description: Description) -> dict[str, Any]:
     }
 
 
+def write_readme(folder: Path, description: Description, files: list[str]) -> None:
+    """Write README.md: what the files of the folder are, and how to use them.
+
+    files: names of the exported files.
+    """
+    size, channels, package = description.size, description.form.channels, PACKAGES[Path(files[0]).suffix]
+    lines = [
+        f"# A classifier of {len(description.classes)} classes, as {' and '.join(files)}",
+        "",
+        f"    pip install numpy pillow {package}",
+        "    python example.py photo.jpg ...    # the likeliest class of each image, and its probability",
+        "    python example.py                  # checks that this machine answers as it should",
+        "",
+        "`example.py` is written for this model and short: take its `tensor_of` and `probabilities_of` into your program.",
+        f"The model takes `{INPUT}`, uint8 (n, {size}, {size}, {channels}), of any number of images, and gives "
+        f"`{OUTPUT}`, float32 (n, {len(description.classes)}).",
+        "Its classes, in order, and each step from an image file to the input are in `preprocessing.json`; "
+        f"`{REFERENCE}` and `reference.npy` are an image and its input, to check another program by.",
+        "How good the model is, and on what, is in `model_card.md`, where that is here.",
+    ]
+    write_text(folder / "README.md", "\n".join(lines) + "\n")
+
+
 def write_example(folder: Path, description: Description, file: str) -> None:
     """Write example.py, a program that classifies images with the exported file and checks itself by the reference.
 

@@ -27,7 +27,7 @@ FILES = {
     Format.PT2: ["classifier.pt2"],
     Format.BOTH: ["classifier.onnx", "classifier.pt2"],
 }
-BESIDE = ("preprocessing.json", "reference.png", "reference.npy", "example.py", "README.md")
+BESIDE = ("preprocessing.json", "reference.png", "reference.npy", "example.py", "README.md", CARD.name)
 
 
 def export(
@@ -72,8 +72,9 @@ def export(
             said.append(f"{Path(name).suffix[1:]}: {proven}; {size:.1f} MB; {output / name}")
         example.write_specification(draft, description, own[0])
         example.write_example(draft, description, files[0])
+        example.write_readme(draft, description, files)
         if CARD.is_file():
-            shutil.copyfile(CARD, draft / "README.md")
+            shutil.copyfile(CARD, draft / CARD.name)
     for line in said:
         typer.echo(line)
 

@@ -200,13 +200,16 @@ def described(seen: Fingerprint) -> list[str]:
         lines.append(", ".join(f"{seen.splits[key]:,} in {name}" for key, name in names.items() if seen.splits[key]))
     (largest, most), (smallest, least) = classes[0], classes[-1]
     lines.append(
-        f"the largest class is '{largest}' with {most:,} ({most / n:.0%}: what guessing it would get right), the "
-        f"smallest '{smallest}' with {least:,}"
+        f"the largest class: {largest}, {most:,} images, guessing which is right for {most / n:.0%}; the smallest: "
+        f"{smallest}, {least:,}"
     )
     colour = (
         "all grey" if seen.grey_count == n else f"{seen.grey_count:,} of them grey" if seen.grey_count else "in colour"
     )
-    lines.append(f"short sides {sides[0]} to {sides[-1]} pixels, median {seen.median_side}; {colour}")
+    reach = f"{sides[0]} pixels"
+    if sides[0] < sides[-1]:
+        reach = f"{sides[0]} to {sides[-1]} pixels, median {seen.median_side}"
+    lines.append(f"short sides: {reach}; {colour}")
     if deep := [look.brightest for look in seen.looks if look.brightest]:
         lines.append(
             f"{len(deep):,} have 16 bits, of which 65,535 is white; their brightest level is {max(deep):,}"
@@ -223,5 +226,5 @@ def described(seen: Fingerprint) -> list[str]:
             f"{seen.repeated[0]} times"
         )
     if seen.others:
-        lines.append(f"{seen.others:,} files are no images and are left out")
+        lines.append(f"left out, since they are no images: {seen.others:,}")
     return lines

@@ -39,9 +39,7 @@ class Prediction:
 def open_classifier(path: Path) -> Classifier:
     """Load a classifier from a file that a user names. Raises InputError if it is none."""
     if not path.is_file():
-        raise InputError(
-            f"there is no model file '{path}'; dvc repro makes one, dvc pull brings one, --model names one"
-        )
+        raise InputError(f"there is no model file '{path}'; dvc repro makes one, dvc pull brings one; or name another")
     try:
         return load_classifier(path)
     except InputError:

@@ -95,9 +95,15 @@ def _explain(section: Any, key: str, within: str, value: Any, reason: str | None
     if reason:
         kept.append(f"{start}{shown(value)}: {reason}")
     if kept != reasons:
+        token = section.ca.items.get(key, [None, None, None])[2]
+        further = token.value.partition("\n")[2] if token else ""  # lines between this key and the next
         section.ca.items.pop(key, None)
         if text := BETWEEN.join([*([comment] if comment else []), *kept]):
             section.yaml_add_eol_comment(text, key, column=24)
+            section.ca.items[key][2].value += f"\n{further}" if further else ""
+        elif further:
+            section.yaml_add_eol_comment("", key)
+            section.ca.items[key][2].value = f"\n{further}"
 
 
 def _parts_of_comment(section: Any, key: str) -> tuple[str, list[str]]:

@@ -209,7 +209,7 @@ def storage(plan: Plan) -> None:
     longer = sum(max(x.width, x.height) / min(x.width, x.height) for x in plan.seen.looks) / n
     raw = round(n * size * size * longer * plan["pack.channels"])
     fits = raw <= plan.machine.memory / 2
-    reason = f"raw they take {raw / 1e6:,.0f} MB, and memory is {plan.machine.memory / 1e6:,.0f} MB"
+    reason = f"{raw / 1e6:,.0f} MB as raw pixels; memory is {plan.machine.memory / 1e6:,.0f} MB"
     plan.choose("pack.encoding", "raw" if fits else "jpeg", reason)
 
 

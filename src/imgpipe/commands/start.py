@@ -1,6 +1,7 @@
 """``imgpipe start``: look at images, and write a params.yaml that fits them."""
 
 import os
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,12 +64,16 @@ def start(
 
 
 def _location(path: Path) -> str:
-    """Return the path as params.yaml is to have it: from the project's folder where it is within, else in full.
+    """Return the path as params.yaml is to have it: from the project's folder where Git or DVC tracks it, else in full.
 
-    Experiments that are queued run in another folder, from which a path with ``..`` would lead elsewhere.
+    Experiments that are queued run in another folder, which has only what is tracked.
     """
     full = path.resolve()
-    return full.relative_to(Path.cwd()).as_posix() if full.is_relative_to(Path.cwd()) else full.as_posix()
+    if not full.is_relative_to(Path.cwd()):
+        return full.as_posix()
+    within = full.relative_to(Path.cwd())
+    listed = subprocess.run(["git", "ls-files", "--", within], capture_output=True, check=False).stdout
+    return within.as_posix() if listed or Path(f"{within}.dvc").exists() else full.as_posix()
 
 
 def _written_by_user(now: Mapping[str, Any], shipped: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Any]:
