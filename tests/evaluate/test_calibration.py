@@ -19,7 +19,7 @@ RIGHT = np.array([True, True, False, True, False])
 def test_the_temperature_makes_confidence_the_share_of_right_answers() -> None:
     """Logits 6 and 0, right in 3 of 4: a confidence of 3/4 is a logit of log 3, so the temperature is 6 / log 3.
 
-    Of 400,000 images the 1 in 400,002 that counts for the other class is no more than that.
+    Of 400,000 images what is likely before does not count.
     """
     logits = np.tile([[6.0, 0.0]], (400_000, 1))
     assert fit_temperature(logits, np.array([0, 0, 0, 1] * 100_000)) == pytest.approx(6 / np.log(3), rel=1e-4)
@@ -27,16 +27,18 @@ def test_the_temperature_makes_confidence_the_share_of_right_answers() -> None:
 
 
 def test_a_few_images_that_are_all_right_do_not_make_it_certain() -> None:
-    """Ten of ten: each counts as 11 of 12, so the odds are 11 to 1. In three classes the others have 1 of 24 each."""
-    two, three = np.tile([[1.0, 0.0]], (10, 1)), np.tile([[1.0, 0.0, 0.0]], (10, 1))
-    assert fit_temperature(two, np.zeros(10, dtype=int)) == pytest.approx(1 / np.log(11))
-    assert fit_temperature(three, np.zeros(10, dtype=int)) == pytest.approx(1 / np.log(22))
+    """Ten of ten with logits 1 and 0: with x for 1 / temperature the loss is 10 log(1 + exp(-x)) + log(x)^2 / 2.
+
+    Its slope, times x, is log(x) - 10 x / (1 + exp(x)), which at 3.2815 is 1.1883 - 32.815 / 27.615 = 0.
+    """
+    temperature = fit_temperature(np.tile([[1.0, 0.0]], (10, 1)), np.zeros(10, dtype=int))
+    assert temperature == pytest.approx(1 / 3.2815, rel=1e-4)
 
 
 def test_a_temperature_stays_within_reason() -> None:
-    """All right with logits that hardly differ, and all wrong."""
-    assert fit_temperature(np.tile([[0.01, 0.0]], (10, 1)), np.zeros(10, dtype=int)) == LOWEST_TEMPERATURE
-    assert fit_temperature(np.tile([[1.0, 0.0]], (10, 1)), np.ones(10, dtype=int)) == HIGHEST_TEMPERATURE
+    """Many that are all right with logits that hardly differ, and many that are all wrong."""
+    assert fit_temperature(np.tile([[0.01, 0.0]], (10**6, 1)), np.zeros(10**6, dtype=int)) == LOWEST_TEMPERATURE
+    assert fit_temperature(np.tile([[1.0, 0.0]], (1000, 1)), np.ones(1000, dtype=int)) == HIGHEST_TEMPERATURE
 
 
 def test_the_temperature_is_where_the_loss_is_least() -> None:
@@ -46,9 +48,8 @@ def test_the_temperature_is_where_the_loss_is_least() -> None:
 
     def loss(temperature: float) -> float:
         scaled = logits / temperature
-        own = scaled[np.arange(300), labels]
-        target = 301 / 302 * own + 1 / 302 * (scaled.sum(axis=1) - own) / 4
-        return float((np.log(np.exp(scaled).sum(axis=1)) - target).mean())
+        data = (np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(300), labels]).sum()
+        return float(data + np.log(temperature) ** 2 / 2)
 
     best = fit_temperature(logits, labels)
     assert loss(best) < min(loss(best * 0.99), loss(best * 1.01))

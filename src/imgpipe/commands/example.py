@@ -154,7 +154,7 @@ def write_readme(folder: Path, description: Description, files: list[str]) -> No
         "    python example.py photo.jpg ...    # the likeliest class of each image, and its probability",
         "    python example.py                  # checks that this machine answers as it should",
         "",
-        "`example.py` is written for this model and short: take its `tensor_of` and `probabilities_of` into your program.",
+        "`example.py` is written for this model: take its `tensor_of` and `probabilities_of` into your program.",
         f"The model takes `{INPUT}`, uint8 (n, {size}, {size}, {channels}), of any number of images, and gives "
         f"`{OUTPUT}`, float32 (n, {len(description.classes)}).",
         "Its classes, in order, and each step from an image file to the input are in `preprocessing.json`; "

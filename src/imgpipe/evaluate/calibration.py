@@ -1,5 +1,6 @@
 """Turn logits into confidence that means what it says, measure how far it does, and set a threshold on it."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
-"""The bounds of a fitted temperature: where every image is right, the best would be 0."""
+"""The bounds of a fitted temperature."""
 
 BINS = 15
 """Bins of the confidence in which calibration is measured, as many as Guo et al. 2017 take."""
@@ -20,11 +21,9 @@ def fit_temperature(logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]
     """Fit the temperature: the number by which to divide logits so that the cross-entropy is least.
 
     It changes no prediction, only how sure each one is (Guo et al. 2017, On Calibration of Modern Neural Networks,
-    section 4.2). In terms of 1 / temperature the cross-entropy is convex, so its slope has one zero.
-
-    Of n images each counts as (n + 1) / (n + 2) of its class and for the rest as the others (Platt 1999, Probabilistic
-    Outputs for Support Vector Machines, section 2.2). Otherwise a few images that are all right would make the model as
-    good as certain of everything.
+    section 4.2). To the summed cross-entropy comes half the square of the temperature's logarithm: the most probable
+    temperature a posteriori, where a priori its logarithm is normal with mean 0 and deviation 1. Of many images that is
+    next to nothing; without it a few that are all right would make the model as good as certain of everything.
 
     logits: (images, classes), of images that were not trained on.
     labels: true classes, (images,).
@@ -33,19 +32,19 @@ def fit_temperature(logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]
     """
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     own = shifted[np.arange(len(labels)), labels]
-    others = (shifted.sum(axis=1) - own) / (shifted.shape[1] - 1)
-    target = own - (own - others) / (len(labels) + 2)
 
-    def slope(inverse: float) -> float:
+    def slope(log_inverse: float) -> float:
+        inverse = math.exp(log_inverse)
         weights = np.exp(inverse * shifted)
         expected = (weights * shifted).sum(axis=1) / weights.sum(axis=1)
-        return float((expected - target).mean())
+        return float((expected - own).sum()) * inverse + log_inverse
 
-    if slope(1 / LOWEST_TEMPERATURE) <= 0:
+    sharpest, flattest = -math.log(LOWEST_TEMPERATURE), -math.log(HIGHEST_TEMPERATURE)
+    if slope(sharpest) <= 0:
         return LOWEST_TEMPERATURE
-    if slope(1 / HIGHEST_TEMPERATURE) >= 0:
+    if slope(flattest) >= 0:
         return HIGHEST_TEMPERATURE
-    return 1 / float(brentq(slope, 1 / HIGHEST_TEMPERATURE, 1 / LOWEST_TEMPERATURE))
+    return math.exp(-float(brentq(slope, flattest, sharpest)))
 
 
 def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
