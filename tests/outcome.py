@@ -4,16 +4,20 @@ scikit-learn does the arithmetic.
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from closure import ROOT
 from numpy.typing import NDArray
 from sklearn import metrics
 
 from imgpipe.common.files import write_table
+from stages.plot import plot
 
 EPOCHS = 12
 BINS = 15
@@ -250,3 +254,13 @@ def _packed(test: Outcome, folder: Path) -> None:
     statistics = {"classes": list(test.classes), "encoding": "raw", "channels": channels, "mean": [0.5] * channels}
     statistics |= {"image_size": min(height, width), "enlarge": True, "jpeg_quality": 90}
     (folder / "statistics.json").write_text(json.dumps(statistics | {"std": [0.25] * channels}), encoding="utf-8")
+
+
+def plotted(folder: Path, test: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the plot stage on the test, with the project's own parameters, in a folder that becomes the current one."""
+    folder.mkdir(exist_ok=True)
+    for name in ("params.yaml", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
+    write(test, folder)
+    monkeypatch.chdir(folder)
+    plot()

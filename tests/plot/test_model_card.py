@@ -1,7 +1,6 @@
 """The model card: what the hub reads of it, and what a reader of Markdown shows."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from markdown_it import MarkdownIt
-from outcome import Outcome, outcome, write
+from outcome import Outcome, outcome, plotted
 
 from imgpipe.common import params
 from imgpipe.common.errors import without_secrets
@@ -33,12 +32,7 @@ Parameters = dict[str, dict[str, Any]]
 
 def card(folder: Path, test: Outcome, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run the plot stage on the test, with the project's own parameters, and return the card."""
-    folder.mkdir(exist_ok=True)
-    for name in ("params.yaml", "pyproject.toml"):
-        shutil.copy(ROOT / name, folder / name)
-    write(test, folder)
-    monkeypatch.chdir(folder)
-    plot()
+    plotted(folder, test, monkeypatch)
     return (folder / "metrics/model_card.md").read_text(encoding="utf-8")
 
 

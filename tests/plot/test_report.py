@@ -1,15 +1,13 @@
 """The report, in a real browser."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from browser import MISSING, Browser, chromium
-from conftest import ROOT
-from outcome import Outcome, outcome, write
+from outcome import Outcome, outcome, plotted
 
 from imgpipe.common.files import write_table
 from imgpipe.plot import report
@@ -28,12 +26,7 @@ ENTER = "\ue007"
 
 def page(folder: Path, test: Outcome, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Run the plot stage on the test, with the project's own parameters, and return the page."""
-    folder.mkdir(exist_ok=True)
-    for name in ("params.yaml", "pyproject.toml"):
-        shutil.copy(ROOT / name, folder / name)
-    write(test, folder)
-    monkeypatch.chdir(folder)
-    plot()
+    plotted(folder, test, monkeypatch)
     return folder / "metrics/report.html"
 
 

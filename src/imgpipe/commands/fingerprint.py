@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 
@@ -13,11 +14,11 @@ from imgpipe.commands.layout_guess import Layout, guess_layout
 from imgpipe.common.errors import InputError
 from imgpipe.common.progress import counting
 from imgpipe.data.archives import Member, files_below, is_image, is_image_file, members
+from imgpipe.data.cells import TABLE_SUFFIX
 from imgpipe.data.images import decode
 from imgpipe.data.parallel import by_processes
 from imgpipe.prepare.duplicates import pixel_hash
 
-TABLE = ".csv"
 GREY_TOLERANCE = 8
 """Levels by which the channels of a grey image may differ, which JPEG with halved colours makes of equal ones."""
 
@@ -64,42 +65,42 @@ class Fingerprint:
     others: int
     """Files that are no images."""
 
-    @property
+    @cached_property
     def classes(self) -> Counter[str]:
         """How many images each class has."""
         return Counter(self.layout.parts[look.name].label for look in self.looks)
 
-    @property
+    @cached_property
     def splits(self) -> Counter[str]:
         """How many images each split has that the source names; the empty one those of no split."""
         return Counter(self.layout.parts[look.name].split for look in self.looks)
 
-    @property
+    @cached_property
     def groups(self) -> int:
         """How many groups there are."""
         return len({part.group for part in self.layout.parts.values() if part.group})
 
-    @property
+    @cached_property
     def short_sides(self) -> list[int]:
         """The short side of each image in pixels, sorted."""
         return sorted(min(look.width, look.height) for look in self.looks)
 
-    @property
+    @cached_property
     def median_side(self) -> int:
         """The median of the short sides in pixels."""
         return round(median(self.short_sides))
 
-    @property
+    @cached_property
     def grey_count(self) -> int:
         """How many images are grey."""
         return sum(look.grey for look in self.looks)
 
-    @property
+    @cached_property
     def repeated(self) -> list[int]:
         """How many times each image occurs that occurs more than once, the highest number first."""
         return sorted((n for n in Counter(look.pixels for look in self.looks).values() if n > 1), reverse=True)
 
-    @property
+    @cached_property
     def for_training(self) -> int:
         """How many images are not in a split of their own for validation or the test."""
         return self.splits[""] + self.splits["train"]
@@ -115,7 +116,7 @@ def fingerprint(path: Path, location: str, *, processes: int) -> Fingerprint:
     """
     if not path.exists():
         raise InputError(f"'{path}' does not exist; name a folder, a zip or tar, or a table (.csv) of images")
-    source = "folder" if path.is_dir() else "table" if path.suffix.lower() == ".csv" else "archive"
+    source = "folder" if path.is_dir() else "table" if path.suffix.lower() == TABLE_SUFFIX else "archive"
     looks: list[Look] = []
     unreadable: list[Unreadable] = []
     tables: list[Member] = []
@@ -124,7 +125,7 @@ def fingerprint(path: Path, location: str, *, processes: int) -> Fingerprint:
     def images() -> Iterator[Member]:
         nonlocal others
         for member in _members(path, source):
-            if member.name.lower().endswith(TABLE) and member.content is not None:
+            if member.name.lower().endswith(TABLE_SUFFIX) and member.content is not None:
                 tables.append(member)
             elif member.content is None:
                 unreadable.append(Unreadable(member.shown, member.problem))
@@ -160,7 +161,7 @@ def _members(path: Path, source: str) -> Iterator[Member]:
     for file in sorted(files_below(folder)):
         name = file.relative_to(folder).as_posix()
         try:
-            wanted = name.lower().endswith(TABLE) or is_image_file(file)
+            wanted = name.lower().endswith(TABLE_SUFFIX) or is_image_file(file)
             yield Member(name, file.read_bytes() if wanted else b"", "")
         except OSError as error:
             yield Member(name, None, f"it can't be read: {error.strerror}")

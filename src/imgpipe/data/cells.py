@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 from imgpipe.common.errors import InputError
 
+TABLE_SUFFIX = ".csv"
+"""How the name of a table ends, in small letters."""
+
 
 def rows_of(content: bytes, table: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of the line in which a row begins, from 1, and its cells. Rows of empty cells are left out.

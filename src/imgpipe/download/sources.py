@@ -17,12 +17,11 @@ from imgpipe.common.errors import InputError
 from imgpipe.common.files import sha256_of
 from imgpipe.common.progress import counting
 from imgpipe.data.archives import IMAGE_SUFFIXES, files_below, is_image, is_image_file, members, write_tar
-from imgpipe.data.cells import path_in, rows_of
+from imgpipe.data.cells import TABLE_SUFFIX, path_in, rows_of
 from imgpipe.data.fetching import AddressError, HashError, fetch
 from imgpipe.download.datasets import torchvision_images
 from imgpipe.download.params import Download
 
-TABLE_SUFFIX = ".csv"
 LOCATION = "params.yaml: download.location is"
 NO_IMAGES = f"which holds no images; their names end in {', '.join(IMAGE_SUFFIXES)}"
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from imgpipe.common.errors import InputError, did_you_mean
 from imgpipe.common.rules import one_of
 from imgpipe.data.archives import SPLIT_OF_FOLDER, Member, members
-from imgpipe.data.cells import path_in, rows_of
+from imgpipe.data.cells import TABLE_SUFFIX, path_in, rows_of
 from imgpipe.prepare.layouts import PathParts, split_of_folders
 from imgpipe.prepare.params import Columns
 
@@ -124,7 +124,7 @@ def _other_columns(table: str, header: Iterable[str], columns: Columns) -> list[
 
 
 def _not_there(archive: Path, name: str, names: Iterable[str]) -> InputError:
-    tables = sorted(path for path in names if path.lower().endswith(".csv"))
+    tables = sorted(path for path in names if path.lower().endswith(TABLE_SUFFIX))
     has = f"its tables are {one_of(tables)}" if tables else "it has no .csv file"
     return InputError(
         f"params.yaml: prepare.table is '{name}', which is not in {archive.name}; {has}{did_you_mean(name, tables)}"
