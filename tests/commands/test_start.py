@@ -303,6 +303,14 @@ def test_a_table_that_names_files_that_are_not_there_is_refused(project: Path, t
     )
 
 
+def test_a_table_may_name_an_image_that_can_t_be_read(project: Path, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "t", {f"{i}.png": png(i) for i in range(12)} | {"12.png": b"no image"})
+    (folder / "labels.csv").write_bytes(table_of(("file", "label"), *((f"{i}.png", "ab"[i % 2]) for i in range(13))))
+    _, said = started(folder / "labels.csv")
+    assert "  12 images in 2 classes" in said
+    assert "1 can't be read, such as 12.png" in said
+
+
 def test_a_table_with_two_labels_for_one_file_is_refused(project: Path, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "t", {f"{i}.png": png(i) for i in range(9)})
     rows = [(f"{i}.png", "ab"[i % 2]) for i in range(9)]

@@ -247,7 +247,13 @@ def test_an_address_is_shown_without_user_query_and_fragment(address: str, shown
 
 @pytest.mark.parametrize(
     ("source", "name"),
-    [("digits", "digits"), ("folder", "../images"), ("archive", "../images"), ("torchvision", "MNIST")],
+    [
+        ("digits", "digits"),
+        ("folder", "../images"),
+        ("table", "../images"),
+        ("archive", "../images"),
+        ("torchvision", "MNIST"),
+    ],
 )
 def test_a_source_is_named_as_params_yaml_does(source: str, name: str) -> None:
     section = {"source": source, "location": "../images", "url": None, "name": "MNIST"}

@@ -141,7 +141,8 @@ def fingerprint(path: Path, location: str, *, processes: int) -> Fingerprint:
             f"'{path}' holds no image that can be read"
             + (f": {unreadable[0].name}: {unreadable[0].reason}" if unreadable else "")
         )
-    layout = guess_layout([look.name for look in looks], tables, only=path.name if source == "table" else None)
+    names = [one.name for one in (*looks, *unreadable)]  # a table may name what can't be read
+    layout = guess_layout(names, tables, only=path.name if source == "table" else None)
     return Fingerprint(
         source=source,
         location=location,

@@ -141,7 +141,9 @@ def front_matter(parameters: Mapping[str, Mapping[str, Any]], metrics: Mapping[s
 def source_name(download: Mapping[str, Any]) -> str:
     """Return what the images came from, as the section ``download`` of params.yaml names it, on one line."""
     source = str(download["source"])
-    named = {"url": "url", "torchvision": "name", "folder": "location", "archive": "location"}.get(source)
+    named = {"url": "url", "torchvision": "name", "folder": "location", "table": "location", "archive": "location"}.get(
+        source
+    )
     return " ".join(without_secrets(str(download[named])).split()) if named else source
 
 
