@@ -141,7 +141,7 @@ def fingerprint(path: Path, location: str, *, processes: int) -> Fingerprint:
             f"'{path}' holds no image that can be read"
             + (f": {unreadable[0].name}: {unreadable[0].reason}" if unreadable else "")
         )
-    names = [one.name for one in (*looks, *unreadable)]  # a table may name what can't be read
+    names = [look.name for look in looks] + [image.name for image in unreadable]  # which a table may name, too
     layout = guess_layout(names, tables, only=path.name if source == "table" else None)
     return Fingerprint(
         source=source,
