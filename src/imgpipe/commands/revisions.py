@@ -1,8 +1,11 @@
 """Get files as they are at a commit, branch, tag or experiment of DVC, or as they lie in the workspace."""
 
+import re
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +26,45 @@ class Revision:
     """The commit's hash; None of the workspace."""
 
     folder: Path
+
+
+def matching(names: str) -> list[str]:
+    """Return the names of the revisions that a user means, in the order of the numbers in them, each once.
+
+    names: one or several, with commas between them: each as ``files_at`` takes it, or a pattern such as base-*, which
+        stands for the experiments, branches and tags of such names.
+
+    Raises InputError for a pattern that matches none.
+    """
+    found: list[str] = []
+    for name in names.split(","):
+        if set(name) & set("*?["):
+            known = _known_names()
+            found += sorted((one for one in known if fnmatchcase(one, name)), key=_natural)
+            if not any(fnmatchcase(one, name) for one in known):
+                raise InputError(
+                    f"'{name}' matches no experiment, branch or tag; `dvc exp list --all-commits` lists the experiments "
+                    "(queued ones are there once they have run)"
+                )
+        else:
+            found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def _known_names() -> list[str]:
+    """Return the names of all experiments that have finished, and of the branches and tags."""
+    command = ["git", "for-each-ref", "--format=%(refname)", "refs/heads", "refs/tags", "refs/exps"]
+    listed = subprocess.run(command, capture_output=True, encoding="utf-8", check=False).stdout.split("\n")
+    of_git = (re.fullmatch(r"refs/(?:heads|tags)/(.+)", ref) for ref in listed)
+    of_dvc = (
+        re.fullmatch(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)", ref) for ref in listed
+    )  # dvc.repo.experiments.refs
+    return list(dict.fromkeys(match[1] for match in (*of_git, *of_dvc) if match))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return what sorts base-2 before base-10."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 @contextmanager
