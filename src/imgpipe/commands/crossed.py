@@ -91,6 +91,7 @@ class CrossedEstimate(Estimate):
 class ResampledEstimate(Estimate):
     """An estimate from runs on several splits of the data."""
 
+    splits: int
     variance: float
     """Of the difference on a single split."""
     tested_to_trained: float
@@ -159,6 +160,7 @@ def resampled(a: Sequence[float], b: Sequence[float], *, tested_to_trained: floa
         b=float(np.mean(b)),
         standard_error=sqrt((1 / len(differences) + tested_to_trained) * variance),
         degrees=len(differences) - 1,
+        splits=len(differences),
         variance=variance,
         tested_to_trained=tested_to_trained,
     )

@@ -25,7 +25,7 @@ def draw_forest(path: Path, judgement: Judgement) -> None:
 
 def _figure(judgement: Judgement) -> Figure:
     rows = len(judgement.sets)
-    figure = Figure(figsize=(7.0, 1.25 + ROW * rows), layout="constrained")
+    figure = Figure(figsize=(8.0, 1.25 + ROW * rows), layout="constrained")
     axes = figure.subplots()
     values = [judgement.values(number, judgement.metric) for number in range(rows)]
     base = sum(values[0]) / len(values[0])
@@ -45,7 +45,7 @@ def _figure(judgement: Judgement) -> Figure:
     axes.set_xlabel(f"{metric} on {judgement.split}, difference from {in_line(judgement.base, 24)} ({base:.4f})")
     better = "better →" if METRICS[judgement.metric] else "← better"
     axes.set_title(better, loc="right", fontsize=9, color=GREY)
-    axes.set_title(_key(judgement), loc="left", fontsize=9, color=GREY)
+    figure.supxlabel(_key(judgement), fontsize=8, color=GREY)
     return figure
 
 
@@ -71,11 +71,19 @@ def _colour(one: Candidate) -> str:
 
 
 def _dots(axes: Axes, offsets: list[float], row: int, colour: str) -> None:
-    axes.plot(offsets, [row + 0.2] * len(offsets), "o", color=colour, alpha=0.45, markersize=4.5, markeredgewidth=0)
+    axes.plot(
+        offsets,
+        [row + (0.25 if row else 0)] * len(offsets),
+        "o",
+        color=colour,
+        alpha=0.45,
+        markersize=4.5,
+        markeredgewidth=0,
+    )
 
 
 def _interval(axes: Axes, judgement: Judgement, one: Candidate) -> None:
-    """Draw a candidate's difference and its interval, and write both and the verdict above."""
+    """Draw a candidate's difference and its interval, and write the verdict and both beside it."""
     if one.models:
         metric = one.models.metrics[judgement.metric]
         difference, low, high = metric.difference, metric.low, metric.high
@@ -85,12 +93,12 @@ def _interval(axes: Axes, judgement: Judgement, one: Candidate) -> None:
     colour = _colour(one)
     axes.plot([low, high], [one.number] * 2, color=colour, linewidth=2, solid_capstyle="butt")
     axes.plot([difference], [one.number], "s", color=colour, markersize=6)
-    axes.annotate(
-        f"{one.verdict.verdict}: {difference:+.4f} ({low:+.4f} to {high:+.4f})",
-        (difference, one.number),
-        xytext=(0, 7),
-        textcoords="offset points",
-        ha="center",
+    axes.text(
+        1.03,
+        one.number,
+        f"{one.verdict.verdict}\n{difference:+.4f} ({low:+.4f} to {high:+.4f})",
+        transform=axes.get_yaxis_transform(),
+        va="center",
         color=colour,
         fontsize=8.5,
     )

@@ -11,8 +11,8 @@ from imgpipe.commands.paired import BETTER, NOT_DISTINGUISHABLE
 from imgpipe.commands.params_file import shown
 from imgpipe.commands.verdicts import EQUIVALENT, MOST_RUNS, NOT_YET_KNOWN, Needed
 
-LISTED = 10
-"""Images that changed sides, of each direction, shown to people."""
+LISTED, LISTED_OF_SEVERAL = 10, 3
+"""Images that changed sides, of each direction, shown to people: of one candidate, and of each of several."""
 KEYS_LISTED = 12
 """Parameters that differ, shown to people."""
 
@@ -133,7 +133,7 @@ def _to_settle(judgement: Judgement, needed: Needed | None) -> str:
     else:
         aim = f" If the true difference is what it seems, {needed.difference:.4f}, to find it"
     if needed.runs:
-        return f"{aim} takes some {needed.runs} {runs} (4 times in 5)."
+        return f"{aim} takes some {needed.runs} {runs}, {needed.runs - needed.have} more than now (4 times in 5)."
     if needed.images:
         unit = "groups" if judgement.tested[0].in_groups else "images"
         return f"{aim} takes some {needed.images:,} {unit} in the {judgement.split} split; no number of runs is enough."
@@ -199,7 +199,7 @@ def _caution(judgement: Judgement) -> str:
     count = len(judgement.candidates)
     if count < 2:
         return ""
-    said = f"The p-values and verdicts are corrected for {count} candidates (Holm)."
+    said = f"Verdicts and p-values are corrected for {count} candidates (Holm); each interval is for itself."
     if sum(one.verdict.verdict == BETTER for one in judgement.candidates) and judgement.split == "val":
         said += " The accuracy of the best of several is optimistic: test that one, once, with --test."
     return said
@@ -207,16 +207,16 @@ def _caution(judgement: Judgement) -> str:
 
 def _changed(judgement: Judgement, one: Candidate) -> list[tuple[str, list[list[str]]]]:
     """Return the images that one of the two is more often right on, as a title and a table, where there are any."""
-    tables = []
+    listed, tables = LISTED if len(judgement.candidates) == 1 else LISTED_OF_SEVERAL, []
     for name, images in (
         (judgement.base, [image for image in one.changed if image.gained < 0]),
         (one.name, [image for image in one.changed if image.gained > 0]),
     ):
         title = f"Right in {name} only" if one.models else f"Images on which {name} is right more often"
-        if len(images) > LISTED:
-            title += f", the {LISTED} most telling of {len(images)} (--json has all)"
+        if len(images) > listed:
+            title += f", the {listed} most telling of {len(images)} (--json has all)"
         rows = [["file", "actual", judgement.base, one.name]]
-        rows += [[image.file, image.actual, *_said(image, one)] for image in images[:LISTED]]
+        rows += [[image.file, image.actual, *_said(image, one)] for image in images[:listed]]
         if images:
             tables.append((f"{title}:", rows))
     return tables

@@ -36,15 +36,21 @@ def looks_at(contents: Set[Content]) -> Looks:
 
     All of it is in Git and in DVC's cache: the results of experiments, and of commits on any branch or tag.
     """
+    from dvc.repo import Repo  # slow to import: see __main__.py
+
+    root = Repo.find_root()
     splits: dict[str, Content | None] = {}
     models, tested, unknown = set(), Counter[str](), 0
-    for kind, commit in [*(("commit", one) for one in _commits()), *(("experiment", one) for one in _experiments())]:
-        outputs = _outputs(_lock(commit) or "")
+    for kind, commit in [
+        *(("commit", one) for one in _commits(root)),
+        *(("experiment", one) for one in _experiments(root)),
+    ]:
+        outputs = _outputs(_lock(root, commit) or "")
         images, predictions = outputs.get(IMAGES), outputs.get(PREDICTIONS)
         if images is None or predictions is None:
             continue
         if images not in splits:
-            splits[images] = _test_split(commit)
+            splits[images] = _test_split(root, commit)
         if splits[images] is None:
             unknown += 1
         elif splits[images] in contents:
@@ -53,20 +59,20 @@ def looks_at(contents: Set[Content]) -> Looks:
     return Looks(len(models), tested["experiment"], tested["commit"], unknown)
 
 
-def _experiments() -> list[str]:
-    refs = _git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").splitlines()
+def _experiments(root: str) -> list[str]:
+    refs = _git(root, "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").splitlines()
     pairs = (line.split(" ", 1) for line in refs)
     return [commit for commit, ref in pairs if not ref.startswith(("refs/exps/exec/", "refs/exps/celery/"))]
 
 
-def _commits() -> list[str]:
+def _commits(root: str) -> list[str]:
     """Return the commits of branches and tags that changed the lock."""
-    return _git("log", "--branches", "--tags", "--format=%H", "--", LOCK).splitlines()
+    return _git(root, "log", "--branches", "--tags", "--format=%H", "--", LOCK).splitlines()
 
 
-def _lock(commit: str) -> str | None:
+def _lock(root: str, commit: str) -> str | None:
     """Return the text of the lock at a commit; None where it has none."""
-    command = ["git", "show", f"{commit}:./{LOCK}"]
+    command = ["git", "-C", root, "show", f"{commit}:./{LOCK}"]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     return done.stdout if done.returncode == 0 else None
 
@@ -80,7 +86,7 @@ def _outputs(lock: str) -> Mapping[str, str]:
     return {out["path"]: out["md5"] for out in outs if "md5" in out}
 
 
-def _test_split(commit: str) -> Content | None:
+def _test_split(root: str, commit: str) -> Content | None:
     """Return the content of a commit's test split; None where it is nowhere."""
     from dvc.api import DVCFileSystem  # slow to import: see __main__.py
     from dvc.exceptions import DvcException
@@ -88,11 +94,11 @@ def _test_split(commit: str) -> Content | None:
     with TemporaryDirectory() as folder:
         copy = Path(folder, "images.csv")
         try:
-            DVCFileSystem(rev=commit).get_file(IMAGES, str(copy))
+            DVCFileSystem(root, rev=commit).get_file(IMAGES, str(copy))
         except (OSError, DvcException):
             return None
         return frozenset(Counter(row["pixels"] for row in read_rows(copy) if row["split"] == "test").items())
 
 
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8", check=True).stdout
+def _git(root: str, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", root, *arguments], capture_output=True, encoding="utf-8", check=True).stdout

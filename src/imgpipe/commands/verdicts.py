@@ -86,6 +86,8 @@ class Needed:
     """Which is to be found; or the margin, where it is to be shown that the difference is within."""
     equivalence: bool
     """Whether it is the margin."""
+    have: int
+    """Runs on the side that has fewer, or splits."""
     runs: int | None
     """Runs a side, or splits; None where MOST_RUNS are not enough."""
     images: int | None
@@ -100,7 +102,7 @@ def needed(estimate: CrossedEstimate | ResampledEstimate, difference: float, *, 
     level = (1 - LEVEL) / candidates
     runs = _fewest_runs(lambda runs: estimate.with_runs(runs).detectable(level), difference)
     images = None if runs else _fewest_images(estimate, lambda one: one.detectable(level), difference)
-    return Needed(difference, False, runs, images)
+    return Needed(difference, False, _have(estimate), runs, images)
 
 
 def needed_for_equivalence(estimate: CrossedEstimate | ResampledEstimate, margin: float, *, candidates: int) -> Needed:
@@ -108,12 +110,16 @@ def needed_for_equivalence(estimate: CrossedEstimate | ResampledEstimate, margin
     level = (1 - LEVEL) / candidates
     runs = _fewest_runs(lambda runs: estimate.with_runs(runs).margin_shown(level), margin)
     images = None if runs else _fewest_images(estimate, lambda one: one.margin_shown(level), margin)
-    return Needed(margin, True, runs, images)
+    return Needed(margin, True, _have(estimate), runs, images)
 
 
 def _fewest_runs(reach: Callable[[int], float], difference: float) -> int | None:
     """Return the fewest runs whose reach is at most the difference, if MOST_RUNS are enough."""
     return next((runs for runs in range(2, MOST_RUNS + 1) if reach(runs) <= difference), None)
+
+
+def _have(estimate: CrossedEstimate | ResampledEstimate) -> int:
+    return min(estimate.runs) if isinstance(estimate, CrossedEstimate) else estimate.splits
 
 
 def _fewest_images(
