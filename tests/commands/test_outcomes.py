@@ -6,18 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgpipe.commands.outcomes import (
-    CLASSES,
-    FILES,
-    IMAGES,
-    PREDICTIONS,
-    PROBABILITIES,
-    Outcome,
-    places_in,
-    read_outcome,
-)
+from imgpipe.commands.outcomes import Outcome, files_of, places_in, read_outcome
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_table
+
+FILES = IMAGES, PREDICTIONS, PROBABILITIES, CLASSES = files_of("val")
 
 ONE = Outcome(
     name="main",
@@ -27,6 +20,8 @@ ONE = Outcome(
     actual=["cat", "cat", "dog"],
     predicted=["cat", "dog", "dog"],
     losses=np.array([0.1, 0.9, 0.2]),
+    groups=["tom", "tom", ""],
+    trained_on=2,
 )
 
 
@@ -76,11 +71,12 @@ def test_other_classes_are_refused_and_named() -> None:
 def folder(tmp_path: Path) -> Path:
     """The files of ``ONE``; its probabilities of the true classes are 0.8, 0.3 and 0."""
     rows = [
-        {"file": file, "split": "test", "label": label, "pixels": pixels}
-        for file, label, pixels in zip(ONE.files, ONE.actual, ONE.pixels, strict=True)
+        {"file": file, "split": "val", "label": label, "pixels": pixels, "group": group}
+        for file, label, pixels, group in zip(ONE.files, ONE.actual, ONE.pixels, ONE.groups, strict=True)
     ]
-    rows.append({"file": "train/cat/4.png", "split": "train", "label": "cat", "pixels": "c4"})
-    write_table(tmp_path / IMAGES, ["file", "split", "label", "pixels"], rows[::-1])
+    others = {"train/cat/4.png": "train", "train/cat/5.png": "train", "test/cat/6.png": "test"}
+    rows += [{"file": f, "split": s, "label": "cat", "pixels": f, "group": ""} for f, s in others.items()]
+    write_table(tmp_path / IMAGES, ["file", "split", "label", "pixels", "group"], rows[::-1])
     write_table(
         tmp_path / PREDICTIONS,
         ["file", "actual", "predicted"],
@@ -90,12 +86,13 @@ def folder(tmp_path: Path) -> Path:
         ],
     )
     write_table(tmp_path / CLASSES, ["class"], [{"class": "cat"}, {"class": "dog"}])
+    (tmp_path / PROBABILITIES).parent.mkdir(parents=True, exist_ok=True)
     np.save(tmp_path / PROBABILITIES, np.array([[0.8, 0.2], [0.3, 0.7], [1, 0]], dtype=np.float32))
     return tmp_path
 
 
 def test_a_test_is_read_from_its_files(folder: Path) -> None:
-    test = read_outcome("main", folder)
+    test = read_outcome("main", folder, "val")
     assert replace(test, losses=ONE.losses) == ONE
     # float32's smallest number, for what it rounded to 0, is 2^-149
     assert test.losses == pytest.approx([-np.log(0.8), -np.log(0.3), 149 * np.log(2)])
@@ -111,7 +108,7 @@ def test_files_that_do_not_go_together_are_refused(folder: Path, path: str) -> N
         lines = [lines[0], *lines[2:]] if path == IMAGES else lines
         file.write_text("".join(lines))
     with pytest.raises(InputError, match=r"^'main': .* `dvc repro` at 'main'$"):
-        read_outcome("main", folder)
+        read_outcome("main", folder, "val")
 
 
 def test_a_table_of_an_older_version_is_refused(folder: Path) -> None:
@@ -119,4 +116,4 @@ def test_a_table_of_an_older_version_is_refused(folder: Path) -> None:
     with pytest.raises(
         InputError, match=r"^'main': data/images.csv has no column 'file', it was made by another version"
     ):
-        read_outcome("main", folder)
+        read_outcome("main", folder, "val")

@@ -1,34 +1,79 @@
-"""``imgpipe compare``: is a revision better than another?"""
+"""``imgpipe compare``: is a recipe better than another, by several runs of both; or a model, by one of each?"""
 
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from imgpipe.commands.revisions import WORKSPACE
+from imgpipe.commands.writing import check_folder_of, writing
 from imgpipe.common.errors import InputError
 
 FAILED = 3
-"""Exit status where B is worse: 1 is an error, 2 wrong usage."""
+"""Exit status where a candidate is worse: 1 is an error, 2 wrong usage."""
+
+
+class Metric(StrEnum):
+    ACCURACY = "accuracy"
+    BALANCED_ACCURACY = "balanced_accuracy"
+    LOSS = "loss"
 
 
 def compare(
-    a: Annotated[str, typer.Argument(help="Commit, branch, tag or experiment; or workspace, the files as they lie.")],
-    b: Annotated[str, typer.Argument(help="The same: what is to be better or not than A.")] = WORKSPACE,
+    base: Annotated[
+        str,
+        typer.Argument(
+            help="Runs of one recipe: experiments, commits, branches or tags, with commas between them, or a pattern "
+            "such as 'base-*'; or workspace, the files as they lie."
+        ),
+    ],
+    candidates: Annotated[
+        list[str] | None, typer.Argument(help="The same, of what is to be better or not.", show_default=WORKSPACE)
+    ] = None,
+    test: Annotated[
+        bool, typer.Option("--test", help="Judge by the test split, once all is chosen; not by the validation split.")
+    ] = False,
+    metric: Annotated[Metric, typer.Option(help="What is compared.")] = Metric.ACCURACY,
+    margin: Annotated[
+        float | None, typer.Option(help="The difference below which recipes count as equivalent.", show_default="none")
+    ] = None,
+    figure: Annotated[Path | None, typer.Option(help="A .png or .svg file for the picture.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
     as_markdown: Annotated[bool, typer.Option("--md", help="As Markdown.")] = False,
     fail_if_worse: Annotated[
-        bool, typer.Option("--fail-if-worse", help=f"Exit status {FAILED} if B is worse; 1 is an error.")
+        bool, typer.Option("--fail-if-worse", help=f"Exit status {FAILED} if a candidate is worse; 1 is an error.")
     ] = False,
 ) -> None:
-    """Is B better than A, worse, or not distinguishable? By their predictions for the same test images."""
+    """Is it better, worse, equivalent, or not yet known? By what was predicted for the same images.
+
+    Several runs a side judge recipes, over training seeds and images; a single run a side judges these two models only.
+    """
     if as_json and as_markdown:
         raise InputError("--json and --md are two forms of the same: give one of them")
+    if margin is not None and not 0 < margin < float("inf"):
+        raise InputError(f"--margin is {margin}; it must be above 0, such as 0.01")
+    if figure:
+        if figure.suffix not in (".png", ".svg"):
+            raise InputError(f"--figure is '{figure}'; its name must end in .png or .svg")
+        check_folder_of(figure)
 
     # numpy, which these import, takes longer than all else that starts
-    from imgpipe.commands.comparison import WORSE
-    from imgpipe.commands.comparison_report import report_on, to_json, to_markdown, to_text
+    from imgpipe.commands.judgement_text import to_json, to_markdown, to_text
+    from imgpipe.commands.judging import judge
+    from imgpipe.commands.looks import looks_at
+    from imgpipe.commands.paired import WORSE
+    from imgpipe.commands.runs import read_sets
 
-    report = report_on(a, b)
-    typer.echo(to_json(report) if as_json else to_markdown(report) if as_markdown else to_text(report))
-    if fail_if_worse and report.comparison.verdict == WORSE:
+    split = "test" if test else "val"
+    judgement = judge(read_sets([base, *(candidates or [WORKSPACE])], split), split=split, metric=metric, margin=margin)
+    looks = looks_at({on.reference.content for on in judgement.tested}) if test else None
+    write = to_json if as_json else to_markdown if as_markdown else to_text
+    typer.echo(write(judgement, looks))
+    if figure:
+        from imgpipe.commands.forest import draw_forest  # matplotlib takes half a second more
+
+        with writing(figure):
+            draw_forest(figure, judgement)
+    if fail_if_worse and any(one.verdict.verdict == WORSE for one in judgement.candidates):
         raise typer.Exit(FAILED)

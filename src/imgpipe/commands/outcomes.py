@@ -1,4 +1,4 @@
-"""Read the test outcomes of two revisions, and pair them image by image."""
+"""Read what a revision predicted for the images of its val or test split, and pair revisions image by image."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -11,15 +11,17 @@ from imgpipe.common.errors import InputError
 from imgpipe.common.files import read_table
 
 IMAGES = "data/images.csv"
-PREDICTIONS = "metrics/test/predictions.csv"
-PROBABILITIES = "metrics/test/probabilities.npy"
-CLASSES = "metrics/test/classes.csv"
-FILES = (IMAGES, PREDICTIONS, PROBABILITIES, CLASSES)
+PREDICTIONS, PROBABILITIES, CLASSES = "predictions.csv", "probabilities.npy", "classes.csv"
+
+
+def files_of(split: str) -> tuple[str, ...]:
+    """Return the paths, from the project's root, of all that ``read_outcome`` reads."""
+    return IMAGES, *(f"metrics/{split}/{name}" for name in (PREDICTIONS, PROBABILITIES, CLASSES))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a revision's test found, with an entry for each image, in the order of its predictions."""
+    """What a revision predicted for a split, with an entry for each image, in the order of its predictions."""
 
     name: str
     """Of the revision."""
@@ -28,7 +30,7 @@ class Outcome:
     """The names of all classes."""
 
     files: list[str]
-    """As metrics/test/predictions.csv has them."""
+    """As predictions.csv has them."""
 
     pixels: list[str]
     """Hashes of the decoded pixels."""
@@ -42,25 +44,39 @@ class Outcome:
     losses: NDArray[np.float64]
     """The cross-entropy of each image, (images,)."""
 
+    groups: list[str]
+    """What is not independent of each other; empty for an image on its own."""
 
-def read_outcome(name: str, folder: Path) -> Outcome:
-    """Read the test outcome of the revision called ``name`` from its FILES, which lie in ``folder``.
+    trained_on: int
+    """Images of the train split."""
+
+    @property
+    def content(self) -> frozenset[tuple[str, int]]:
+        """What tells one split from another: the hashes of its images' pixels, and how often each is there."""
+        return frozenset(Counter(self.pixels).items())
+
+
+def read_outcome(name: str, folder: Path, split: str) -> Outcome:
+    """Read what the revision called ``name`` predicted for a split, from its ``files_of`` the split, in ``folder``.
 
     Raises InputError where the files do not go together, such as where only some of the stages ran again.
     """
-    classes = _columns(name, folder, CLASSES, "class")["class"]
-    table = _columns(name, folder, IMAGES, "file", "split", "label", "pixels")
-    predictions = _columns(name, folder, PREDICTIONS, "file", "actual", "predicted")
+    _, at_predictions, at_probabilities, at_classes = files_of(split)
+    classes = _columns(name, folder, at_classes, "class")["class"]
+    table = _columns(name, folder, IMAGES, "file", "split", "label", "pixels", "group")
+    predictions = _columns(name, folder, at_predictions, "file", "actual", "predicted")
     rows = zip(*table.values(), strict=True)
-    images = {file: (label, pixels) for file, split, label, pixels in rows if split == "test"}
-    probabilities = np.load(folder / PROBABILITIES, mmap_mode="r")
+    images = {file: (label, pixels, group) for file, of, label, pixels, group in rows if of == split}
+    probabilities = np.load(folder / at_probabilities, mmap_mode="r")
     labels = dict(zip(predictions["file"], predictions["actual"], strict=True))
-    if labels != {file: label for file, (label, _) in images.items()}:
-        raise InputError(f"'{name}': {PREDICTIONS} and {IMAGES} have different test images: {_again(name)}")
+    if labels != {file: label for file, (label, _, _) in images.items()}:
+        raise InputError(f"'{name}': {at_predictions} and {IMAGES} have different images: {_again(name)}")
     numbers = {name: number for number, name in enumerate(classes)}
     named = {*labels.values(), *predictions["predicted"]}
     if probabilities.shape != (len(labels), len(classes)) or not named <= {*numbers}:
-        raise InputError(f"'{name}': {PREDICTIONS}, {PROBABILITIES} and {CLASSES} do not go together: {_again(name)}")
+        raise InputError(
+            f"'{name}': {at_predictions}, {at_probabilities} and {at_classes} do not go together: {_again(name)}"
+        )
     return Outcome(
         name=name,
         classes=classes,
@@ -69,6 +85,8 @@ def read_outcome(name: str, folder: Path) -> Outcome:
         actual=predictions["actual"],
         predicted=predictions["predicted"],
         losses=_losses(probabilities, np.array([numbers[c] for c in predictions["actual"]])),
+        groups=[images[file][2] for file in predictions["file"]],
+        trained_on=table["split"].count("train"),
     )
 
 

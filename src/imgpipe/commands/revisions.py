@@ -43,8 +43,8 @@ def matching(names: str) -> list[str]:
             found += sorted((one for one in known if fnmatchcase(one, name)), key=_natural)
             if not any(fnmatchcase(one, name) for one in known):
                 raise InputError(
-                    f"'{name}' matches no experiment, branch or tag; `dvc exp list --all-commits` lists the experiments "
-                    "(queued ones are there once they have run)"
+                    f"'{name}' matches no experiment, branch or tag; `dvc exp list --all-commits` lists the "
+                    "experiments, queued ones once they have run"
                 )
         else:
             found.append(name)

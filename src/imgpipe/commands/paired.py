@@ -1,4 +1,4 @@
-"""Compare two classifiers on the same test images: is one better, or could that be chance?"""
+"""Compare two models on the same images: is one better on images of this kind, or could that be chance?"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from imgpipe.evaluate.intervals import CHUNK, LEVEL, RESAMPLES, TAILS, balanced_accuracy, f1_macro
+from imgpipe.evaluate.intervals import CHUNK, RESAMPLES, TAILS, balanced_accuracy, f1_macro
 from imgpipe.model.randomness import generator
 
 Array = np.ndarray[Any, Any]
@@ -46,9 +46,6 @@ class Difference:
 class Comparison:
     """How B compares with A."""
 
-    verdict: str
-    """BETTER, WORSE or NOT_DISTINGUISHABLE: what B is."""
-
     metrics: dict[str, Difference]
     """By the names of the metrics."""
 
@@ -59,28 +56,53 @@ class Comparison:
     """Images that B got right and A wrong."""
 
     p_value: float
-    """Of McNemar's exact test on the images that only one of them got right."""
+    """Of McNemar's exact test on the images that only one of them got right; where images have groups, of its form for
+    groups."""
 
     predictions_differ: int
     """Images for which the two predicted different classes, whether one of them is right or none."""
 
 
-def compare(actual: Array, a: Predictions, b: Predictions) -> Comparison:
-    """Tell whether B is better than A, by the accuracy.
+def compare(actual: Array, a: Predictions, b: Predictions, groups: Array) -> Comparison:
+    """Compare the metrics of A and B, and test whether the accuracies differ by more than chance.
 
     actual: the true classes, int64 (images,), at least one.
+    groups: number of the group of each image, int64 (images,); where all are independent, each is a group of its own.
     """
-    only_a = int(((a.predicted == actual) & (b.predicted != actual)).sum())
-    only_b = int(((a.predicted != actual) & (b.predicted == actual)).sum())
-    p_value = mcnemar(only_a, only_b)
+    right_a, right_b = a.predicted == actual, b.predicted == actual
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    gained = np.zeros(groups.max() + 1, dtype=np.int64)
+    np.add.at(gained, groups, right_b.astype(np.int64) - right_a)
     return Comparison(
-        verdict=NOT_DISTINGUISHABLE if p_value >= 1 - LEVEL else BETTER if only_b > only_a else WORSE,
-        metrics=differences(actual, a, b),
+        metrics=differences(actual, a, b, groups),
         only_a_right=only_a,
         only_b_right=only_b,
-        p_value=p_value,
+        p_value=sign_flips(gained),
         predictions_differ=int((a.predicted != b.predicted).sum()),
     )
+
+
+def sign_flips(gained: Array) -> float:
+    """Return the two-sided p-value of the exact test that flips the sign of what each group gained.
+
+    If A and B were alike, each group could as well have gained what it lost: of all ways to choose the signs, the share
+    in which the sum is as far from 0 as it is (Fisher 1935; Good 2005, section 3.2.1). Of groups of a single image it
+    is McNemar's exact test.
+
+    gained: images of each group that only B got right, less those that only A did, int64 (groups,).
+
+    >>> sign_flips(np.array([1, 1, 1, -1])), sign_flips(np.array([2, 1, 1])), sign_flips(np.array([2, 2]))
+    (0.625, 0.25, 0.5)
+    """
+    if np.abs(gained).max(initial=0) <= 1:
+        return mcnemar(int((gained < 0).sum()), int((gained > 0).sum()))
+    sizes = np.abs(gained[gained != 0])
+    most = int(sizes.sum())
+    chances = np.zeros(2 * most + 1)  # of each sum from -most to most
+    chances[most] = 1
+    for size in sizes:
+        chances = (np.roll(chances, size) + np.roll(chances, -size)) / 2  # the ends are still 0
+    return float(min(1.0, chances[np.abs(np.arange(-most, most + 1)) >= abs(int(gained.sum()))].sum()))
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
@@ -102,22 +124,25 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return float(min(2 * total, 1 << coins) / (1 << coins))
 
 
-def differences(actual: Array, a: Predictions, b: Predictions) -> dict[str, Difference]:
+def differences(actual: Array, a: Predictions, b: Predictions, groups: Array) -> dict[str, Difference]:
     """Return accuracy, balanced_accuracy, f1_macro and loss of both, with the 95 % intervals of the differences.
 
     The interval is that between the percentiles of the paired bootstrap (Efron and Tibshirani 1993, chapter 13): a
-    resample takes the predictions of both for the same images. The same arguments always give the same numbers.
+    resample takes the predictions of both for the same images, whole groups of them. The same arguments always give the
+    same numbers.
     """
     metrics_a, metrics_b = _metrics(actual, a), _metrics(actual, b)
-    whole = np.arange(len(actual))[None]
+    once = np.ones((1, len(actual)))
     value_a, value_b = (
-        {name: float(of[0]) for name, of in metrics(whole).items()} for metrics in (metrics_a, metrics_b)
+        {name: float(of[0]) for name, of in metrics(once).items()} for metrics in (metrics_a, metrics_b)
     )
-    random, run = generator("bootstrap", 2), max(1, CHUNK // len(actual))
+    random, count, run = generator("bootstrap", 2), groups.max() + 1, max(1, CHUNK // len(actual))
     parts = []
     for start in range(0, RESAMPLES, run):
-        drawn = random.integers(len(actual), size=(min(run, RESAMPLES - start), len(actual)))
-        of_a, of_b = metrics_a(drawn), metrics_b(drawn)
+        rows = min(run, RESAMPLES - start)
+        drawn = random.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)[:, groups].astype(np.float64)
+        of_a, of_b = metrics_a(times), metrics_b(times)
         parts.append({name: of_b[name] - of_a[name] for name in of_a})
     result = {}
     for name in value_a:
@@ -130,21 +155,21 @@ def differences(actual: Array, a: Predictions, b: Predictions) -> dict[str, Diff
 def _metrics(actual: Array, predictions: Predictions) -> Callable[[Array], dict[str, Array]]:
     """Return a function that computes each metric of resamples.
 
-    It takes the places of the images that were drawn, int64 (resamples, images), and returns float64 (resamples,) each.
+    It takes how often each image was drawn, float64 (resamples, images), and returns float64 (resamples,) each.
     """
     # but for the loss they are functions of how many images of each class were taken for which
     (truth, said), cell = np.unique(np.stack([actual, predictions.predicted]), axis=1, return_inverse=True)
     cell, cells = cell.ravel(), len(truth)
 
-    def metrics(drawn: Array) -> dict[str, Array]:
-        rows = len(drawn)
-        places = cell[drawn] + cells * np.arange(rows)[:, None]
-        counts = np.bincount(places.ravel(), minlength=rows * cells).reshape(rows, cells)
+    def metrics(times: Array) -> dict[str, Array]:
+        rows, images = len(times), times.sum(axis=1)
+        places = cell + cells * np.arange(rows)[:, None]
+        counts = np.bincount(places.ravel(), weights=times.ravel(), minlength=rows * cells).reshape(rows, cells)
         return {
-            "accuracy": counts @ (said == truth) / len(actual),
+            "accuracy": counts @ (said == truth) / images,
             "balanced_accuracy": balanced_accuracy(truth, said, counts),
             "f1_macro": f1_macro(truth, said, counts),
-            "loss": predictions.losses[drawn].mean(axis=1),
+            "loss": times @ predictions.losses / images,
         }
 
     return metrics
