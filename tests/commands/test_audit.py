@@ -83,8 +83,11 @@ class Project:
 
     def _predictions(self, split: str, photos: list[Photo], classes: Sequence[str]) -> None:
         folder = self.folder / "metrics" / split
-        predictions = [{"file": f"{split}/{photo.row['name']}", "actual": photo.label} for photo in photos]
-        write_table(folder / "predictions.csv", ["file", "actual"], predictions)
+        predictions = [
+            {"file": f"{split}/{photo.row['name']}", "actual": photo.label, "predicted": photo.looks_like}
+            for photo in photos
+        ]
+        write_table(folder / "predictions.csv", ["file", "actual", "predicted"], predictions)
         write_table(folder / "classes.csv", ["class"], [{"class": name} for name in classes])
         likely = np.array([[name == photo.looks_like for name in classes] for photo in photos])
         np.save(folder / "probabilities.npy", np.where(likely, 0.9, 0.1 / max(1, len(classes) - 1)).astype(np.float32))

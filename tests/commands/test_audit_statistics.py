@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from imgpipe.commands.audit_statistics import accuracy_interval, difference_p_value, holm
+from imgpipe.commands.audit_statistics import accuracy_interval, difference_p_value
 from imgpipe.evaluate.intervals import wilson_interval
 
 
@@ -65,9 +65,3 @@ def test_a_difference_without_variance_between_groups_is_no_surer_than_by_images
     groups = np.concatenate([np.repeat([0, 1], 5), np.repeat([2, 3, 4], 10)])
     expected = stats.fisher_exact([[10, 0], [27, 3]]).pvalue
     assert difference_p_value(right, groups < 2, groups) == pytest.approx(expected)
-
-
-def test_holm_multiplies_by_the_tests_that_are_left_and_keeps_the_order() -> None:
-    assert holm([0.2, 0.01, 0.02, 0.9]) == pytest.approx([0.4, 0.04, 0.06, 0.9])
-    assert holm([0.03, 0.031]) == pytest.approx([0.06, 0.06])
-    assert holm([]) == []

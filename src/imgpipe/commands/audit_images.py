@@ -7,16 +7,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from imgpipe.commands.outcomes import IMAGES, PROBABILITIES, files_of, read_outcome
 from imgpipe.commands.revisions import files_at
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import read_table
+from imgpipe.common.progress import counting_where_long
+from imgpipe.prepare.tables import OF_IMAGES
 
-IMAGES = "data/images.csv"
 SLICES = "data/slices.csv"
-KNOWN = ("file", "split", "label", "group", "source", "width", "height", "pixels")
-"""The columns of IMAGES that are read."""
-OF_SPLIT = ("predictions.csv", "probabilities.npy", "classes.csv")
-"""The files of a split in metrics/<split>."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,9 @@ def read_predicted(revisions: Sequence[str]) -> Predicted:
     Raises InputError where a revision or a file of it is not there, and where revisions do not go together.
     """
     splits = ("test",) if len(revisions) > 1 else ("val", "test")
-    paths = [IMAGES, SLICES, *(f"metrics/{split}/{file}" for split in splits for file in OF_SPLIT)]
+    paths = list(dict.fromkeys([SLICES, *(path for split in splits for path in files_of(split))]))
     runs = []
-    for name in revisions:
+    for name in counting_where_long("reading", revisions, len(revisions)):
         with files_at(name, paths) as revision:
             runs.append(_read_run(name, revision.folder, splits))
     first = runs[0]
@@ -107,33 +105,25 @@ class _Run:
 
 
 def _read_run(name: str, folder: Path, splits: Iterable[str]) -> _Run:
-    """Read the predictions of a revision's splits, whose files lie in the folder."""
-    table = _rows(name, folder, IMAGES, KNOWN)
-    columns = {row.pop("file"): row for row in read_table(folder / SLICES)}
-    known = {row["file"]: row for row in table}
-    classes: list[str] = []
-    files: list[str] = []
-    probabilities = []
-    for split in splits:
-        path = f"metrics/{split}"
-        classes = [row["class"] for row in _rows(name, folder, f"{path}/classes.csv", ["class"])]
-        predictions = _rows(name, folder, f"{path}/predictions.csv", ["file", "actual"])
-        found = np.load(folder / path / "probabilities.npy").astype(np.float64)
-        labels = {row["file"]: row["actual"] for row in predictions}
-        if labels != {row["file"]: row["label"] for row in table if row["split"] == split}:
-            raise InputError(f"'{name}': {path}/predictions.csv and {IMAGES} have different images: {_again(name)}")
-        if found.shape != (len(predictions), len(classes)) or not {*labels.values()} <= {*classes}:
-            raise InputError(f"'{name}': the files in {path} do not go together: {_again(name)}")
-        files += labels
-        probabilities.append(found)
-    by_pixels: dict[str, set[str]] = {}
-    for row in table:
-        by_pixels.setdefault(row["pixels"], set()).add(row["label"])
-    images = [_image(name, known[file], columns.get(file, {})) for file in files]
-    return _Run(name, classes, images, np.concatenate(probabilities), by_pixels)
+    """Read what a revision predicted for the splits, from the files in the folder."""
+    outcomes = [read_outcome(name, folder, split) for split in splits]
+    probabilities = [np.load(folder / f"metrics/{split}" / PROBABILITIES) for split in splits]
+    rows = {row["file"]: row for row in read_table(folder / IMAGES)}
+    columns = {row.pop(OF_IMAGES): row for row in read_table(folder / SLICES)}
+    labels: dict[str, set[str]] = {}
+    for row in rows.values():
+        labels.setdefault(row["pixels"], set()).add(row["label"])
+    return _Run(
+        name=name,
+        classes=outcomes[0].classes,
+        images=[_image(name, rows[file], columns.get(file, {})) for outcome in outcomes for file in outcome.files],
+        probabilities=np.concatenate(probabilities).astype(np.float64),
+        labels=labels,
+    )
 
 
 def _image(revision: str, row: dict[str, str], columns: dict[str, str]) -> AuditedImage:
+    """Return an image as it stands in data/images.csv and data/slices.csv of the revision."""
     return AuditedImage(
         revision=revision,
         file=row["file"],
@@ -144,21 +134,6 @@ def _image(revision: str, row: dict[str, str], columns: dict[str, str]) -> Audit
         size=int(row["width"]) * int(row["height"]),
         columns=columns,
     )
-
-
-def _rows(name: str, folder: Path, path: str, columns: Iterable[str]) -> list[dict[str, str]]:
-    """Read a revision's table. Raises InputError where it has no rows or lacks a column."""
-    rows = read_table(folder / path)
-    for column in columns:
-        if not rows or column not in rows[0]:
-            raise InputError(
-                f"'{name}': {path} has no column '{column}', it was made by another version: {_again(name)}"
-            )
-    return rows
-
-
-def _again(name: str) -> str:
-    return f"run `dvc repro` at '{name}'"
 
 
 def _check_together(runs: Sequence[_Run]) -> None:

@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from imgpipe.commands.audit_images import AuditedImage
-from imgpipe.commands.audit_statistics import Mask, Numbers, accuracy_interval, difference_p_value, holm
+from imgpipe.commands.audit_statistics import Mask, Numbers, accuracy_interval, difference_p_value
+from imgpipe.commands.verdicts import holm
 from imgpipe.evaluate.intervals import LEVEL
 
 FEWEST_IMAGES = 10

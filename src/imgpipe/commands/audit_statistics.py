@@ -1,6 +1,5 @@
 """Compute how well the accuracy on a slice is known, and whether it differs from that on the other images."""
 
-from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
@@ -65,22 +64,6 @@ def difference_p_value(right: Mask, inside: Mask, groups: Numbers | None) -> flo
     degrees = min(len(np.unique(groups[side])) for side in (inside, ~inside)) - 1
     clustered = 2 * float(stdtr(degrees, -abs(difference) / error)) if error > 0 else 0.0
     return max(exact, clustered)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values corrected for their number, so that of those below a level none is false at that level.
-
-    However the tests depend on one another. Source: Holm 1979.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for smaller, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - smaller) * p_values[i]))
-        adjusted[i] = largest
-    return adjusted
 
 
 def _sums(values: NDArray[Any], groups: Numbers) -> NDArray[np.float64]:
