@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import MISSING, chromium
 from closure import ROOT
+from conftest import Project as Finished
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -293,3 +295,31 @@ def test_the_page_stays_below_five_megabytes_and_needs_no_script(project: Projec
     assert "<script" not in text
     assert page.stat().st_size < 5_000_000
     assert "150 of 160; labels.csv has all" in text
+
+
+def test_the_page_fits_a_phone_and_a_desk(project: Project) -> None:
+    if MISSING:
+        pytest.skip(f"no {' and no '.join(MISSING)}: apt-get install chromium chromium-driver")
+    project.run(folds(PHOTOS, 3, 1))
+    project.prepared(folds(PHOTOS, 3, 1))
+    succeeded()
+    with chromium() as browser:
+        for width in (390, 1280):
+            browser.open(project.folder / "audit/audit.html", width=width)
+            assert browser.run("return document.documentElement.scrollWidth") == width
+            assert browser.run("return [...document.images].every(image => image.naturalWidth > 0)")
+        assert browser.complaints() == []
+        assert len(browser.requests()) == 2  # the page itself, twice
+
+
+def test_a_pipeline_that_has_run_is_audited(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it lies, and as a commit, whose files come from DVC's cache."""
+    monkeypatch.chdir(finished.folder)
+    rows = read_table(finished.folder / "data/images.csv")
+    audited = sum(row["split"] != "train" for row in rows)
+    here, there = succeeded(), succeeded("main")
+    assert f"{audited} images, the validation and test images of workspace" in here
+    assert f"trained on them: {len(rows) - audited};" in here
+    assert here == there.replace("images of main;", "images of workspace;")
+    assert "lacks" not in here
+    assert finished.succeed("git", "status", "--porcelain").out == ""

@@ -153,5 +153,5 @@ def _quarters(numbers: Sequence[float]) -> list[str]:
     values = np.array(numbers, dtype=np.float64)
     quarters = np.searchsorted(np.unique(np.quantile(values, (0.25, 0.5, 0.75))), values)
     within = {quarter: values[quarters == quarter] for quarter in set(quarters.tolist())}
-    names = {quarter: f"{its.min():,.10g} to {its.max():,.10g}" for quarter, its in within.items()}
-    return [names[quarter] for quarter in quarters.tolist()]
+    ends = {quarter: dict.fromkeys(f"{end:,.10g}" for end in (its.min(), its.max())) for quarter, its in within.items()}
+    return [" to ".join(ends[quarter]) for quarter in quarters.tolist()]
