@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras repro test soak check verify bench-noop bench-loader bench-accuracy bench-evaluate bench-train lock
+.PHONY: help setup extras repro test soak check verify bench-noop bench-loader bench-accuracy bench-evaluate bench-train bench-verdicts lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ bench-loader: setup ## time the loader against torchvision's: make bench-loader 
 
 bench-accuracy: setup ## train both ways and compare: make bench-accuracy DATA=images.tar SIZE=64
 	$(BIN)/python benchmarks/accuracy.py $(DATA) --size $(SIZE)
+
+bench-verdicts: setup ## simulate comparisons of recipes: how often the verdict is false
+	$(BIN)/python benchmarks/verdicts.py
 
 bench-evaluate: setup ## time the evaluation of the test split against the network alone
 	$(BIN)/python benchmarks/evaluation.py

@@ -1,9 +1,10 @@
-"""``imgpipe compare`` on experiments that real DVC ran."""
+"""``imgpipe compare`` on single models, of experiments that real DVC ran."""
 
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import OUTPUTS, ROOT, Project, copy_of
@@ -40,7 +41,7 @@ def compare(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["compare", *arguments])
 
 
-def as_json(*arguments: str) -> dict[str, object]:
+def as_json(*arguments: str) -> dict[str, Any]:
     result = compare(*arguments, "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
@@ -55,29 +56,37 @@ def one_line_error(*arguments: str) -> str:
     return result.stderr.removeprefix("error: ").rstrip()
 
 
+def candidate(*arguments: str) -> dict[str, Any]:
+    (one,) = as_json(*arguments)["candidates"]
+    assert isinstance(one, dict)
+    return one
+
+
 @pytest.mark.parametrize("arguments", [("main",), ("main", "HEAD"), ("workspace", "main")])
 def test_a_run_against_itself_has_no_changes(project: Project, arguments: tuple[str, ...]) -> None:
-    report = as_json(*arguments)
-    assert report["verdict"] == "not distinguishable"
-    assert report["changed"] == []
-    assert (report["p_value"], report["predictions_differ"], report["predictions_differ_share"]) == (1, 0, 0)
+    one = candidate(*arguments)
+    assert one["verdict"] == "not distinguishable"
+    assert (one["changed"], one["parameters"]) == ([], {})
+    assert (one["p_value"], one["models"]["predictions_differ"]) == (1, 0)
 
 
-def test_metrics_are_those_that_evaluate_wrote(project: Project) -> None:
-    report = as_json("main", "untrained")
-    file = "metrics/test/metrics.json"
+@pytest.mark.parametrize(("split", "options"), [("val", ()), ("test", ("--test",))])
+def test_metrics_are_those_that_evaluate_wrote(project: Project, split: str, options: tuple[str, ...]) -> None:
+    one = candidate("main", "untrained", *options)
+    file = f"metrics/{split}/metrics.json"
     diff = project.succeed("dvc", "metrics", "diff", "--all", "--json", "main", "untrained", "--targets", file)
     written = json.loads(diff.out)[file]
-    for name, metric in report["metrics"].items():  # type: ignore[attr-defined]
+    for name, metric in one["models"]["metrics"].items():
         assert metric["a"] == pytest.approx(written[name]["old"], abs=1e-6), name
         assert metric["b"] == pytest.approx(written[name]["new"], abs=1e-6), name
 
 
 def test_an_experiment_by_its_name(project: Project) -> None:
-    report = as_json("main", "untrained")
-    assert report["verdict"] == "worse"
-    assert len(report["changed"]) == report["only_a_right"] + report["only_b_right"]  # type: ignore[arg-type, operator]
-    assert as_json("untrained", "main")["verdict"] == "better"
+    one = candidate("main", "untrained")
+    assert one["verdict"] == "worse"
+    assert len(one["changed"]) == one["models"]["only_a_right"] + one["models"]["only_b_right"]
+    assert list(one["parameters"]) == ["train.epochs", "train.optimizer.sgd.lr"]
+    assert candidate("untrained", "main")["verdict"] == "better"
 
 
 def test_a_branch_a_tag_and_a_commit_are_the_revision_they_name(project: Project) -> None:
@@ -85,23 +94,39 @@ def test_a_branch_a_tag_and_a_commit_are_the_revision_they_name(project: Project
     project.succeed("git", "tag", "as-tag", "as-branch")
     commit = project.succeed("git", "rev-parse", "as-branch").out.strip()
     reports = [as_json("main", name) for name in ("untrained", "as-branch", "as-tag", commit[:10])]
-    assert {report["b"]["commit"] for report in reports} == {commit}  # type: ignore[index]
-    assert all(report["changed"] == reports[0]["changed"] for report in reports)
+    project.succeed("git", "tag", "--delete", "as-tag")
+    project.succeed("git", "branch", "--delete", "--force", "as-branch")
+    assert {report["sets"][1]["runs"][0]["commit"] for report in reports} == {commit}
+    assert all(r["candidates"][0]["changed"] == reports[0]["candidates"][0]["changed"] for r in reports)
 
 
 def test_the_terminal_is_told_in_plain_words(project: Project) -> None:
     result = compare("main", "untrained")
     assert result.exit_code == 0
     *_, sentence = result.stdout.splitlines()
-    assert sentence == "untrained is worse than main"
-    assert "Right in main only, 10 of" in result.stdout
+    assert sentence == (
+        "untrained is worse than main: this model than that one, on images of this kind. A single run of each says "
+        "nothing of their recipes."
+    )
+    assert "Right in main only, the 10 most telling of" in result.stdout
     assert result.stdout == compare("main", "untrained").stdout
-    assert compare("main").stdout.endswith("workspace is not distinguishable from main\n")
+    assert "workspace is not distinguishable from main" in compare("main").stdout
+
+
+def test_the_account_of_the_test_split_knows_the_models_that_were_tested_on_it(project: Project) -> None:
+    """The commit of the results and the experiment untrained are of this split; other-split is of another."""
+    looks = as_json("main", "untrained", "--test")["test_split_looks"]
+    assert looks == {"models": 2, "experiments": 1, "commits": 1, "unknown": 0}
+    assert "2 different models have been tested on it, in 1 experiments and 1 commits" in (
+        compare("main", "untrained", "--test").stdout
+    )
+    assert as_json("main", "untrained")["test_split_looks"] is None
+    assert as_json("other-split", "other-split", "--test")["test_split_looks"]["models"] == 1
 
 
 def test_markdown_has_a_table_with_as_many_cells_in_each_row(project: Project) -> None:
     blocks = compare("main", "untrained", "--md").stdout.split("\n\n")
-    assert blocks[0] == "**untrained is worse than main**"
+    assert blocks[0].startswith("**untrained is worse than main: ")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in blocks[1].splitlines()]
     assert [row[0] for row in rows] == ["", "---", "accuracy", "balanced\\_accuracy", "f1\\_macro", "loss"]
     assert {len(row) for row in rows} == {5}
@@ -114,7 +139,7 @@ def test_fail_if_worse_has_an_exit_status_of_its_own(project: Project) -> None:
     assert compare("main", "nonsense", "--fail-if-worse").exit_code == 1
 
 
-def test_another_split_has_other_test_images(project: Project) -> None:
+def test_another_split_has_other_images(project: Project) -> None:
     error = one_line_error("main", "other-split")
     assert error.startswith("'main' and 'other-split' were tested on different images (")
 
@@ -149,9 +174,9 @@ def test_a_missing_cache_is_one_line_that_says_how_to_fill_it(project: Project, 
 
 def test_a_workspace_without_results_says_how_to_get_them(pipeline: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(pipeline.folder)
-    (pipeline.folder / "metrics/test/predictions.csv").unlink()
+    (pipeline.folder / "metrics/val/predictions.csv").unlink()
     error = one_line_error("main")
-    assert error == "the workspace has no metrics/test/predictions.csv: `dvc pull` gets it, `dvc repro` makes it"
+    assert error == "the workspace has no metrics/val/predictions.csv: `dvc pull` gets it, `dvc repro` makes it"
 
 
 def test_outside_of_a_project_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def read_sets(names: Sequence[str], split: str) -> list[RunSet]:
 def _read(name: str, split: str) -> Run:
     import ruamel.yaml  # takes a tenth of a second
 
-    with files_at(name, (PARAMS, *files_of(split))) as revision:
+    with files_at(name, (*files_of(split), PARAMS)) as revision:
         params = ruamel.yaml.YAML(typ="safe").load(Path(revision.folder, PARAMS).read_text(encoding="utf-8"))
         return Run(revision, dict(values_of(without_other_choices(params))), read_outcome(name, revision.folder, split))
 
