@@ -94,6 +94,13 @@ def test_a_group_itself_is_judged_by_its_own_images() -> None:
     assert (group.accuracy, group.others, group.worse, group.groups) == (0.0, 1.0, True, "")
 
 
+def test_a_class_that_is_one_group_is_judged_as_this_group() -> None:
+    images = [image(i, str(i // 20), group=str(i // 20)) for i in range(200)]
+    slices = audit_slices(images, np.arange(200) >= 20).slices
+    assert {one.by for one in slices} == {"group"}
+    assert by("group", slices)["0"].worse
+
+
 def test_a_slice_of_one_group_is_left_out_where_images_have_groups() -> None:
     images = [image(i, group=str(i // 20), place="here" if i < 10 else "there") for i in range(200)]
     audit = audit_slices(images, np.arange(200) % 5 > 0)

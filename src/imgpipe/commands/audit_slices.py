@@ -1,6 +1,7 @@
 """Slice the images by what is known of them, and find on which slice the predictions are worse than on the others."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import PurePosixPath
@@ -8,7 +9,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from imgpipe.commands.audit_images import AuditedImage
-from imgpipe.commands.audit_statistics import Mask, Numbers, accuracy_interval, difference_p_value
+from imgpipe.commands.audit_statistics import Mask, Numbers, accuracy_interval, count_groups, difference_p_value
 from imgpipe.commands.verdicts import holm
 from imgpipe.evaluate.intervals import LEVEL
 
@@ -65,7 +66,7 @@ def audit_slices(images: Sequence[AuditedImage], right: Mask) -> SliceAudit:
     """Compare the accuracy on each slice with that on all other images.
 
     Where images have groups, these are what is independent; of a slice that is one group its own images are. Slices of
-    the same images count once.
+    the same images count once, as they are sliced first.
 
     right: which predictions are right, (images,).
     """
@@ -73,15 +74,20 @@ def audit_slices(images: Sequence[AuditedImage], right: Mask) -> SliceAudit:
     slices: list[Slice] = []
     small = 0
     seen: set[bytes] = set()
-    for by, value, inside in _slices(images):
-        if inside.all() or inside.tobytes() in seen:
-            continue
-        seen.add(inside.tobytes())
-        clusters = None if by == GROUP else groups
-        if inside.sum() < FEWEST_IMAGES or (clusters is not None and _fewest(clusters, inside) < FEWEST_GROUPS):
-            small += 1
-        else:
-            slices.append(_measured(by, value, inside, right, clusters))
+    for by, values in _columns(images):
+        different, which, sizes = np.unique(np.array(values), return_inverse=True, return_counts=True)
+        small += int((sizes < FEWEST_IMAGES).sum())
+        for number in np.flatnonzero((sizes >= FEWEST_IMAGES) & (sizes < len(images))).tolist():
+            inside = which == number
+            content = hashlib.blake2b(inside.tobytes()).digest()
+            clusters = None if by == GROUP else groups
+            if content in seen:
+                continue
+            if clusters is not None and _fewest(clusters, inside) < FEWEST_GROUPS:
+                small += 1
+                continue
+            seen.add(content)
+            slices.append(_measured(by, str(different[number]), inside, right, clusters))
     adjusted = holm([one.p_value for one in slices])
     slices = [replace(one, p_adjusted=p_value) for one, p_value in zip(slices, adjusted, strict=True)]
     return SliceAudit(sorted(slices, key=lambda one: (one.high, one.low, one.by, one.value)), small)
@@ -94,7 +100,7 @@ def _measured(by: str, value: str, inside: Mask, right: Mask, groups: Numbers | 
         by=by,
         value=value,
         images=int(inside.sum()),
-        groups="" if groups is None else len(np.unique(groups[inside])),
+        groups="" if groups is None else count_groups(groups[inside]),
         accuracy=float(right[inside].mean()),
         low=low,
         high=high,
@@ -118,11 +124,11 @@ def _numbered_groups(images: Sequence[AuditedImage]) -> Numbers | None:
 
 def _fewest(groups: Numbers, inside: Mask) -> int:
     """Return of how many groups the images inside are, or those outside, where these are fewer."""
-    return min(len(np.unique(groups[side])) for side in (inside, ~inside))
+    return min(count_groups(groups[side]) for side in (inside, ~inside))
 
 
-def _slices(images: Sequence[AuditedImage]) -> Iterator[tuple[str, str, Mask]]:
-    """Yield all slices: by what, the value there, and which images are inside, (images,)."""
+def _columns(images: Sequence[AuditedImage]) -> list[tuple[str, Sequence[str]]]:
+    """Return all that images are sliced by, each with the value of every image."""
     columns: list[tuple[str, Sequence[str]]] = [
         ("class", [image.label for image in images]),
         (GROUP, [image.group for image in images]),
@@ -133,10 +139,7 @@ def _slices(images: Sequence[AuditedImage]) -> Iterator[tuple[str, str, Mask]]:
         cells = [image.columns.get(name, "").strip() for image in images]
         numbers = _as_numbers(cells)
         columns.append((name, cells if numbers is None else _quarters(numbers)))
-    for name, values in columns:
-        different, which = np.unique(np.array(values), return_inverse=True)
-        for number, value in enumerate(different.tolist()):
-            yield name, value, which == number
+    return columns
 
 
 def _as_numbers(cells: Sequence[str]) -> list[float] | None:

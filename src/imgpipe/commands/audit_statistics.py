@@ -27,7 +27,7 @@ def accuracy_interval(right: Mask, groups: Numbers | None) -> tuple[float, float
     accuracy = float(right.mean())
     if groups is None:
         return wilson_interval(int(right.sum()), len(right))
-    independent, count = float(len(right)), len(np.unique(groups))
+    independent, count = float(len(right)), count_groups(groups)
     variance = (_sums(right - accuracy, groups) ** 2).sum() * count / (count - 1) / len(right) ** 2
     if accuracy in (0, 1):
         independent = count
@@ -57,13 +57,18 @@ def difference_p_value(right: Mask, inside: Mask, groups: Numbers | None) -> flo
     # how much each group moves the difference; one with images on both sides moves it on both
     moves: Any = 0.0
     for side, sign in ((inside, 1), (~inside, -1)):
-        count = len(np.unique(groups[side]))
+        count = count_groups(groups[side])
         deviation = np.where(side, right - right[side].mean(), 0.0) / side.sum()
         moves = moves + sign * sqrt(count / (count - 1)) * _sums(deviation, groups)
     error = sqrt((moves**2).sum())
-    degrees = min(len(np.unique(groups[side])) for side in (inside, ~inside)) - 1
+    degrees = min(count_groups(groups[side]) for side in (inside, ~inside)) - 1
     clustered = 2 * float(stdtr(degrees, -abs(difference) / error)) if error > 0 else 0.0
     return max(exact, clustered)
+
+
+def count_groups(groups: Numbers) -> int:
+    """Return of how many groups the images of these numbers are."""
+    return int(np.count_nonzero(np.bincount(groups)))
 
 
 def _sums(values: NDArray[Any], groups: Numbers) -> NDArray[np.float64]:
