@@ -198,7 +198,7 @@ def textbook(recipe: Train) -> list[Tensor]:
     ]
     optimizer = torchs_own(recipe, groups)
     lrs = [group["lr"] for group in optimizer.param_groups]
-    average = [p.detach().clone() for p in model.parameters()]
+    average, updates = [p.detach().clone() for p in model.parameters()], 0
     augment = augmentation(recipe.augment, [128])
     weights = torch.ones(3) if data.class_weights is None else torch.from_numpy(data.class_weights)
     plan = cut(len(images), recipe)
@@ -224,7 +224,8 @@ def textbook(recipe: Train) -> list[Tensor]:
             for group, lr in zip(optimizer.param_groups, lrs, strict=True):
                 group["lr"] = lr * factor * group["factor"]
             optimizer.step()
-            decay = recipe.ema_decay or 0.0
+            decay = min(recipe.ema_decay or 0.0, (1 + updates) / (10 + updates))
+            updates += 1
             average = [
                 decay * old + (1 - decay) * p.detach() for old, p in zip(average, model.parameters(), strict=True)
             ]

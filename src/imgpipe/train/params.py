@@ -98,7 +98,7 @@ class Train:
     clip_grad_norm: Annotated[float, Interval(low=0, open_low=True)] | None
     """The most that the norm of the whole gradient may be."""
     ema_decay: Annotated[float, Interval(0, 1, open_high=True)] | None
-    """Share that a moving average of the weights keeps in each step; the average is then used."""
+    """Share that a moving average of the weights, which is then used, keeps in each step, and less in the first."""
     early_stop_epochs: Annotated[int, Interval(low=1)] | None
     """Epochs without a lower validation loss after which training ends."""
     order: Annotated[str, one_of_table(ORDERS)]
