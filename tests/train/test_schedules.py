@@ -25,9 +25,13 @@ EPOCHS, UPDATES = 12, 7
         ("cosine", {"warmup_epochs": 8}, {4: 0.5, 8: 1}),
         ("polynomial", {"warmup_epochs": 0, "power": 1}, {0: 1, 2: 0.75, 8: 0}),
         ("polynomial", {"warmup_epochs": 4, "power": 3}, {1: 0.25, 4: 1, 6: 0.125, 8: 0}),
-        ("step", {"warmup_epochs": 0, "step_epochs": 3, "gamma": 0.1}, {0: 1, 3: 1, 3.1: 0.1, 6: 0.1, 6.1: 0.01}),
-        ("step", {"warmup_epochs": 2, "step_epochs": 3, "gamma": 0.1}, {1: 0.5, 3: 1, 3.1: 0.1}),
-        ("multi_step", {"warmup_epochs": 0, "milestones": [2, 3], "gamma": 0.1}, {2: 1, 2.1: 0.1, 3: 0.1, 3.1: 0.01}),
+        ("step", {"warmup_epochs": 0, "step_epochs": 3, "gamma": 0.1}, {0: 1, 2.9: 1, 3.1: 0.1, 5.9: 0.1, 6.1: 0.01}),
+        ("step", {"warmup_epochs": 2, "step_epochs": 3, "gamma": 0.1}, {1: 0.5, 2.9: 1, 3.1: 0.1}),
+        (
+            "multi_step",
+            {"warmup_epochs": 0, "milestones": [2, 3], "gamma": 0.1},
+            {1.9: 1, 2.1: 0.1, 2.9: 0.1, 3.1: 0.01},
+        ),
     ],
 )
 def test_schedules_pass_these_points(name: str, values: dict[str, Any], points: dict[float, float]) -> None:
@@ -39,7 +43,7 @@ def test_schedules_pass_these_points(name: str, values: dict[str, Any], points: 
 def ours(name: str, val_losses: Sequence[float] = (), **values: Any) -> list[float]:
     """The factor of every update of a training, at the times that the training loop gives."""
     return [
-        SCHEDULES[name](epoch + (update + 1) / UPDATES, EPOCHS, val_losses[:epoch], **values)
+        SCHEDULES[name](epoch + (update + 0.5) / UPDATES, EPOCHS, val_losses[:epoch], **values)
         for epoch in range(EPOCHS)
         for update in range(UPDATES)
     ]
@@ -59,10 +63,10 @@ def by_epochs(scheduler: Any, val_losses: Sequence[float] | None = None) -> list
     return rates
 
 
-def by_updates(scheduler: Any) -> list[float]:
-    """torch's rates from the start of the training to its end, one more than there are updates."""
+def by_half_updates(scheduler: Any) -> list[float]:
+    """torch's rates at the start of each half of each update, and at the end of the training."""
     rates = [scheduler.optimizer.param_groups[0]["lr"]]
-    for _ in range(EPOCHS * UPDATES):
+    for _ in range(2 * EPOCHS * UPDATES):
         scheduler.optimizer.step()
         scheduler.step()
         rates.append(scheduler.optimizer.param_groups[0]["lr"])
@@ -96,36 +100,59 @@ def test_an_equal_loss_is_no_lower_one() -> None:
 
 
 def test_cosine_is_torchs_cosine_annealing() -> None:
-    theirs = by_updates(lr_scheduler.CosineAnnealingLR(optimizer(), T_max=EPOCHS * UPDATES))
-    assert ours("cosine", warmup_epochs=0) == pytest.approx(theirs[1:], abs=1e-12)
+    theirs = by_half_updates(lr_scheduler.CosineAnnealingLR(optimizer(), T_max=2 * EPOCHS * UPDATES))
+    assert ours("cosine", warmup_epochs=0) == pytest.approx(theirs[1::2], abs=1e-12)
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
 def test_polynomial_is_torchs_polynomial_lr(power: float) -> None:
-    theirs = by_updates(lr_scheduler.PolynomialLR(optimizer(), total_iters=EPOCHS * UPDATES, power=power))
-    assert ours("polynomial", warmup_epochs=0, power=power) == pytest.approx(theirs[1:], abs=1e-7)
+    theirs = by_half_updates(lr_scheduler.PolynomialLR(optimizer(), total_iters=2 * EPOCHS * UPDATES, power=power))
+    assert ours("polynomial", warmup_epochs=0, power=power) == pytest.approx(theirs[1::2], abs=1e-7)
 
 
 def test_the_warm_up_is_torchs_linear_lr() -> None:
-    """From 1/21 in the first update to 1 in the 21st."""
-    warm = 3 * UPDATES
-    theirs = by_updates(lr_scheduler.LinearLR(optimizer(), start_factor=1 / warm, total_iters=warm - 1))
-    assert ours("constant", warmup_epochs=3) == pytest.approx(theirs[:-1])
+    """From 1/42 in the first half of an update to 1 after 21 updates: at first 0.5/21, in the 21st 20.5/21."""
+    halves = 2 * 3 * UPDATES
+    theirs = by_half_updates(lr_scheduler.LinearLR(optimizer(), start_factor=1 / halves, total_iters=halves - 1))
+    rates = ours("constant", warmup_epochs=3)
+    assert rates == pytest.approx(theirs[:-1:2])
+    assert (rates[0], rates[20], rates[21]) == pytest.approx((0.5 / 21, 20.5 / 21, 1))
 
 
 def test_one_cycle_is_torchs_one_cycle_lr() -> None:
-    """On its way up torch counts updates from the first to the peak, as if there were one fewer; then as we do."""
+    """On its way up torch counts steps, here half updates, from the first to the peak, as if there were one fewer."""
     cycle: dict[str, Any] = {"pct_start": 0.25, "initial_factor": 1 / 25, "final_factor": 1 / 250}
-    total, peak = EPOCHS * UPDATES, EPOCHS * UPDATES // 4
+    total, peak = 2 * EPOCHS * UPDATES, EPOCHS * UPDATES // 2
     scheduler = lr_scheduler.OneCycleLR(
         optimizer(), 1.0, total, pct_start=0.25, div_factor=25, final_div_factor=10, cycle_momentum=False
     )
-    theirs = by_updates(scheduler)[:-1]
-    times = [EPOCHS * 0.25 * update / (peak - 1) for update in range(peak)]
-    times += [(update + 1) / UPDATES for update in range(peak, total)]
+    theirs = by_half_updates(scheduler)[:-1]
+    times = [EPOCHS * 0.25 * half / (peak - 1) for half in range(peak)]
+    times += [(half + 1) / (2 * UPDATES) for half in range(peak, total)]
     same = [SCHEDULES["one_cycle"](time, EPOCHS, [], warmup_epochs=0, **cycle) for time in times]
     assert same == pytest.approx(theirs)
-    assert ours("one_cycle", warmup_epochs=0, **cycle) == pytest.approx(theirs, abs=math.pi / 2 / (peak - 1))
+    assert ours("one_cycle", warmup_epochs=0, **cycle) == pytest.approx(theirs[::2], abs=math.pi / 2 / (peak - 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("cosine", {}),
+        ("polynomial", {"power": 2}),
+        ("one_cycle", {"pct_start": 0.3, "initial_factor": 0.2, "final_factor": 0.0}),
+    ],
+)
+@pytest.mark.parametrize("warmup_epochs", [0, 2])
+def test_every_update_moves_the_weights(name: str, values: dict[str, Any], warmup_epochs: float) -> None:
+    """Also where the curve starts or ends at 0."""
+    assert min(ours(name, warmup_epochs=warmup_epochs, **values)) > 0
+
+
+def test_a_step_falls_after_an_epoch_s_last_update_and_before_the_first_of_the_next() -> None:
+    """Updates 0 to 34 are of the first five epochs."""
+    for name, values in (("step", {"step_epochs": 5}), ("multi_step", {"milestones": [5]})):
+        rates = ours(name, warmup_epochs=0, gamma=0.5, **values)
+        assert rates[34:36] == [1.0, 0.5]
 
 
 SETTINGS: dict[str, dict[str, Any]] = {

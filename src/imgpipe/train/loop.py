@@ -49,7 +49,7 @@ def fit(state: TrainingState, splits: Splits, model: Model, recipe: Train, run: 
             for step, micro_batches in micro_batches_of(
                 splits, plan, epoch, recipe, run, size=size, first_step=state.step
             ):
-                time = epoch + (step + 1) / len(plan)  # in epochs, at the end of the step
+                time = epoch + (step + 0.5) / len(plan)  # in epochs, in the middle of the step
                 set_lr(state, recipe.schedule(time, recipe.epochs, state.val_losses))
                 with run.clock("step"), explained(recipe.micro_batch_size):
                     sums = train_step(state, tree, micro_batches, recipe, class_weights)

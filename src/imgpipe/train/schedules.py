@@ -2,8 +2,8 @@
 
 All of them take these arguments, whether they need them or not:
 
-time: at the end of the update, in epochs: ``e + (i + 1) / n`` for update ``i`` of ``n`` in epoch ``e``, both from 0. So
-a warm-up starts above 0, and an epoch's last update still belongs to it.
+time: in the middle of the update, in epochs: ``e + (i + 0.5) / n`` for update ``i`` of ``n`` in epoch ``e``, both from
+0. So neither a warm-up's first update nor the last one of the training has a factor of 0.
 epochs: of the whole training.
 val_losses: validation losses of the epochs done, in order.
 warmup_epochs: time in which the factor rises from 0 in a line, 0 for no warm-up; it may end within an epoch.
@@ -111,10 +111,10 @@ def step(
 ) -> float:
     """Multiply the factor by ``gamma`` after every ``step_epochs``, with a linear warm-up.
 
-    >>> [step(time, 10, [], warmup_epochs=0, step_epochs=4, gamma=0.5) for time in (0.1, 4, 4.1, 8, 8.1)]
+    >>> [step(time, 10, [], warmup_epochs=0, step_epochs=4, gamma=0.5) for time in (0, 3.9, 4.1, 7.9, 8.1)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
-    return float(_warmed_up(time, warmup_epochs) * gamma ** (_epochs_before(time) // step_epochs))
+    return float(_warmed_up(time, warmup_epochs) * gamma ** (int(time) // step_epochs))
 
 
 def multi_step(
@@ -128,10 +128,10 @@ def multi_step(
 ) -> float:
     """Multiply the factor by ``gamma`` after each of the epochs ``milestones``, with a linear warm-up.
 
-    >>> [multi_step(time, 10, [], warmup_epochs=0, milestones=[4, 6], gamma=0.5) for time in (4, 4.1, 6, 6.1)]
+    >>> [multi_step(time, 10, [], warmup_epochs=0, milestones=[4, 6], gamma=0.5) for time in (3.9, 4.1, 5.9, 6.1)]
     [1.0, 0.5, 0.5, 0.25]
     """
-    passed = sum(milestone <= _epochs_before(time) for milestone in milestones)
+    passed = sum(milestone <= time for milestone in milestones)
     return float(_warmed_up(time, warmup_epochs) * gamma**passed)
 
 
@@ -184,8 +184,3 @@ def _warmed_up(time: float, warmup_epochs: float) -> float:
 def _after_warmup(time: float, epochs: int, warmup_epochs: float) -> tuple[float, float]:
     """Return how long ago the warm-up ended, and how long the training lasts from there."""
     return max(0.0, time - warmup_epochs), max(epochs - warmup_epochs, 1e-9)
-
-
-def _epochs_before(time: float) -> int:
-    """Return how many epochs were over when the epoch began in which an update ended at this time."""
-    return max(0, math.ceil(time) - 1)
