@@ -338,6 +338,20 @@ REFUSED = {
 }
 
 
+def test_classes_are_balanced_in_one_way_and_not_in_two(params: Path) -> None:
+    edit(params, "order: shuffled", "order: balanced")
+    check()
+    edit(params, "name: none          # none, balanced", "name: balanced  # none, balanced")
+    with pytest.raises(InputError) as refusal:
+        check()
+    assert str(refusal.value) == (
+        "params.yaml: train.order is balanced, and so is class_weights.name; either makes every class count as much as "
+        "another, and both make rare ones count for more; make order shuffled or class_weights.name none"
+    )
+    edit(params, "order: balanced", "order: shuffled")
+    check()
+
+
 @pytest.mark.parametrize(("old", "new", "message"), REFUSED.values(), ids=REFUSED)
 def test_refused_in_one_line(params: Path, old: str, new: str, message: str) -> None:
     edit(params, old, new)

@@ -114,6 +114,11 @@ class Train:
                 f"micro_batches is {self.micro_batches}, which does not divide the batch_size of {self.batch_size}; "
                 f"it must be {one_of(n for n in divisors(self.batch_size) if POWER_OF_TWO.allows(n))}"
             )
+        if self.order == "balanced" and self.class_weights is CLASS_WEIGHTS["balanced"]:
+            raise InputError(
+                "order is balanced, and so is class_weights.name; either makes every class count as much as another, "
+                "and both make rare ones count for more; make order shuffled or class_weights.name none"
+            )
 
     @property
     def micro_batch_size(self) -> int:
