@@ -66,6 +66,7 @@ RECIPE = Train(
     class_weights=unweighted,
     clip_grad_norm=None,
     ema_decay=None,
+    monitor="accuracy",
     early_stop_epochs=None,
     order="shuffled",
     augment=AUGMENT,

@@ -40,10 +40,10 @@ def test_schedules_pass_these_points(name: str, values: dict[str, Any], points: 
         assert SCHEDULES[name](epoch, 8, [], **values) == pytest.approx(factor), epoch
 
 
-def ours(name: str, val_losses: Sequence[float] = (), **values: Any) -> list[float]:
+def ours(name: str, monitored: Sequence[float] = (), **values: Any) -> list[float]:
     """The factor of every update of a training, at the times that the training loop gives."""
     return [
-        SCHEDULES[name](epoch + (update + 0.5) / UPDATES, EPOCHS, val_losses[:epoch], **values)
+        SCHEDULES[name](epoch + (update + 0.5) / UPDATES, EPOCHS, monitored[:epoch], **values)
         for epoch in range(EPOCHS)
         for update in range(UPDATES)
     ]
@@ -53,13 +53,13 @@ def optimizer() -> torch.optim.Optimizer:
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
 
 
-def by_epochs(scheduler: Any, val_losses: Sequence[float] | None = None) -> list[float]:
+def by_epochs(scheduler: Any, monitored: Sequence[float] | None = None) -> list[float]:
     """The rate of every update where torch's scheduler is stepped at the end of each epoch."""
     rates = []
     for epoch in range(EPOCHS):
         rates += [scheduler.optimizer.param_groups[0]["lr"]] * UPDATES
         scheduler.optimizer.step()
-        scheduler.step(*([] if val_losses is None else [val_losses[epoch]]))
+        scheduler.step(*([] if monitored is None else [monitored[epoch]]))
     return rates
 
 
@@ -83,20 +83,27 @@ def test_multi_step_is_torchs_multi_step_lr() -> None:
     assert ours("multi_step", warmup_epochs=0, milestones=[3, 4, 9], gamma=0.2) == pytest.approx(theirs)
 
 
+@pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize("seed", range(20))
-def test_plateau_is_torchs_reduce_lr_on_plateau(seed: int) -> None:
+def test_plateau_is_torchs_reduce_lr_on_plateau(seed: int, mode: Any) -> None:
+    """Of losses that fall to 2, and of accuracies that rise towards 1 and end at 0, with noise and steps of 1 %."""
     draw = random.Random(seed)
-    losses = [1 / (1 + epoch) + 0.5 * draw.random() for epoch in range(EPOCHS - 4)] + [2.0] * 4
-    values = {"factor": 0.5, "patience": seed % 3, "threshold": draw.choice([0.0, 1e-4, 0.1])}
-    theirs = by_epochs(lr_scheduler.ReduceLROnPlateau(optimizer(), eps=0, **values), losses)  # type: ignore[arg-type]
+    if mode == "min":
+        numbers = [1 / (1 + epoch) + 0.5 * draw.random() for epoch in range(EPOCHS - 4)] + [2.0] * 4
+    else:
+        numbers = [round(1 - 0.5 / (1 + epoch) - 0.2 * draw.random(), 2) for epoch in range(EPOCHS - 4)] + [0.0] * 4
+    values: dict[str, Any] = {"factor": 0.5, "patience": seed % 3, "threshold": draw.choice([0.0, 1e-4, 0.1])}
+    theirs = by_epochs(lr_scheduler.ReduceLROnPlateau(optimizer(), mode=mode, eps=0, **values), numbers)
     assert theirs[-1] < 1
-    assert ours("plateau", losses, warmup_epochs=0, **values) == pytest.approx(theirs)
+    higher_is_better = [-number for number in numbers] if mode == "min" else numbers
+    assert ours("plateau", higher_is_better, warmup_epochs=0, **values) == pytest.approx(theirs)
 
 
-def test_an_equal_loss_is_no_lower_one() -> None:
-    """Of the losses 1, 1, 1 the second and third stand still: with a patience of 1 the rate falls after the third."""
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])
+def test_an_equal_one_is_no_better(value: float) -> None:
+    """Of three equal ones the second and third stand still: with a patience of 1 the rate falls after the third."""
     values = {"warmup_epochs": 0, "factor": 0.1, "patience": 1, "threshold": 0.0}
-    assert [SCHEDULES["plateau"](0, 9, [1.0] * epochs, **values) for epochs in range(5)] == [1, 1, 1, 0.1, 0.1]
+    assert [SCHEDULES["plateau"](0, 9, [value] * epochs, **values) for epochs in range(5)] == [1, 1, 1, 0.1, 0.1]
 
 
 def test_cosine_is_torchs_cosine_annealing() -> None:

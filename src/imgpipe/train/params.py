@@ -99,8 +99,10 @@ class Train:
     """The most that the norm of the whole gradient may be."""
     ema_decay: Annotated[float, Interval(0, 1, open_high=True)] | None
     """Share that a moving average of the weights, which is then used, keeps in each step, and less in the first."""
+    monitor: Literal["accuracy", "loss"]
+    """What of the validation split decides which epoch is better: for the best one, early stopping and plateau."""
     early_stop_epochs: Annotated[int, Interval(low=1)] | None
-    """Epochs without a lower validation loss after which training ends."""
+    """Epochs without a better one after which training ends."""
     order: Annotated[str, one_of_table(ORDERS)]
     augment: Augment
     mixup_alpha: Annotated[float, Interval(low=0)]

@@ -88,7 +88,7 @@ def new_state(classifier: Classifier, recipe: Train) -> TrainingState:
         recompute_in_backward(network)
     if recipe.compile:
         network.compile()
-    return TrainingState(classifier, optimizer, scaler, average)
+    return TrainingState(classifier, optimizer, scaler, average, recipe.monitor)
 
 
 def parameter_groups(

@@ -67,10 +67,16 @@ class Epoch:
     """Mean cross-entropy of the validation split."""
     val_accuracy: float
 
-    @property
-    def merit(self) -> tuple[float, float]:
-        """What is compared, the higher the better: accuracy on the validation split, and of equals the lower loss."""
-        return self.val_accuracy, -self.val_loss
+    def merit(self, monitor: str) -> tuple[float, float]:
+        """Return what is compared, the higher the better.
+
+        monitor: ``accuracy`` of the validation split, and of equals the lower loss; or ``loss``, and of equals the
+            higher accuracy.
+
+        Returns the monitored number, a loss with its sign changed, and then the other one.
+        """
+        accuracy, loss = self.val_accuracy, -self.val_loss
+        return (accuracy, loss) if monitor == "accuracy" else (loss, accuracy)
 
 
 @dataclass
@@ -83,6 +89,8 @@ class TrainingState:
     """Scales the loss for fp16; otherwise it does nothing."""
     average: MovingAverage | None
     """Of the classifier's weights over the steps, where the recipe wants one: it is then validated and kept."""
+    monitor: str
+    """What of the validation split decides which epoch is better: see ``Epoch.merit``."""
     history: list[Epoch] = field(default_factory=list)
     """The epochs done."""
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -101,14 +109,14 @@ class TrainingState:
         return self.average.module
 
     @property
-    def val_losses(self) -> list[float]:
-        """Validation losses of the epochs done, in order."""
-        return [epoch.val_loss for epoch in self.history]
+    def monitored(self) -> list[float]:
+        """The monitored number of each epoch done, in order, the higher the better."""
+        return [epoch.merit(self.monitor)[0] for epoch in self.history]
 
     @property
     def best(self) -> Epoch | None:
         """The epoch done that did best, the first of equals."""
-        return max(self.history, key=lambda epoch: epoch.merit, default=None)
+        return max(self.history, key=lambda epoch: epoch.merit(self.monitor), default=None)
 
     def begin_epoch(self, *, steps: int, micro_batches: int) -> None:
         """Make room for the sums of an epoch of so many steps and micro-batches, unless one is in progress."""
