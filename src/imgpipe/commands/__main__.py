@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import typer
 
+from imgpipe.commands.audit import audit
 from imgpipe.commands.compare import compare
 from imgpipe.commands.doctor import doctor
 from imgpipe.commands.export import export
@@ -17,7 +18,7 @@ from imgpipe.commands.start import start
 from imgpipe.commands.verify import verify
 from imgpipe.common.errors import exit_on_input_error
 
-COMMANDS: tuple[Callable[..., None], ...] = (compare, doctor, export, predict, recipe, start, verify)
+COMMANDS: tuple[Callable[..., None], ...] = (audit, compare, doctor, export, predict, recipe, start, verify)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True)
 

@@ -23,7 +23,7 @@ CHUNK = 2**22
 """The most numbers that are worked on at once, to bound the memory."""
 
 
-def wilson_interval(right: int, images: int) -> tuple[float, float]:
+def wilson_interval(right: float, images: float) -> tuple[float, float]:
     """Return Wilson's interval of a proportion such as the accuracy.
 
     It holds near 1, too, where a bootstrap sees no error. Source: Wilson 1927, by Newcombe 1998, method 3.
