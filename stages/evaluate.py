@@ -12,21 +12,21 @@ from imgpipe.model.runtime import DEVICE, Runtime
 
 PACKED = Path("data/packed")
 MODELS = Path("models")
-METRICS = Path("metrics/test")
+METRICS = Path("metrics")
 
 
 def evaluate() -> None:
-    """Test the model on every image of the test split, each once.
+    """Test the model on every image of the validation and the test split, each once.
 
-    Reads data/packed/test, data/packed/val (for temperature scaling) and models; writes models/classifier.safetensors
-    (the model as it was tested) and metrics/test. docs/evaluation.md says what it holds.
+    Reads data/packed/val, data/packed/test and models; writes models/classifier.safetensors (the model as it was
+    tested), metrics/val and metrics/test. docs/evaluation.md says what they hold.
     """
     section, runtime = params.read("evaluate", Evaluate), params.read("runtime", Runtime)
 
     # These import torch and scikit-learn: seconds that nobody waits for where params.yaml does not fit.
     from imgpipe.evaluate.calibration import fit_temperature
     from imgpipe.evaluate.scoring import all_metrics
-    from imgpipe.evaluate.tables import write_results
+    from imgpipe.evaluate.tables import write_curves, write_predictions
     from imgpipe.model import devices
     from imgpipe.model.classifier import load_classifier, save_classifier
     from imgpipe.model.predict import predict_split, softmax
@@ -36,8 +36,7 @@ def evaluate() -> None:
     classifier.description = replace(classifier.description, flips=section.flips)
     devices.set_up_computing(cpu_threads=classifier.description.cpu_threads)
     form = read_statistics(PACKED / "statistics.json").form
-    names = ["val", "test"] if section.temperature_scaling else ["test"]
-    splits = {name: read_split(PACKED / name, form) for name in names}
+    splits = {name: read_split(PACKED / name, form) for name in ("val", "test")}
 
     logits = {}
     with devices.joined_world(device) as world:
@@ -54,24 +53,24 @@ def evaluate() -> None:
     if world.rank != 0:
         return
 
-    test = splits["test"]
     temperature = fit_temperature(logits["val"], splits["val"].labels) if section.temperature_scaling else 1.0
-    before_scaling, probabilities = softmax(logits["test"]), softmax(logits["test"] / temperature)
-    metrics = all_metrics(
-        probabilities, before_scaling, test.labels, temperature=temperature, target_precision=section.target_precision
-    )
-
     classifier.description = replace(classifier.description, temperature=temperature)
     save_classifier(MODELS / "classifier.safetensors", classifier)
-    write_text(METRICS / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    write_results(
-        METRICS,
-        classes=classifier.description.classes,
-        files=test.files,
-        labels=test.labels,
-        probabilities=probabilities,
-        before_scaling=before_scaling if section.temperature_scaling else None,
-    )
+    classes, target = classifier.description.classes, section.target_precision
+    for name, split in splits.items():
+        labels = split.labels
+        before, after = softmax(logits[name]), softmax(logits[name] / temperature)
+        metrics = all_metrics(after, before, labels, temperature=temperature, target_precision=target)
+        write_text(METRICS / name / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        write_predictions(METRICS / name, classes=classes, files=split.files, labels=labels, probabilities=after)
+        if name == "test":
+            write_curves(
+                METRICS / "test/curves",
+                classes=classes,
+                labels=labels,
+                probabilities=after,
+                before_scaling=before if section.temperature_scaling else None,
+            )
 
 
 if __name__ == "__main__":

@@ -65,8 +65,9 @@ def test_a_run_against_itself_has_no_changes(project: Project, arguments: tuple[
 
 def test_metrics_are_those_that_evaluate_wrote(project: Project) -> None:
     report = as_json("main", "untrained")
-    diff = project.succeed("dvc", "metrics", "diff", "--all", "--json", "main", "untrained")
-    written = json.loads(diff.out)["metrics/test/metrics.json"]
+    file = "metrics/test/metrics.json"
+    diff = project.succeed("dvc", "metrics", "diff", "--all", "--json", "main", "untrained", "--targets", file)
+    written = json.loads(diff.out)[file]
     for name, metric in report["metrics"].items():  # type: ignore[attr-defined]
         assert metric["a"] == pytest.approx(written[name]["old"], abs=1e-6), name
         assert metric["b"] == pytest.approx(written[name]["new"], abs=1e-6), name

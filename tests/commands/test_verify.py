@@ -13,8 +13,9 @@ from imgpipe.commands.verify import LOCK, METRICS
 
 def write(folder: Path, md5: str, metrics: dict[str, float | None]) -> None:
     (folder / LOCK).write_text(f"stages: {{train: {{outs: [{{path: model, md5: {md5}}}]}}}}\n")
-    (folder / METRICS).parent.mkdir(parents=True, exist_ok=True)
-    (folder / METRICS).write_text(json.dumps(metrics))
+    for file in METRICS:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(json.dumps(metrics))
 
 
 @pytest.fixture
@@ -40,17 +41,18 @@ def test_a_difference_is_said_only_of_numbers(folder: Path) -> None:
     write(folder, "bb", {"accuracy": 0.75, "lost": None, "found": 0.5, "never": None, "more": 1})
     done = verify()
     assert done.exit_code == 1
-    assert done.stdout.splitlines()[:-1] == [
-        "not identical: model",
+    moved = [
         "  accuracy             0.5 -> 0.75  (+0.250000)",
         "  lost                 0.25 -> None",
         "  found                None -> 0.5",
         "  never                None -> None",
         "  more                 None -> 1  (new)",
     ]
+    headed = [line for file in METRICS for line in (f"{file}:", *moved)]
+    assert done.stdout.splitlines()[:-1] == ["not identical: model", *headed]
 
 
-@pytest.mark.parametrize("file", [LOCK, METRICS])
+@pytest.mark.parametrize("file", [LOCK, *METRICS])
 def test_a_file_that_is_not_there_is_one_line(folder: Path, file: str) -> None:
     write(folder, "bb", {})
     (folder / file).unlink()
@@ -60,7 +62,7 @@ def test_a_file_that_is_not_there_is_one_line(folder: Path, file: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("file", [LOCK, METRICS])
+@pytest.mark.parametrize("file", [LOCK, *METRICS])
 def test_a_file_that_is_not_committed_is_one_line(folder: Path, file: str) -> None:
     subprocess.run(["git", "rm", "--quiet", "--cached", file], check=True)
     subprocess.run(["git", "-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "-qm", "Less"], check=True)

@@ -9,7 +9,7 @@ from terminal import on_terminal
 
 from imgpipe.common.files import read_table
 
-WRITTEN = ("metrics/test", "models")
+WRITTEN = ("metrics/val", "metrics/test", "models")
 
 
 def test_any_number_of_processes_gives_the_same_bytes(pipeline: Project) -> None:
@@ -47,11 +47,13 @@ def test_the_size_of_batches_shows_in_the_model_s_rounding_alone(pipeline: Proje
     assert numbers[1] == pytest.approx(numbers[0], abs=0.02)
 
 
-def test_tables_and_probabilities_tell_of_the_same_images(finished: Project) -> None:
-    folder = finished.folder / "metrics/test"
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_tables_and_probabilities_tell_of_the_same_images(split: str, finished: Project) -> None:
+    folder = finished.folder / "metrics" / split
     probabilities, predictions = np.load(folder / "probabilities.npy"), read_table(folder / "predictions.csv")
     classes = [row["class"] for row in read_table(folder / "classes.csv")]
     assert (probabilities.shape, probabilities.dtype) == ((36, 4), np.float32)
+    assert {row["file"].split("/")[0] for row in predictions} == {split}
     assert [classes[i] for i in probabilities.argmax(axis=1)] == [row["predicted"] for row in predictions]
     assert [float(row["confidence"]) for row in predictions] == pytest.approx(probabilities.max(axis=1), abs=1e-6)
     for row, given in zip(predictions, probabilities, strict=True):

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from imgpipe.common.files import read_table
-from imgpipe.evaluate.tables import write_results
+from imgpipe.evaluate.tables import write_curves, write_predictions
 
 PROBABILITIES = np.array([[0.7, 0.3], [0.6, 0.4], [0.2, 0.8]])
 FILES = ["test/cat/1.png", "test/cat/2.png", "test/dog/3.png"]
@@ -17,11 +17,12 @@ def written(
     folder: Path, labels: list[int], before_scaling: NDArray[np.float64] | None = None
 ) -> dict[str, list[list[str]]]:
     """Write the tables and return the cells of each, by its name."""
-    write_results(
-        folder,
-        classes=["cat", "dog"],
-        files=FILES,
-        labels=np.array(labels),
+    classes, numbers = ["cat", "dog"], np.array(labels)
+    write_predictions(folder, classes=classes, files=FILES, labels=numbers, probabilities=PROBABILITIES)
+    write_curves(
+        folder / "curves",
+        classes=classes,
+        labels=numbers,
         probabilities=PROBABILITIES,
         before_scaling=before_scaling,
     )

@@ -17,9 +17,20 @@ def test_an_experiment_with_another_batch_size_reruns_train_and_what_follows(pip
     assert run.stages_run == ["train", "evaluate", "plot"]
     diff = pipeline.succeed("dvc", "metrics", "diff", "--json", "main", "small-batches")
     changes = json.loads(diff.out)
-    assert set(changes) == {"metrics/train/metrics.json", "metrics/test/metrics.json"}
-    assert "loss" in changes["metrics/test/metrics.json"]
+    assert set(changes) == {"metrics/train/metrics.json", "metrics/val/metrics.json"}
+    assert "loss" in changes["metrics/val/metrics.json"]
     assert "params.yaml" in pipeline.succeed("git", "status", "--porcelain").out
+
+
+def test_the_test_s_metrics_are_shown_to_whoever_asks_for_them_by_name(pipeline: Project) -> None:
+    file = "metrics/test/metrics.json"
+    pipeline.succeed("dvc", "exp", "run", "--name", "flipped", "--set-param", "evaluate.flips=true")
+    losses = [json.loads(pipeline.succeed("git", "show", f"main:{file}").out)["loss"]]
+    losses.append(json.loads((pipeline.folder / file).read_text())["loss"])
+    shown = json.loads(pipeline.succeed("dvc", "metrics", "show", "--json", file).out)
+    assert shown[""]["data"][file]["data"]["loss"] == losses[1]
+    diff = json.loads(pipeline.succeed("dvc", "metrics", "diff", "--json", "main", "flipped", "--targets", file).out)
+    assert [diff[file]["loss"][side] for side in ("old", "new")] == losses
 
 
 def test_queued_experiments_all_finish_and_stand_side_by_side(pipeline: Project) -> None:
@@ -35,7 +46,7 @@ def test_queued_experiments_all_finish_and_stand_side_by_side(pipeline: Project)
     rows = [experiment["revs"][0]["data"] for branch in shown for experiment in branch["experiments"] or []]
     rates = {row["params"]["params.yaml"]["data"]["train"]["optimizer"]["sgd"]["lr"] for row in rows}
     assert rates == {0.03, 1e-05}
-    losses = {row["metrics"]["metrics/test/metrics.json"]["data"]["loss"] for row in rows}
+    losses = {row["metrics"]["metrics/val/metrics.json"]["data"]["loss"] for row in rows}
     assert len(losses) == 2
     name = next(experiment["name"] for branch in shown for experiment in branch["experiments"] or [])
     verdict = pipeline.succeed("python", "-m", "imgpipe.commands", "compare", "main", name).out

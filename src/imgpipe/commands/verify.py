@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from imgpipe.common.errors import InputError
 
 LOCK = "dvc.lock"
-METRICS = "metrics/test/metrics.json"
+METRICS = ("metrics/val/metrics.json", "metrics/test/metrics.json")
 WHERE = "run this in the project's top folder, with the results committed"
 
 
@@ -24,20 +25,26 @@ def verify() -> None:
         typer.echo(f"identical: all {len(made)} outputs are those committed")
         return
     typer.echo("not identical: " + ", ".join(moved))
-    before, after = json.loads(_committed(METRICS)), json.loads(_made(METRICS))
+    for file in METRICS:
+        typer.echo(f"{file}:")
+        _say_how_far(json.loads(_committed(file)), json.loads(_made(file)))
+    typer.echo(
+        "Another kind of processor or other packages round otherwise. Back to what is committed: "
+        f"git checkout {LOCK} {' '.join(METRICS)}"
+    )
+    raise typer.Exit(1)
+
+
+def _say_how_far(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> None:
+    """Print each metric as it was and as it is."""
     for name, value in after.items():
         was = before.get(name)
         line = f"  {name:20} {was} -> {value}"
         if name not in before:
             line += "  (new)"
-        elif isinstance(was, int | float) and isinstance(value, int | float):  # not null
+        elif was is not None and value is not None:
             line += f"  ({value - was:+.6f})"
         typer.echo(line)
-    typer.echo(
-        "Another kind of processor or other packages round otherwise. Back to what is committed: "
-        f"git checkout {LOCK} {METRICS}"
-    )
-    raise typer.Exit(1)
 
 
 def _committed(file: str) -> str:

@@ -1,4 +1,4 @@
-"""Write what a test found, image by image, class by class and in curves: the files in metrics/test but metrics.json."""
+"""Write what was found on a split, image by image, class by class and in curves: all of its files but metrics.json."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,22 +13,20 @@ from imgpipe.evaluate.calibration import reliability, scores_at_thresholds
 from imgpipe.evaluate.scoring import class_scores, precision_recall_curves, ranks, roc_curves
 
 
-def write_results(
+def write_predictions(
     folder: Path,
     *,
     classes: Sequence[str],
     files: Sequence[str],
     labels: NDArray[np.int64],
     probabilities: NDArray[np.float64],
-    before_scaling: NDArray[np.float64] | None,
 ) -> None:
-    """Write predictions.csv, probabilities.npy, classes.csv and curves/*.csv into the folder.
+    """Write predictions.csv, probabilities.npy and classes.csv into the folder.
 
     classes: names, in the order of the probabilities.
-    files: of the test images.
+    files: of the images.
     labels: true classes, (images,).
     probabilities: (images, classes), rows of sum 1.
-    before_scaling: probabilities at temperature 1; None where no temperature was fitted.
     """
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     _write_columns(
@@ -44,24 +42,39 @@ def write_results(
     with replacing(folder / "probabilities.npy") as draft, draft.open("wb") as file:
         np.save(file, probabilities.astype(np.float32))
     _write_columns(folder / "classes.csv", {"class": classes, **class_scores(probabilities, labels)})
-    _write_columns(folder / "curves/thresholds.csv", scores_at_thresholds(confidence, predicted == labels))
 
+
+def write_curves(
+    folder: Path,
+    *,
+    classes: Sequence[str],
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    before_scaling: NDArray[np.float64] | None,
+) -> None:
+    """Write thresholds.csv, reliability.csv, roc.csv and precision_recall.csv into the folder.
+
+    classes, labels, probabilities: see ``write_predictions``.
+    before_scaling: probabilities at temperature 1; None where no temperature was fitted.
+    """
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    _write_columns(folder / "thresholds.csv", scores_at_thresholds(confidence, predicted == labels))
     scalings = (
         {"before": probabilities} if before_scaling is None else {"before": before_scaling, "after": probabilities}
     )
     bins = {scaling: reliability(given, labels) for scaling, given in scalings.items()}
     _write_stacked(
-        folder / "curves/reliability.csv",
+        folder / "reliability.csv",
         ["scaling", *bins["before"]],
         {scaling: list(columns.values()) for scaling, columns in bins.items()},
     )
     _write_stacked(
-        folder / "curves/roc.csv",
+        folder / "roc.csv",
         ["class", "false_positive_rate", "true_positive_rate"],
         {classes[c]: curve for c, curve in roc_curves(probabilities, labels).items()},
     )
     _write_stacked(
-        folder / "curves/precision_recall.csv",
+        folder / "precision_recall.csv",
         ["class", "recall", "precision"],
         {classes[c]: curve for c, curve in precision_recall_curves(probabilities, labels).items()},
     )
