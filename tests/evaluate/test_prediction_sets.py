@@ -48,7 +48,7 @@ def test_thresholds_are_the_quantiles_of_the_scores(images: int) -> None:
 
 
 def test_a_coverage_needs_so_many_images_and_one_fewer_gives_no_threshold() -> None:
-    for percent, fewest in ((50, 1), (75, 3), (80, 4), (90, 9), (95, 19), (98, 49), (99, 99)):
+    for percent, fewest in ((50, 1), (51, 2), (70, 3), (75, 3), (90, 9), (95, 19), (97, 33), (99, 99)):
         assert images_needed(percent) == fewest
         for images in (fewest - 1, fewest):
             found = set_thresholds(np.full((images, 2), 0.5), np.zeros(images, dtype=int))
