@@ -42,7 +42,7 @@ def predict(
     top: Annotated[int | None, typer.Option(min=1, show_default="1", help="How many of the likeliest classes.")] = None,
     coverage: Annotated[float | None, typer.Option(help="A set that holds the true class so often: 0.50-0.99.")] = None,
     none_below_threshold: Annotated[
-        bool, typer.Option("--none-below-threshold", help="No class where the model is less sure than it must be.")
+        bool, typer.Option("--none-below-threshold", help="No class below the model's threshold of confidence.")
     ] = False,
     output: Annotated[Path | None, typer.Option(help="A file for the answers, not standard output.")] = None,
     grid: Annotated[Path | None, typer.Option(help="A .png or .svg file for the images and their answers.")] = None,
