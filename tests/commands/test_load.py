@@ -121,6 +121,19 @@ def test_a_prediction_set_holds_the_classes_that_are_likely_enough(finished: Pro
         assert str(raised.value).startswith(message)
 
 
+def test_a_class_that_is_just_likely_enough_is_in_and_a_set_may_be_empty(
+    finished: Project, tested: Path, tmp_path: Path
+) -> None:
+    classifier = load_classifier(finished.folder / MODEL)
+    file = next((tested / "test/3").iterdir())
+    (plain,) = imgpipe.load(finished.folder / MODEL, device="cpu").predict(file)
+    for least, expected in ((plain.confidence, [plain.label]), (np.nextafter(plain.confidence, 1), [])):
+        classifier.description = replace(classifier.description, set_thresholds={"0.50": float(least)})
+        save_classifier(tmp_path / "model", classifier)
+        (found,) = imgpipe.load(tmp_path / "model", device="cpu").predict(file, coverage=0.5)
+        assert (found.classes, found.label) == (expected, plain.label)
+
+
 def test_the_model_says_from_which_confidence_on_it_may_be_believed(tmp_path: Path) -> None:
     for threshold in (0.625, None):
         save_classifier(tmp_path / "model", new_classifier(described(threshold=threshold), [0.5], [0.2]))
