@@ -87,7 +87,10 @@ def all_figures(folder: Path, classes: int) -> dict[str, Figure]:
         "balance": class_figures.class_balance({name: {"train": 12345, "val": 7, "test": 7} for name in names}),
         "predictions": galleries.gallery(examples, "nothing"),
         "sheet": galleries.contact_sheet(
-            [pixels] * classes, [(name, 1.0) for name in names], ["a_file_of_a_long_name.jpg"] * classes
+            [pixels] * classes,
+            [[(name, 1.0)] * (1 + 50 * (i % 2)) for i, name in enumerate(names)],
+            ["a_file_of_a_long_name.jpg"] * classes,
+            "nothing",
         ),
     }
 

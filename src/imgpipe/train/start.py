@@ -57,6 +57,9 @@ def untrained_classifier(model: Model, recipe: Train, statistics: Statistics, *,
         cpu_threads=recipe.cpu_threads,
         flips=False,
         temperature=1.0,
+        threshold=None,
+        set_thresholds={},
+        val_images=0,
     )
     set_up_computing(cpu_threads=recipe.cpu_threads)
     torch.manual_seed(recipe.seed)
