@@ -25,6 +25,7 @@ def evaluate() -> None:
 
     # These import torch and scikit-learn: seconds that nobody waits for where params.yaml does not fit.
     from imgpipe.evaluate.calibration import fit_temperature
+    from imgpipe.evaluate.prediction_sets import set_thresholds
     from imgpipe.evaluate.scoring import all_metrics
     from imgpipe.evaluate.tables import write_curves, write_predictions
     from imgpipe.model import devices
@@ -38,29 +39,30 @@ def evaluate() -> None:
     form = read_statistics(PACKED / "statistics.json").form
     splits = {name: read_split(PACKED / name, form) for name in ("val", "test")}
 
-    logits = {}
+    logits, size, threads = {}, section.batch_size, runtime.loader_threads
     with devices.joined_world(device) as world:
         classifier.to(world.device)
         for name, split in splits.items():
             logits[name] = predict_split(
-                classifier,
-                split,
-                world,
-                batch_size=section.batch_size,
-                threads=runtime.loader_threads,
-                says=f"testing on {name}",
+                classifier, split, world, batch_size=size, threads=threads, says=f"testing on {name}"
             ).numpy()
     if world.rank != 0:
         return
 
-    temperature = fit_temperature(logits["val"], splits["val"].labels) if section.temperature_scaling else 1.0
-    classifier.description = replace(classifier.description, temperature=temperature)
+    val = splits["val"].labels
+    temperature = fit_temperature(logits["val"], val) if section.temperature_scaling else 1.0
+    sets = set_thresholds(softmax(logits["val"] / temperature), val)
+    classifier.description = replace(
+        classifier.description, temperature=temperature, set_thresholds=sets, val_images=len(val)
+    )
     save_classifier(MODELS / "classifier.safetensors", classifier)
     classes, target = classifier.description.classes, section.target_precision
     for name, split in splits.items():
         labels = split.labels
         before, after = softmax(logits[name]), softmax(logits[name] / temperature)
-        metrics = all_metrics(after, before, labels, temperature=temperature, target_precision=target)
+        metrics = all_metrics(
+            after, before, labels, temperature=temperature, target_precision=target, set_thresholds=sets
+        )
         write_text(METRICS / name / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         write_predictions(METRICS / name, classes=classes, files=split.files, labels=labels, probabilities=after)
         if name == "test":

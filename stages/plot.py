@@ -1,5 +1,6 @@
 """Draw the figures, write the report and the model card: ``python -m stages.plot``, from the project's top folder."""
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from imgpipe.plot.results import read_evaluation, read_preparation
 def plot() -> None:
     """Draw the figures, write the report and the model card.
 
-    Reads the history, metrics/test, what prepare found, the packed test images and params.yaml; writes metrics/figures,
-    metrics/report.html and metrics/model_card.md. docs/report.md says what they show.
+    Reads metrics/train and metrics/test, what prepare found, the packed test images and params.yaml; writes
+    metrics/figures, metrics/report.html and metrics/model_card.md. docs/report.md says what they show.
     """
     section = params.read("plot", Plot)
 
@@ -22,6 +23,7 @@ def plot() -> None:
     from imgpipe.plot import class_figures, drawing, figures, galleries, model_card, report
 
     history = read_table(Path("metrics/train/history.csv"))
+    best = json.loads(Path("metrics/train/metrics.json").read_text(encoding="utf-8"))["best"]
     test = read_evaluation(Path("metrics/test"))
     parameters = {name: values for name, values in params.load(params.PARAMS).items() if name != "runtime"}
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -36,7 +38,7 @@ def plot() -> None:
 
     with drawing.house_style(), replacing_folder(Path("metrics/figures")) as folder:
         drawn = {
-            "curves": figures.training_curves(history),
+            "curves": figures.training_curves(history, best=best["epoch"]),
             "confusion": class_figures.confusion_matrix(test.predictions, packed.classes),
             "classes": class_figures.class_scores(test.classes),
             "balance": class_figures.class_balance(data.classes),

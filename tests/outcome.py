@@ -115,7 +115,7 @@ def write(test: Outcome, folder: Path) -> None:
     _thresholds(test, folder / "metrics/test/curves/thresholds.csv")
     _reliability(test, folder / "metrics/test/curves/reliability.csv")
     _numbers(test, folder / "metrics/test/metrics.json")
-    _history(folder / "metrics/train/history.csv")
+    _training(folder / "metrics/train")
     _data(test, folder)
     _packed(test, folder / "data/packed")
 
@@ -202,7 +202,7 @@ def _numbers(test: Outcome, path: Path) -> None:
     path.write_text(json.dumps(numbers), encoding="utf-8")
 
 
-def _history(path: Path) -> None:
+def _training(folder: Path) -> None:
     rows = [
         {
             "epoch": epoch,
@@ -214,7 +214,8 @@ def _history(path: Path) -> None:
         }
         for epoch in range(1, EPOCHS + 1)
     ]
-    write_table(path, list(rows[0]), rows)
+    write_table(folder / "history.csv", list(rows[0]), rows)
+    (folder / "metrics.json").write_text(json.dumps({"best": rows[-1], "last": rows[-1]}))
 
 
 def _data(test: Outcome, folder: Path) -> None:

@@ -75,5 +75,8 @@ def described(**changes: Any) -> Description:
         cpu_threads=1,
         flips=False,
         temperature=1.0,
+        threshold=None,
+        set_thresholds={},
+        val_images=0,
     )
     return replace(small, **changes)

@@ -9,7 +9,7 @@ import torch
 from samples import described, form
 from torch import nn
 
-from imgpipe.data.packed import Split, Statistics
+from imgpipe.data.packed import Integers, Pixels, Split, Statistics
 from imgpipe.model.classifier import Classifier
 from imgpipe.model.devices import World
 from imgpipe.train import optim, schedules
@@ -66,6 +66,7 @@ RECIPE = Train(
     class_weights=unweighted,
     clip_grad_norm=None,
     ema_decay=None,
+    monitor="accuracy",
     early_stop_epochs=None,
     order="shuffled",
     augment=AUGMENT,
@@ -84,14 +85,20 @@ def classifier(*layers: nn.Module, precision: str = "fp32") -> Classifier:
 def random_split(images: int) -> Split:
     """Images of noise, always the same, with labels at random."""
     random = np.random.default_rng(0)
+    return split_of(random.integers(0, 256, images * 64, dtype=np.uint8), random.integers(0, 3, images))
+
+
+def split_of(content: Pixels, labels: Integers) -> Split:
+    """Grey images of 8 x 8 pixels with these labels."""
+    images = len(labels)
     return Split(
         form=form(),
-        content=random.integers(0, 256, images * 64, dtype=np.uint8),
+        content=content.ravel(),
         offsets=np.arange(images) * 64,
         lengths=np.full(images, 64),
         heights=np.full(images, 8),
         widths=np.full(images, 8),
-        labels=random.integers(0, 3, images),
+        labels=labels,
         files=[f"{i}.png" for i in range(images)],
     )
 

@@ -20,6 +20,8 @@ class Prediction:
     """Its probability."""
     probabilities: dict[str, float]
     """Of every class, by name, in the order of the model's classes."""
+    classes: list[str]
+    """The prediction set, the likeliest class first; it may be empty. Without a coverage the label alone."""
 
 
 class Model(Protocol):
@@ -29,14 +31,19 @@ class Model(Protocol):
     def classes(self) -> list[str]:
         """Names of the classes."""
 
-    def predict(self, images: Any) -> list[Prediction]:
+    @property
+    def threshold(self) -> float | None:
+        """Confidence from which on answers were shown to be as precise as ``evaluate.target_precision``, or None."""
+
+    def predict(self, images: Any, *, coverage: float | None = None) -> list[Prediction]:
         """Say what is on images, each prepared as the test images were.
 
         images: one or a list, each a path, the bytes of a file, a Pillow image, or a numpy array, uint8
             (height, width, 3) in RGB or (height, width) in grey.
+        coverage: the probability that a prediction set holds the true class, 0.50 to 0.99; None for no sets.
 
         Returns a prediction for each image, in their order. Raises imgpipe.common.errors.InputError, a ValueError,
-        that names the first image that can't be read.
+        that names the first image that can't be read, or says why there are no such sets.
         """
 
 

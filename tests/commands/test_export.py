@@ -30,6 +30,7 @@ from imgpipe.common.errors import InputError
 from imgpipe.common.files import read_table
 from imgpipe.data.packed import Pixels
 from imgpipe.model.classifier import Classifier, load_classifier, new_classifier, save_classifier
+from imgpipe.model.crops import evaluation_squares
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -156,6 +157,25 @@ def test_a_file_has_the_classes_the_description_and_named_ends_and_nothing_of_th
     ours = str(Path(exported.__file__).parent.parent).encode()
     for file in written.folder.iterdir():
         assert ours not in file.read_bytes(), file
+
+
+def test_a_file_and_its_description_give_the_prediction_sets_of_the_test(written: Written, elaborate: Project) -> None:
+    """As docs/exporting.md has it, in two lines: as many hold the true class, and as large, as metrics.json says."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+
+    session = onnxruntime.InferenceSession(written.folder / "classifier.onnx", providers=["CPUExecutionProvider"])
+    description = json.loads(session.get_modelmeta().custom_metadata_map["description"])
+    with contextlib.chdir(elaborate.folder):
+        model = load_classifier(Path(MODEL)).description
+        split = proof.read_tested(model).split
+        order = np.arange(len(split))
+        squares = evaluation_squares(split, order, model.size, fit=model.fit, fraction=model.crop_fraction)
+    probabilities = session.run(["probabilities"], {"images": squares})[0]
+    sets = probabilities >= description["set_thresholds"]["0.90"]
+    numbers = json.loads((elaborate.folder / "metrics/test/metrics.json").read_text())
+    held = sets[order, split.labels]
+    assert held.mean() == pytest.approx(numbers["set_coverage_90"], abs=1e-6)
+    assert sets.sum(axis=1).mean() == pytest.approx(numbers["set_size_90"], abs=1e-6)
 
 
 def test_any_number_of_images_goes_through_a_file_at_once(written: Written, elaborate: Project) -> None:

@@ -1,6 +1,7 @@
 """``imgpipe.load``: in a program, the answers that the test and ``imgpipe predict`` give."""
 
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import imgpipe
 from imgpipe.commands.inference import network_input
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import read_table
-from imgpipe.model.classifier import new_classifier, save_classifier
+from imgpipe.model.classifier import load_classifier, new_classifier, save_classifier
 from imgpipe.model.predict import predict_batch
 
 MODEL = "models/classifier.safetensors"
@@ -94,6 +95,49 @@ def test_pillow_images_and_arrays_are_prepared_as_their_files_are(tmp_path: Path
     assert [array.ndim for array in arrays] == [3, 2]
     found = [p.probabilities["a"] for p in model.predict(arrays)]
     assert found == pytest.approx([expected[0], expected[3]], abs=1e-6)
+
+
+def test_a_prediction_set_holds_the_classes_that_are_likely_enough(finished: Project, tested: Path) -> None:
+    """Sets for 90 % and 97 % as by hand; the others refused; without a coverage the label alone."""
+    files = sorted((tested / "test").rglob("*.png"))
+    model = imgpipe.load(finished.folder / MODEL)
+    plain = model.predict(files)
+    assert [p.classes for p in plain] == [[p.label] for p in plain]
+    thresholds = load_classifier(finished.folder / MODEL).description.set_thresholds
+    for coverage in (0.9, 0.97):
+        least = thresholds[f"{coverage:.2f}"]
+        found = model.predict(files, coverage=coverage)
+        assert [replace(p, classes=[p.label]) for p in found] == plain
+        for prediction in found:
+            of_class = prediction.probabilities
+            assert set(prediction.classes) == {name for name, p in of_class.items() if p >= least}
+            assert prediction.classes == sorted(prediction.classes, key=of_class.__getitem__, reverse=True)
+    for coverage, message in (
+        (0.98, "coverage is 0.98, which takes 49 images in the val split, and the model was evaluated with 36; "),
+        (1.0, "coverage is 1.0; it must be from 0.50 to 0.99, in steps of 0.01"),
+    ):
+        with pytest.raises(InputError) as raised:
+            model.predict(files, coverage=coverage)
+        assert str(raised.value).startswith(message)
+
+
+def test_a_class_that_is_just_likely_enough_is_in_and_a_set_may_be_empty(
+    finished: Project, tested: Path, tmp_path: Path
+) -> None:
+    classifier = load_classifier(finished.folder / MODEL)
+    file = next((tested / "test/3").iterdir())
+    (plain,) = imgpipe.load(finished.folder / MODEL, device="cpu").predict(file)
+    for least, expected in ((plain.confidence, [plain.label]), (np.nextafter(plain.confidence, 1), [])):
+        classifier.description = replace(classifier.description, set_thresholds={"0.50": float(least)})
+        save_classifier(tmp_path / "model", classifier)
+        (found,) = imgpipe.load(tmp_path / "model", device="cpu").predict(file, coverage=0.5)
+        assert (found.classes, found.label) == (expected, plain.label)
+
+
+def test_the_model_says_from_which_confidence_on_it_may_be_believed(tmp_path: Path) -> None:
+    for threshold in (0.625, None):
+        save_classifier(tmp_path / "model", new_classifier(described(threshold=threshold), [0.5], [0.2]))
+        assert imgpipe.load(tmp_path / "model").threshold == threshold
 
 
 def _written(path: Path, content: bytes) -> Path:

@@ -8,8 +8,9 @@ import re
 import shutil
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +21,11 @@ from samples import noise
 from terminal import on_terminal
 from typer.testing import CliRunner
 
+import imgpipe
 from imgpipe.commands.__main__ import app
 from imgpipe.common import progress
 from imgpipe.common.files import read_table
+from imgpipe.model.classifier import load_classifier, save_classifier
 from imgpipe.plot import galleries
 
 MODEL = "models/classifier.safetensors"
@@ -140,6 +143,75 @@ def test_every_test_image_gets_the_class_and_the_confidence_that_the_test_found(
     assert not numbers
 
 
+@pytest.mark.parametrize("which", ["finished", "elaborate"])
+def test_the_sets_of_the_test_images_hold_the_true_class_as_often_as_the_test_says(
+    which: str, request: pytest.FixtureRequest, place: Path
+) -> None:
+    """And in CSV, in JSON and in a program they are the same, of the classes that the test found likely enough."""
+    project: Project = request.getfixturevalue(which)
+    results = project.folder / "metrics/test"
+    tested, metrics = read_table(results / "predictions.csv"), json.loads((results / "metrics.json").read_text())
+    asked = ("--coverage", 0.9, "--model", project.folder / MODEL)
+    said = predict("-", *asked, "--format", "csv", given="".join(f"{row['file']}\n" for row in tested).encode())
+    assert said.status == 0, said.err
+    sets = [json.loads(row["classes"]) for row in said.table]
+    held = [row["actual"] in named for row, named in zip(tested, sets, strict=True)]
+    assert np.mean(held) == pytest.approx(metrics["set_coverage_90"], abs=1e-6)
+    assert np.mean([len(named) for named in sets]) == pytest.approx(metrics["set_size_90"], abs=1e-6)
+    assert len({len(named) for named in sets}) > 1
+
+    description = load_classifier(project.folder / MODEL).description
+    assert description.val_images == 36
+    expected = np.load(results / "probabilities.npy") >= description.set_thresholds["0.90"]
+    assert [len(named) for named in sets] == expected.sum(axis=1).tolist()
+    given = predict("-", *asked, "--format", "json", given="".join(f"{row['file']}\n" for row in tested).encode())
+    assert [[one["class"] for one in answer["set"]] for answer in json.loads(given.out)] == sets
+    found = imgpipe.load(project.folder / MODEL).predict([row["file"] for row in tested], coverage=0.9)
+    assert [one.classes for one in found] == sets
+
+
+def test_sets_are_shown_the_likeliest_class_first_and_empty_ones_are_counted(place: Path) -> None:
+    """From the median of the images' confidences on, half of the sets are empty; from 0 on, they hold all classes."""
+    likely = predict("test", "--format", "csv").table
+    halfway = sum(sorted(float(row["confidence"]) for row in likely)[17:19]) / 2
+    other_model(set_thresholds={"0.50": halfway, "0.60": 0.0}, val_images=36)
+    said = predict("test", "--coverage", 0.5, "--model", "other.safetensors", "--grid", "grid.svg")
+    assert said.status == 0
+    assert said.err == "18 of 36 sets are empty, as so low a coverage allows; ask for more\n"
+    lines = said.out.splitlines()
+    assert re.fullmatch(r"file +set", lines[0])
+    for line, row in zip(lines[1:], likely, strict=True):
+        sure = float(row["confidence"])
+        assert line.split(maxsplit=1)[1] == (f"{row['predicted']} {sure:.1%}" if sure >= halfway else "empty set")
+    assert Path("grid.svg").read_text().count("<!-- empty set -->") == 18
+    every = predict("test", "--coverage", 0.6, "--model", "other.safetensors", "--grid", "grid.svg")
+    assert every.err == ""
+    assert all(line.count("%") == 4 for line in every.out.splitlines()[1:])
+    assert len(re.findall(r"<!-- \d \(\d+%\) \+3 -->", Path("grid.svg").read_text())) == 36
+
+
+def test_below_the_threshold_no_class_is_named(place: Path) -> None:
+    likely = predict("test", "--format", "csv").table
+    halfway = sum(sorted(float(row["confidence"]) for row in likely)[17:19]) / 2
+    other_model(threshold=halfway, val_images=36)
+    asked = ("test", "--none-below-threshold", "--model", "other.safetensors")
+    sure = [float(row["confidence"]) >= halfway for row in likely]
+    said = predict(*asked, "--format", "csv", "--grid", "grid.svg")
+    assert said.table == [
+        row if named else row | {"predicted": "", "confidence": ""} for row, named in zip(likely, sure, strict=True)
+    ]
+    assert Path("grid.svg").read_text().count("<!-- none of these -->") == 18
+    shown = predict(*asked).out.splitlines()[1:]
+    assert [line.endswith("  none of these") for line in shown] == [not named for named in sure]
+
+
+def other_model(**chosen: Any) -> None:
+    """The model with other thresholds, as other.safetensors."""
+    classifier = load_classifier(Path(MODEL))
+    classifier.description = replace(classifier.description, **chosen)
+    save_classifier(Path("other.safetensors"), classifier)
+
+
 def test_what_cannot_be_read_is_named_with_its_reason_and_the_rest_is_predicted(place: Path) -> None:
     good = sorted(map(str, Path("test").rglob("*.png")))[:3]
     Path("broken.png").write_bytes(Path(good[0]).read_bytes()[:60])
@@ -179,6 +251,10 @@ def test_mistakes_are_one_line_and_exit_status_1(place: Path) -> None:
         (image, "--grid", "x.bmp"): "--grid is 'x.bmp'; its name must end in .png or .svg",
         (image, "--grid", "test"): "'test' is a folder; name a file to write",
         (image, "--output", "test"): "'test' is a folder; name a file to write",
+        (image, "--top", "2", "--coverage", "0.9"): "--coverage and --top each choose the classes that are named; ",
+        (image, "--coverage", "0.99"): "--coverage is 0.99, which takes 99 images",
+        (image, "--coverage", "95"): "--coverage is 95.0; it must be from 0.50 to 0.99, in steps of 0.01",
+        (image, "--none-below-threshold"): "the model has no threshold for --none-below-threshold",
         ("-",): "no image is left to predict",
     }
     for arguments, message in cases.items():

@@ -38,8 +38,8 @@ REFUSED = {
         "  epochs: 20\n  epoch: 3",
         "params.yaml: train.epoch is unknown; its keys are seed, epochs, batch_size, micro_batches, precision, "
         "cpu_threads, channels_last, compile, gradient_checkpointing, label_smoothing, optimizer, backbone_lr_factor, "
-        "decay_norms_and_biases, schedule, last_batch, class_weights, clip_grad_norm, ema_decay, early_stop_epochs, "
-        "order, augment, mixup_alpha, cutmix_alpha; "
+        "decay_norms_and_biases, schedule, last_batch, class_weights, clip_grad_norm, ema_decay, monitor, "
+        "early_stop_epochs, order, augment, mixup_alpha, cutmix_alpha; "
         "did you mean epochs?",
     ),
     "missing key": (
@@ -336,6 +336,20 @@ REFUSED = {
         "params.yaml: runtime.processes is 3, which does not divide the 4 of train.micro_batches; it must be 1, 2 or 4",
     ),
 }
+
+
+def test_classes_are_balanced_in_one_way_and_not_in_two(params: Path) -> None:
+    edit(params, "order: shuffled", "order: balanced")
+    check()
+    edit(params, "name: none          # none, balanced", "name: balanced  # none, balanced")
+    with pytest.raises(InputError) as refusal:
+        check()
+    assert str(refusal.value) == (
+        "params.yaml: train.order is balanced, and so is class_weights.name; either makes every class count as much as "
+        "another, and both make rare ones count for more; make order shuffled or class_weights.name none"
+    )
+    edit(params, "order: balanced", "order: shuffled")
+    check()
 
 
 @pytest.mark.parametrize(("old", "new", "message"), REFUSED.values(), ids=REFUSED)

@@ -122,6 +122,7 @@ TAKES: dict[str, tuple[set[str], list[Any]]] = {
     ),
     "train.clip_grad_norm": ({"whole", "number", "null"}, [0, -1.0]),
     "train.ema_decay": ({"null"}, [*UNIT, 1]),
+    "train.monitor": (set(), ["f1", "val_loss"]),
     "train.early_stop_epochs": ({"whole", "null"}, [0]),
     "train.order": (set(), ["sorted"]),
     "train.augment.crop.name": (set(), ["random"]),

@@ -122,16 +122,26 @@ def test_a_precision_recall_curve_ends_with_every_image_of_the_class_found() -> 
 
 def test_the_threshold_is_rounded_down_so_that_it_is_reached() -> None:
     one = np.array([[0.9876547, 0.0123453]])
-    assert all_metrics(one, one, np.array([0]), temperature=1.0, target_precision=1.0)["threshold"] == 0.987654
+    assert (
+        all_metrics(one, one, np.array([0]), temperature=1.0, target_precision=1.0, set_thresholds={})["threshold"]
+        == 0.987654
+    )
 
 
 def test_what_can_t_be_said_of_a_test_is_null_and_the_keys_stay_the_same() -> None:
-    usual = all_metrics(PROBABILITIES, PROBABILITIES, LABELS, temperature=1.0, target_precision=0.9)
-    alone = all_metrics(PROBABILITIES[3:4], PROBABILITIES[3:4], LABELS[3:4], temperature=1.0, target_precision=0.9)
+    sets = {"0.90": 0.2}
+    usual = all_metrics(
+        PROBABILITIES, PROBABILITIES, LABELS, temperature=1.0, target_precision=0.9, set_thresholds=sets
+    )
+    alone = all_metrics(
+        PROBABILITIES[3:4], PROBABILITIES[3:4], LABELS[3:4], temperature=1.0, target_precision=0.9, set_thresholds={}
+    )
     assert list(alone) == list(usual)
     assert {name for name, value in alone.items() if value is None} == {
         "roc_auc_ovr_macro",
         "threshold",
         "threshold_coverage",
+        "set_coverage_90",
+        "set_size_90",
     }
     assert alone["images"] == 1

@@ -95,3 +95,19 @@ def test_flips_are_said_in_the_model_and_change_the_answers(pipeline: Project) -
     pipeline.here("evaluate")
     assert load_classifier(pipeline.folder / "models/classifier.safetensors").description.flips
     assert np.abs(np.load(pipeline.folder / "metrics/test/probabilities.npy") - before).max() > 0.01
+
+
+def test_the_thresholds_of_sets_are_stored_in_the_model_and_chosen_on_val(finished: Project) -> None:
+    """Of 36 images: for 90 % the place is ceil(37 * 0.9) = 34, the third from below; 97 % takes all, 98 % takes 49."""
+    from imgpipe.model.classifier import load_classifier
+
+    folder = finished.folder / "metrics/val"
+    classes = [row["class"] for row in read_table(folder / "classes.csv")]
+    labels = [classes.index(row["actual"]) for row in read_table(folder / "predictions.csv")]
+    own = np.sort(np.load(folder / "probabilities.npy")[range(36), labels])
+    description = load_classifier(finished.folder / "models/classifier.safetensors").description
+    assert description.val_images == 36
+    assert list(description.set_thresholds) == [f"0.{percent}" for percent in range(50, 98)]
+    assert description.set_thresholds["0.90"] == pytest.approx(own[2], abs=1e-6)
+    assert description.set_thresholds["0.97"] == pytest.approx(own[0], abs=1e-6)
+    assert json.loads((folder / "metrics.json").read_text())["set_coverage_90"] == pytest.approx(34 / 36, abs=1e-6)

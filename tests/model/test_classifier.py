@@ -23,7 +23,8 @@ def test_a_saved_classifier_comes_back_whole(tmp_path: Path) -> None:
 
 def test_the_description_in_the_file_is_flat(tmp_path: Path) -> None:
     """Other programs read it, so its keys stay."""
-    model = new_classifier(described(form=form(image_size=9, encoding="jpeg")), [0.5], [0.2])
+    chosen = {"threshold": 0.9, "set_thresholds": {"0.50": 0.7, "0.51": 0.1}, "val_images": 2}
+    model = new_classifier(described(form=form(image_size=9, encoding="jpeg"), **chosen), [0.5], [0.2])
     save_classifier(tmp_path / "model.safetensors", model)
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
         found = json.loads(file.metadata()["imgpipe"])
@@ -46,4 +47,7 @@ def test_the_description_in_the_file_is_flat(tmp_path: Path) -> None:
         ("cpu_threads", 1),
         ("flips", False),
         ("temperature", 1.0),
+        ("threshold", 0.9),
+        ("set_thresholds", {"0.50": 0.7, "0.51": 0.1}),
+        ("val_images", 2),
     ]

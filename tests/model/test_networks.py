@@ -1,3 +1,4 @@
+import copy
 import sys
 
 import pytest
@@ -6,7 +7,7 @@ from torch import nn
 
 from imgpipe.common.errors import InputError
 from imgpipe.model.names import model_names, our_names, timm_names, timm_problem
-from imgpipe.model.networks import MODELS, MeanPool, build_model, head_of
+from imgpipe.model.networks import MODELS, MeanPool, build_model, head_of, last_layer_of
 
 
 def test_torch_and_torchvision_are_a_pair() -> None:
@@ -211,3 +212,63 @@ def test_no_network_has_a_pooling_without_a_deterministic_backward_pass(name: st
     network = build_model(name, channels=3, classes=5, size=64, dropout=0.0)
     pools = [layer for layer in network.modules() if isinstance(layer, nn.AdaptiveAvgPool2d | MeanPool)]
     assert [type(pool) for pool in pools] == [MeanPool]
+
+
+@pytest.mark.parametrize(
+    ("name", "dropout", "precision"),
+    [
+        ("simple_cnn", 0.0, torch.bfloat16),
+        ("simple_cnn", 0.2, torch.float16),
+        ("resnet9", 0.0, torch.bfloat16),
+        ("resnet18", 0.2, torch.bfloat16),
+        ("squeezenet1_1", 0.2, torch.bfloat16),
+        ("vit_b_16", 0.0, torch.bfloat16),
+        ("vgg_funnel", 0.0, torch.bfloat16),
+        ("timm/resnet18", 0.0, torch.float16),
+        ("timm/convnext_atto", 0.2, torch.bfloat16),
+    ],
+)
+def test_in_mixed_precision_the_last_layer_alone_computes_in_fp32(
+    name: str, dropout: float, precision: torch.dtype
+) -> None:
+    """From the features, which stay rounded, it makes what plain torch makes of them in fp32."""
+    if name.startswith("timm/"):
+        pytest.importorskip("timm")
+    torch.manual_seed(0)
+    network = build_model(name, channels=3, classes=5, size=64, dropout=dropout)
+    others, last = [], last_layer_of(network)
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    last.register_forward_hook(lambda _, given, made: seen.append((given[0], made.clone())))  # SqueezeNet changes it
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d) and layer is not last:
+            layer.register_forward_hook(lambda _, __, made: others.append(made.dtype))
+    with torch.no_grad(), torch.autocast("cpu", dtype=precision):
+        logits = network(torch.randn(2, 3, 64, 64))
+    assert logits.dtype == torch.float32
+    assert set(others) == {precision}
+    ((features, made),) = seen
+    plain = nn.functional.linear if isinstance(last, nn.Linear) else nn.functional.conv2d
+    assert torch.equal(made, plain(features.float(), last.weight, last.bias))  # type: ignore[arg-type]
+
+
+def test_logits_that_bf16_would_round_to_a_tie_are_apart() -> None:
+    """Near 3 bf16 numbers are 1/64 apart; 3.001 and 3.002 are not."""
+    network = build_model("simple_cnn", channels=1, classes=2, size=8, dropout=0.0)
+    last = last_layer_of(network)
+    with torch.no_grad():
+        last.get_parameter("weight").zero_()
+        last.get_parameter("bias").copy_(torch.tensor([3.001, 3.002]))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = network(torch.zeros(1, 1, 8, 8))
+    assert logits.tolist() == [pytest.approx([3.001, 3.002])]
+    assert logits.bfloat16()[0, 0] == logits.bfloat16()[0, 1]
+
+
+def test_a_copy_of_a_network_computes_with_its_own_last_layer() -> None:
+    network = build_model("simple_cnn", channels=1, classes=2, size=8, dropout=0.0)
+    twin = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        assert network(torch.ones(1, 1, 8, 8)).abs().max() == 0
+        assert twin(torch.ones(1, 1, 8, 8)).abs().max() > 0

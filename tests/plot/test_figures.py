@@ -77,7 +77,7 @@ def all_figures(folder: Path, classes: int) -> dict[str, Figure]:
         for row in galleries.choose_examples(table["predictions"], names, 30)
     ]
     return {
-        "curves": figures.training_curves(read_table(folder / "metrics/train/history.csv")),
+        "curves": figures.training_curves(read_table(folder / "metrics/train/history.csv"), best=1),
         "roc": figures.roc(table["roc"]),
         "precision_recall": figures.precision_recall(table["precision_recall"]),
         "reliability": figures.reliability(table["reliability"]),
@@ -87,7 +87,10 @@ def all_figures(folder: Path, classes: int) -> dict[str, Figure]:
         "balance": class_figures.class_balance({name: {"train": 12345, "val": 7, "test": 7} for name in names}),
         "predictions": galleries.gallery(examples, "nothing"),
         "sheet": galleries.contact_sheet(
-            [pixels] * classes, [(name, 1.0) for name in names], ["a_file_of_a_long_name.jpg"] * classes
+            [pixels] * classes,
+            [[(name, 1.0)] * (1 + 50 * (i % 2)) for i, name in enumerate(names)],
+            ["a_file_of_a_long_name.jpg"] * classes,
+            "nothing",
         ),
     }
 
@@ -99,15 +102,15 @@ def test_no_label_is_over_another_or_cut_at_the_edge(tmp_path: Path, classes: in
 
 
 def test_training_curves_show_both_splits_and_the_learning_rate_and_mark_the_best_epoch() -> None:
-    figure = figures.training_curves(HISTORY)
+    figure = figures.training_curves(HISTORY, best=2)
     loss, accuracy, lr = figure.axes
     assert [np.asarray(line.get_ydata()).tolist() for line in loss.lines[:2]] == [
         [1.0, 0.5, pytest.approx(1 / 3)],
         [1.2, 0.6, pytest.approx(0.4)],
     ]
-    assert [np.asarray(line.get_xdata()).tolist() for line in loss.lines] == [[1, 2, 3], [1, 2, 3], [3, 3]]
+    assert [np.asarray(line.get_xdata()).tolist() for line in loss.lines] == [[1, 2, 3], [1, 2, 3], [2, 2]]
     assert np.asarray(lr.lines[0].get_ydata()).tolist() == pytest.approx([0.1, 0.2, 0.3])
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["training", "validation", "best epoch: 3"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["training", "validation", "best epoch: 2"]
     assert accuracy.get_ylabel() == "accuracy"
 
 

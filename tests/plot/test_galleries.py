@@ -56,7 +56,8 @@ def test_images_are_shown_as_they_were_packed_and_mistakes_by_sign_and_dash_too(
 def test_a_sheet_has_an_answer_above_each_image_and_its_file_s_name_below(channels: int) -> None:
     squares = list(np.random.default_rng(0).integers(0, 256, (5, 8, 8, channels), dtype=np.uint8))
     names = [f"{i}.jpg" for i in range(5)]
-    (axes,) = galleries.contact_sheet(squares, [("a", 0.25), ("b", 0.999)] * 2 + [("a", 0.5)], names).axes
+    given = [[("a", 0.25)], [("b", 0.999)], [("a", 0.25)], [("b", 0.6), ("a", 0.4), ("c", 0.1)], []]
+    (axes,) = galleries.contact_sheet(squares, given, names, "nothing").axes
     places = []
     for image, square in zip(axes.images, squares, strict=True):
         pixels = image.get_array()
@@ -65,7 +66,7 @@ def test_a_sheet_has_an_answer_above_each_image_and_its_file_s_name_below(channe
         assert image.get_clim() == (0, 255)
         places.append(image.get_extent())
     answers, files = axes.texts[::2], axes.texts[1::2]
-    assert [text.get_text() for text in answers] == ["a (25%)", "b (100%)", "a (25%)", "b (100%)", "a (50%)"]
+    assert [text.get_text() for text in answers] == ["a (25%)", "b (100%)", "a (25%)", "b (60%) +2", "nothing"]
     assert [text.get_text() for text in files] == names
     assert all(text.get_position()[1] > top for text, (_, _, _, top) in zip(answers, places, strict=True))
     assert all(text.get_position()[1] < bottom for text, (_, _, bottom, _) in zip(files, places, strict=True))

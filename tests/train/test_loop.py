@@ -18,12 +18,13 @@ from imgpipe.model.classifier import Classifier
 from imgpipe.model.randomness import random_rows
 from imgpipe.train import optim, schedules
 from imgpipe.train.augment import DRAWS, POLICIES, augmentation, centre, padded
-from imgpipe.train.loop import batch_loss, loss_and_accuracy, train_step
+from imgpipe.train.loop import batch_loss, ended, loss_and_accuracy, train_step
 from imgpipe.train.micro_batches import MicroBatch, cut, draw_mix, mixed
 from imgpipe.train.params import Train
 from imgpipe.train.reduction import FixedTree
 from imgpipe.train.run import explained
 from imgpipe.train.sampling import ORDERS, given_weights
+from imgpipe.train.start import new_state
 from imgpipe.train.state import Epoch, TrainingState
 
 PLAIN = replace(RECIPE, optimizer=partial(SGD, momentum=0.0, weight_decay=0.0))
@@ -48,7 +49,9 @@ def step(
     """``train_step`` on one process."""
     optimizer = recipe.optimizer([{"params": list(model.parameters())}])
     scaler = scaler or torch.amp.GradScaler("cpu", enabled=recipe.precision == "fp16")
-    return train_step(TrainingState(model, optimizer, scaler, None), FixedTree(model, ALONE), parts, recipe, None)
+    return train_step(
+        TrainingState(model, optimizer, scaler, None, recipe.monitor), FixedTree(model, ALONE), parts, recipe, None
+    )
 
 
 def moved(model: Classifier, parts: list[MicroBatch], recipe: Train) -> Tensor:
@@ -198,7 +201,7 @@ def textbook(recipe: Train) -> list[Tensor]:
     ]
     optimizer = torchs_own(recipe, groups)
     lrs = [group["lr"] for group in optimizer.param_groups]
-    average = [p.detach().clone() for p in model.parameters()]
+    average, updates = [p.detach().clone() for p in model.parameters()], 0
     augment = augmentation(recipe.augment, [128])
     weights = torch.ones(3) if data.class_weights is None else torch.from_numpy(data.class_weights)
     plan = cut(len(images), recipe)
@@ -220,11 +223,12 @@ def textbook(recipe: Train) -> list[Tensor]:
             loss.backward()
             if recipe.clip_grad_norm is not None:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad_norm)
-            factor = recipe.schedule(epoch + (number + 1) / len(plan), recipe.epochs, [])
+            factor = recipe.schedule(epoch + (number + 0.5) / len(plan), recipe.epochs, [])
             for group, lr in zip(optimizer.param_groups, lrs, strict=True):
                 group["lr"] = lr * factor * group["factor"]
             optimizer.step()
-            decay = recipe.ema_decay or 0.0
+            decay = min(recipe.ema_decay or 0.0, (1 + updates) / (10 + updates))
+            updates += 1
             average = [
                 decay * old + (1 - decay) * p.detach() for old, p in zip(average, model.parameters(), strict=True)
             ]
@@ -270,10 +274,40 @@ def test_each_setting_changes_the_weights(plain: list[Tensor], name: str) -> Non
     assert not same
 
 
-def test_training_ends_early_where_the_validation_loss_no_longer_falls() -> None:
+@pytest.mark.parametrize("monitor", ["accuracy", "loss"])
+def test_training_ends_early_where_no_epoch_is_better_any_more(monitor: Any) -> None:
     """At a rate of 0 nothing changes, so epochs 2 and 3 are no better than the first."""
-    state = trained(replace(RECIPE, epochs=9, optimizer=partial(SGD, lr=1e-30), early_stop_epochs=2))
-    assert [epoch.epoch for epoch in state.history] == [1, 2, 3]
+    still = replace(RECIPE, epochs=9, optimizer=partial(SGD, lr=1e-30), early_stop_epochs=2, monitor=monitor)
+    assert [epoch.epoch for epoch in trained(still).history] == [1, 2, 3]
+
+
+NUMBERS = [(0.5, 0.9), (0.4, 0.8), (0.5, 0.7), (0.6, 0.9), (0.6, 0.9), (0.5, 0.6)]
+"""Accuracy and loss of the validation split, of six epochs."""
+
+
+@pytest.mark.parametrize(
+    ("monitor", "best", "over"),
+    [("accuracy", [1, 1, 3, 4, 4, 4], [0, 0, 0, 0, 0, 1]), ("loss", [1, 2, 3, 3, 3, 6], [0, 0, 0, 0, 1, 0])],
+)
+def test_what_is_monitored_decides_the_best_epoch_and_when_training_ends_early(
+    monitor: Any, best: list[int], over: list[bool]
+) -> None:
+    """After two epochs without a better one. Of the first and the third, with as many right, the third is better."""
+    recipe = replace(RECIPE, epochs=9, monitor=monitor, early_stop_epochs=2)
+    state = new_state(classifier(), recipe)
+    found = []
+    for number, (accuracy, loss) in enumerate(NUMBERS, start=1):
+        state.add(Epoch(number, 0.1, 1.0, 0.5, val_loss=loss, val_accuracy=accuracy))
+        found.append((state.best and state.best.epoch, ended(state, recipe)))
+    assert found == list(zip(best, over, strict=True))
+
+
+def test_plateaus_are_of_what_is_monitored() -> None:
+    state = new_state(classifier(), replace(RECIPE, monitor="loss"))
+    for number, (accuracy, loss) in enumerate(NUMBERS, start=1):
+        state.add(Epoch(number, 0.1, 1.0, 0.5, val_loss=loss, val_accuracy=accuracy))
+    assert state.monitored == [-0.9, -0.8, -0.7, -0.9, -0.9, -0.6]
+    assert replace(state, monitor="accuracy").monitored == [0.5, 0.4, 0.5, 0.6, 0.6, 0.5]
 
 
 def test_images_that_do_not_fill_a_batch_are_said_to_be_left_out(caplog: pytest.LogCaptureFixture) -> None:
@@ -317,17 +351,27 @@ def test_what_is_frozen_follows_the_epochs_and_the_tree_follows_it() -> None:
 
 
 def test_the_reported_lr_follows_the_schedule() -> None:
-    """Cosine from 0.1 over 4 epochs: 0.05 (1 + cos(pi e / 4)) after epoch e."""
+    """Cosine from 0.1 over 4 epochs of two updates: 0.05 (1 + cos(pi (e - 0.25) / 4)) in the last one of epoch e."""
     state = trained(replace(RECIPE, epochs=4, schedule=partial(schedules.cosine, warmup_epochs=0)))
-    assert [epoch.lr for epoch in state.history] == pytest.approx([0.0853553, 0.05, 0.0146447, 0.0], abs=1e-6)
+    assert [epoch.lr for epoch in state.history] == pytest.approx(
+        [0.0915735, 0.0597545, 0.0222215, 0.0009607], abs=1e-6
+    )
 
 
 def test_a_better_epoch_has_more_images_right_or_as_many_with_a_lower_loss() -> None:
     epoch = Epoch(1, 0.1, 1.0, 0.5, val_loss=0.4, val_accuracy=0.9)
-    assert replace(epoch, val_accuracy=0.91, val_loss=0.5).merit > epoch.merit
-    assert replace(epoch, val_loss=0.39).merit > epoch.merit
-    assert replace(epoch, epoch=2).merit == epoch.merit
-    assert replace(epoch, val_accuracy=0.89, val_loss=0.1).merit < epoch.merit
+    by_accuracy = epoch.merit("accuracy")
+    assert replace(epoch, val_accuracy=0.91, val_loss=0.5).merit("accuracy") > by_accuracy
+    assert replace(epoch, val_loss=0.39).merit("accuracy") > by_accuracy
+    assert replace(epoch, epoch=2).merit("accuracy") == by_accuracy
+    assert replace(epoch, val_accuracy=0.89, val_loss=0.1).merit("accuracy") < by_accuracy
+
+
+def test_by_the_loss_a_better_epoch_has_a_lower_one_or_an_equal_one_with_more_images_right() -> None:
+    epoch = Epoch(1, 0.1, 1.0, 0.5, val_loss=0.4, val_accuracy=0.9)
+    assert replace(epoch, val_accuracy=0.1, val_loss=0.39).merit("loss") > epoch.merit("loss")
+    assert replace(epoch, val_accuracy=0.91).merit("loss") > epoch.merit("loss")
+    assert replace(epoch, val_accuracy=0.99, val_loss=0.41).merit("loss") < epoch.merit("loss")
 
 
 def test_validation_numbers_are_means_over_images() -> None:

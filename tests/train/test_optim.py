@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from imgpipe.model.networks import head_of
 from imgpipe.train.optim import OPTIMIZERS
 from imgpipe.train.start import parameter_groups
 
@@ -188,14 +189,50 @@ def test_a_head_that_is_not_there_is_our_own_bug() -> None:
         parameter_groups(with_norms(), head="fc", backbone_lr_factor=0.1, decay_norms_and_biases=True)
 
 
-@pytest.mark.parametrize(("name", "head"), [("convnext_tiny", "classifier.2"), ("vit_b_16", "heads.head")])
-def test_of_torchvisions_networks_nothing_of_one_dimension_decays(name: str, head: str) -> None:
-    """In these two that is all norms, LayerNorm2d among them, and all biases."""
+def decayed_and_not(network: nn.Module) -> list[dict[str, Any]]:
+    """The group that decays and the one that does not, where norms and biases are spared."""
+    groups = parameter_groups(network, head=head_of(network), backbone_lr_factor=1.0, decay_norms_and_biases=False)
+    assert {group.get("weight_decay") for group in groups} == {None, 0.0}
+    return sorted(groups, key=lambda group: "weight_decay" in group)
+
+
+@pytest.mark.parametrize(
+    ("name", "spared"),
+    [
+        ("convnext_tiny", {"layer_scale"}),
+        ("vit_b_16", {"class_token", "pos_embedding"}),
+        ("swin_t", {"relative_position_bias_table"}),
+        ("swin_v2_t", {"logit_scale"}),
+        ("maxvit_t", {"relative_position_bias_table"}),
+        ("resnet18", set()),
+    ],
+)
+def test_of_torchvisions_networks_weights_of_linear_layers_and_convolutions_alone_decay(
+    name: str, spared: set[str]
+) -> None:
+    """Beside these, vectors do not decay: all norms, ConvNeXt's LayerNorm2d among them, and all biases."""
     from torchvision.models import get_model
 
     with torch.device("meta"):
         network = get_model(name)
-    groups = parameter_groups(network, head=head, backbone_lr_factor=1.0, decay_norms_and_biases=False)
-    for group in groups:
-        vectors = {parameter.dim() == 1 for parameter in group["params"]}
-        assert vectors == {group.get("weight_decay") == 0}
+    decayed, rest = decayed_and_not(network)
+    layers = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
+    owners = [network.get_submodule(full.rpartition(".")[0]) for full in names(network, decayed)]
+    assert all(isinstance(layer, layers) for layer in owners)
+    assert {full.rpartition(".")[2] for full in names(network, decayed)} <= {"weight", "in_proj_weight"}
+    shapes = dict(network.named_parameters())
+    last_names = {full.rpartition(".")[2] for full in names(network, rest) if shapes[full].dim() > 1}
+    assert last_names == spared
+    assert len(decayed["params"]) + len(rest["params"]) == len(shapes)
+
+
+def test_of_timms_networks_what_their_authors_spare_does_not_decay() -> None:
+    """Swin v2's no_weight_decay() names the linear layers that make biases of positions, which are called weights."""
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        network = timm.create_model("swinv2_tiny_window8_256")
+    decayed, rest = decayed_and_not(network)
+    shapes = dict(network.named_parameters())
+    matrices = {full.partition(".attn.")[2] for full in names(network, rest) if shapes[full].dim() > 1}
+    assert matrices == {"cpb_mlp.0.weight", "cpb_mlp.2.weight", "logit_scale"}
+    assert {"attn.qkv.weight", "mlp.fc1.weight"} <= {full.partition("blocks.0.")[2] for full in names(network, decayed)}

@@ -85,8 +85,10 @@ def test_no_bit_changes_and_less_is_kept(name: str) -> None:
     assert fewer < 0.75 * bytes_kept
 
 
-def test_the_same_holds_in_bf16() -> None:
-    network, images = built("blocks in rows, and dropout")
+@pytest.mark.parametrize("name", ["blocks in rows, and dropout", "rows in rows"])
+def test_the_same_holds_in_bf16_with_a_last_layer_in_fp32(name: str) -> None:
+    """In the second network that layer is within a row, and computed again."""
+    network, images = built(name)
     saving = copy.deepcopy(network)
     recompute_in_backward(saving)
     assert same(update(saving, images, torch.bfloat16)[0], update(network, images, torch.bfloat16)[0])

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import imgpipe
-from imgpipe.commands.inference import content_of, decoded_input, network_input, open_classifier, probabilities_of
+from imgpipe.commands.inference import (
+    content_of,
+    decoded_input,
+    network_input,
+    open_classifier,
+    probabilities_of,
+)
+from imgpipe.commands.selection import set_threshold
 from imgpipe.common.errors import InputError
 from imgpipe.common.rules import one_of
 from imgpipe.data.images import upright
@@ -41,10 +48,18 @@ class LoadedModel:
         """Names of the classes."""
         return list(self._classifier.description.classes)
 
-    def predict(self, images: Picture | Sequence[Picture]) -> list[imgpipe.Prediction]:
+    @property
+    def threshold(self) -> float | None:
+        """Confidence from which on answers are precise: see ``imgpipe.Model``."""
+        return self._classifier.description.threshold
+
+    def predict(
+        self, images: Picture | Sequence[Picture], *, coverage: float | None = None
+    ) -> list[imgpipe.Prediction]:
         """Say what is on images: see ``imgpipe.Model``."""
         several = list(images) if isinstance(images, Sequence) and not isinstance(images, str | bytes) else [images]
         description = self._classifier.description
+        at_least = None if coverage is None else set_threshold(description, coverage, asked_by="coverage is")
 
         def prepared(numbered: tuple[int, Picture]) -> Pixels:
             number, image = numbered
@@ -58,7 +73,7 @@ class LoadedModel:
         with _threads(description.cpu_threads):
             while batch := list(islice(squares, BATCH)):
                 rows = probabilities_of(batch, self._classifier)
-                predictions += [_prediction(row.tolist(), description.classes) for row in rows]
+                predictions += [_prediction(row.tolist(), description.classes, at_least) for row in rows]
         return predictions
 
 
@@ -93,10 +108,12 @@ def _name(number: int, image: Picture) -> str:
     return os.fspath(image) if isinstance(image, str | os.PathLike) else f"images[{number}]"
 
 
-def _prediction(probabilities: Sequence[float], classes: Sequence[str]) -> imgpipe.Prediction:
+def _prediction(probabilities: Sequence[float], classes: Sequence[str], at_least: float | None) -> imgpipe.Prediction:
+    """Return the likeliest class, and the set of those with a probability of ``at_least``, unless it is None."""
     of_class = dict(zip(classes, probabilities, strict=True))
-    label = max(classes, key=of_class.__getitem__)  # of equal ones the first, as predict has it
-    return imgpipe.Prediction(label, of_class[label], of_class)
+    ranked = sorted(classes, key=lambda name: -of_class[name])  # of equal ones the first, as predict has it
+    named = ranked[:1] if at_least is None else [name for name in ranked if of_class[name] >= at_least]
+    return imgpipe.Prediction(ranked[0], of_class[ranked[0]], of_class, named)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -39,7 +39,11 @@ def predict(
     ],
     model: Annotated[Path, typer.Option(help="The model file.")] = Path("models/classifier.safetensors"),
     form: Annotated[Format, typer.Option("--format", help="How the answers are written.")] = Format.TABLE,
-    top: Annotated[int, typer.Option(min=1, help="How many classes, the likeliest first.")] = 1,
+    top: Annotated[int | None, typer.Option(min=1, show_default="1", help="How many of the likeliest classes.")] = None,
+    coverage: Annotated[float | None, typer.Option(help="A set that holds the true class so often: 0.50-0.99.")] = None,
+    none_below_threshold: Annotated[
+        bool, typer.Option("--none-below-threshold", help="No class below the model's threshold of confidence.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="A file for the answers, not standard output.")] = None,
     grid: Annotated[Path | None, typer.Option(help="A .png or .svg file for the images and their answers.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images that go through the network at once.")] = 64,
@@ -55,6 +59,7 @@ def predict(
 
     # not on top: torch takes seconds to import, and wrong arguments are refused before
     from imgpipe.commands.inference import classify, open_classifier
+    from imgpipe.commands.selection import selection
     from imgpipe.common.progress import counting_where_long
     from imgpipe.data.packed import Pixels
     from imgpipe.data.parallel import cores
@@ -65,11 +70,10 @@ def predict(
         from imgpipe.plot.galleries import SHEET_MOST
 
     classifier = open_classifier(model)
-    classes = classifier.description.classes
-    if top > len(classes):
-        raise InputError(f"--top is {top}, but the model has {len(classes)} classes; ask for no more")
+    description = classifier.description
+    most, at_least = selection(description, top=top, coverage=coverage, none_below_threshold=none_below_threshold)
     classifier.to(device_type(device, asked_by="--device is"))
-    set_up_computing(cpu_threads=classifier.description.cpu_threads)
+    set_up_computing(cpu_threads=description.cpu_threads)
     results = classify(paths, classifier, batch_size=batch_size, threads=cores())
     answers: list[Answer] = []
     images_shown: list[Pixels] = []
@@ -78,16 +82,14 @@ def predict(
             skipped.append(result)
             _say(result)
         else:
-            answers.append(Answer.of(result.path, result.probabilities.tolist(), classes, top))
+            answers.append(Answer.of(result.path, result.probabilities.tolist(), description.classes, most, at_least))
             if grid and len(images_shown) < SHEET_MOST:
                 images_shown.append(result.image)
 
-    _write(WRITERS[form](answers), output)
+    _write(WRITERS[form](answers, most), output)
+    _say_empty(answers, most)
     if grid and images_shown:
-        with writing(grid):
-            draw_grid(grid, images_shown, answers[: len(images_shown)])
-        if len(images_shown) < len(answers):
-            typer.echo(f"{grid} shows the first {len(images_shown)} of {len(answers)} images", err=True)
+        draw_grid(grid, images_shown, answers, most)
     if skipped:
         typer.echo(f"{len(skipped)} left out, {len(answers)} predicted", err=True)
         raise typer.Exit(1)
@@ -129,6 +131,13 @@ def _lines_of_standard_input() -> Iterator[str]:
         path = line.rstrip(b"\r\n")
         if path:
             yield os.fsdecode(path)
+
+
+def _say_empty(answers: Sequence[Answer], most: int | None) -> None:
+    """Say on standard error how many sets are empty, where any is: a coverage below the model's accuracy makes them."""
+    empty = sum(not answer.classes for answer in answers)
+    if empty and most is None:
+        typer.echo(f"{empty} of {len(answers)} sets are empty, as so low a coverage allows; ask for more", err=True)
 
 
 def _say(skipped: Skipped) -> None:

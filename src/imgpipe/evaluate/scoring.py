@@ -10,6 +10,7 @@ from sklearn import metrics
 
 from imgpipe.evaluate.calibration import expected_calibration_error, threshold_for_precision
 from imgpipe.evaluate.intervals import confusion_intervals, mean_interval, wilson_interval
+from imgpipe.evaluate.prediction_sets import set_scores
 
 Curves = dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]
 """The x and y of the points of a curve, each (points,), by the number of the class."""
@@ -22,13 +23,15 @@ def all_metrics(
     *,
     temperature: float,
     target_precision: float,
+    set_thresholds: dict[str, float],
 ) -> dict[str, float | int | None]:
-    """Return the numbers of metrics.json: those of ``score``, 95 % intervals, calibration and the threshold.
+    """Return the numbers of metrics.json: those of ``score``, 95 % intervals, calibration, the threshold and sets.
 
     probabilities: at the temperature, (images, classes), rows of sum 1.
     before_scaling: probabilities at temperature 1.
     labels: true classes, (images,).
     target_precision: the share of right answers that the threshold on the confidence must reach.
+    set_thresholds: of ``prediction_sets.set_thresholds``.
 
     Returns plain numbers, rounded to 6 decimals, but the threshold, which is rounded down, so that it is reached; None
     where a number is undefined. The keys are always the same.
@@ -53,6 +56,7 @@ def all_metrics(
         "ece_before_scaling": expected_calibration_error(before_scaling, labels),
         "threshold": None if threshold is None else math.floor(threshold * 1e6) / 1e6,
         "threshold_coverage": coverage,
+        **set_scores(probabilities, labels, set_thresholds),
     }
     return {name: _rounded(number) for name, number in numbers.items()} | {"images": len(labels)}
 

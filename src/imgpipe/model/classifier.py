@@ -50,6 +50,12 @@ class Description:
     """Whether logits are means over an image and its mirror image."""
     temperature: float
     """Number by which logits are divided before they become probabilities."""
+    threshold: float | None
+    """Confidence from which on answers are as precise as was asked for on the val split; None where none is."""
+    set_thresholds: dict[str, float]
+    """Probability from which on a class belongs to an image's prediction set, by coverage: see ``prediction_sets``."""
+    val_images: int
+    """Images of the val split on which evaluation chose both; 0 before it."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the description as the model file has it, flat."""

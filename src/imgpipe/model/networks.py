@@ -8,6 +8,7 @@ import functools
 import importlib
 from collections import OrderedDict
 from collections.abc import Callable
+from types import MethodType
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +93,8 @@ def build_model(name: str, *, channels: int, classes: int, size: int, dropout: f
     size: side of the images in pixels.
     dropout: probability of dropping each input of the head, on top of the network's own dropout.
 
+    In mixed precision its last layer computes in fp32, as ``keep_in_fp32`` has it.
+
     Raises InputError where the network does not take such images, or is timm's and that is not installed.
     """
     if problem := timm_problem(name):
@@ -107,7 +110,25 @@ def build_model(name: str, *, channels: int, classes: int, size: int, dropout: f
             f"params.yaml: model.name is '{name}', which does not take {channels} channels of {size} x {size} pixels "
             f"({one_line(error)}); change model.image_size or pack.channels"
         ) from None
+    keep_in_fp32(last_layer_of(network))
     return network
+
+
+def keep_in_fp32(layer: nn.Module) -> None:
+    """Make the layer compute in fp32 where all else is in mixed precision, in place.
+
+    The last layer needs it: in the 8 bits of bf16 the logits of an image's two best classes are often equal.
+    """
+    layer.forward = MethodType(_forward_in_fp32, layer)  # which keeps the names of the weights
+
+
+def _forward_in_fp32(layer: nn.Module, features: Tensor) -> Tensor:
+    forward: Callable[[nn.Module, Tensor], Tensor] = type(layer).forward
+    device = features.device.type
+    if not torch.is_autocast_enabled(device):  # else an exported file would have a step that turns it off
+        return forward(layer, features)
+    with torch.autocast(device, enabled=False):
+        return forward(layer, features.float())
 
 
 def head_of(network: nn.Module) -> str:
@@ -115,10 +136,15 @@ def head_of(network: nn.Module) -> str:
 
     It is the last linear layer or convolution, or the ``Head`` that stands in its place.
     """
-    layers = list(network.named_modules())
-    heads = [path for path, layer in layers if isinstance(layer, Head)]
-    last: str = [path for path, layer in layers if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
+    heads = [path for path, layer in network.named_modules() if isinstance(layer, Head)]
+    last: str = [path for path, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
     return heads[0] if heads else last
+
+
+def last_layer_of(network: nn.Module) -> nn.Module:
+    """Return the last linear layer or convolution, which makes the logits; it is the head, or the last one of its."""
+    head = network.get_submodule(head_of(network))
+    return [layer for layer in head.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
 
 
 def _network(name: str, channels: int, classes: int, size: int, dropout: float) -> nn.Module:

@@ -19,13 +19,13 @@ MOST_NAMED = 10  # curves in one figure that an eye can follow; of more classes,
 WORST_NAMED = 5
 
 
-def training_curves(history: Sequence[Row]) -> Figure:
+def training_curves(history: Sequence[Row], *, best: int) -> Figure:
     """Draw loss and accuracy of the training and validation splits, and the learning rate; the best epoch is marked.
 
     history: rows of metrics/train/history.csv.
+    best: the best epoch, counted from 1.
     """
     epochs = [int(row["epoch"]) for row in history]
-    best = max(history, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
     marker = "." if len(epochs) < 30 else ""
     figure = Figure(figsize=(WIDTH, 6), layout="constrained")
     panels = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (2, 2, 1), "hspace": 0.1})
@@ -39,7 +39,7 @@ def training_curves(history: Sequence[Row]) -> Figure:
     panels[2].set(ylabel="learning rate", xlabel="epoch", ylim=(0, None))
     panels[2].xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in panels:
-        axes.axvline(int(best["epoch"]), color="0.7", linewidth=3, zorder=0, label=f"best epoch: {best['epoch']}")
+        axes.axvline(best, color="0.7", linewidth=3, zorder=0, label=f"best epoch: {best}")
         axes.grid(alpha=0.3)
     figure.align_ylabels(panels)
     legend_above(figure, columns=3)

@@ -129,24 +129,38 @@ def gallery(examples: Sequence[Example], nothing: str) -> Figure:
     return figure
 
 
-def contact_sheet(squares: Sequence[Pixels], answers: Sequence[tuple[str, float]], names: Sequence[str]) -> Figure:
+def contact_sheet(
+    squares: Sequence[Pixels], answers: Sequence[Sequence[tuple[str, float]]], names: Sequence[str], nothing: str
+) -> Figure:
     """Draw images as the network saw them, class and confidence above and the file's name below each.
 
     squares: uint8 (size, size, channels), at most SHEET_MOST.
-    answers: a class and its probability for each.
+    answers: classes and their probabilities for each; of several the first is shown, and how many more there are.
     names: of the files.
+    nothing: what stands above an image that has no class.
     """
     assert 0 < len(squares) <= SHEET_MOST
     across = min(len(squares), max(3, math.ceil(math.sqrt(len(squares) * 1.5))))
     figure, axes, cells = _cells(len(squares), columns=across, width=SHEET_WIDTH, height=SHEET_HEIGHT)
     figure.suppressComposite = True  # in an SVG each image is one of its own
-    for square, (answer, confidence), name, (middle, top) in zip(squares, answers, names, cells, strict=True):
+    for square, answer, name, (middle, top) in zip(squares, answers, names, cells, strict=True):
         bottom = top - 0.22 - SHEET_SIDE
         _show(axes, square, middle=middle, bottom=bottom, most_width=SHEET_SIDE, most_height=SHEET_SIDE)
-        said = f"{short(answer, SHEET_CLASS)} ({confidence:.0%})"
+        said = _likeliest(answer) if answer else nothing
         axes.text(middle, bottom + SHEET_SIDE + 0.04, said, ha="center", va="bottom", fontsize=8)
         axes.text(middle, bottom - 0.04, short(name, SHEET_NAME), ha="center", va="top", fontsize=6, color="0.4")
     return figure
+
+
+def _likeliest(answer: Sequence[tuple[str, float]]) -> str:
+    """Return the first class and its probability, and how many more there are.
+
+    >>> _likeliest([("cat", 0.5), ("dog", 0.3), ("fox", 0.2)])
+    'cat (50%) +2'
+    """
+    (name, confidence), *others = answer
+    more = f" +{len(others)}" if others else ""
+    return f"{short(name, SHEET_CLASS - len(more))} ({confidence:.0%}){more}"
 
 
 def _cells(count: int, *, columns: int, width: float, height: float) -> tuple[Figure, Axes, list[tuple[float, float]]]:

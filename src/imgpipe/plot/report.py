@@ -43,6 +43,8 @@ MEANINGS = {
     "ece_before_scaling": "the calibration error at temperature 1",
     "threshold": "confidence from which on the wanted share of the answers is right",
     "threshold_coverage": "share of the pictures that are answered there",
+    "set_coverage_90": "share of the 90 % prediction sets that hold the true class",
+    "set_size_90": "mean number of classes in such a set",
     "images": "test pictures",
 }
 

@@ -49,8 +49,8 @@ def fit(state: TrainingState, splits: Splits, model: Model, recipe: Train, run: 
             for step, micro_batches in micro_batches_of(
                 splits, plan, epoch, recipe, run, size=size, first_step=state.step
             ):
-                time = epoch + (step + 1) / len(plan)  # in epochs, at the end of the step
-                set_lr(state, recipe.schedule(time, recipe.epochs, state.val_losses))
+                time = epoch + (step + 0.5) / len(plan)  # in epochs, in the middle of the step
+                set_lr(state, recipe.schedule(time, recipe.epochs, state.monitored))
                 with run.clock("step"), explained(recipe.micro_batch_size):
                     sums = train_step(state, tree, micro_batches, recipe, class_weights)
                 after_step(sums, images_in(plan[step : step + 1]))
@@ -71,22 +71,11 @@ def log_left_out(images: int, shown: int, recipe: Train) -> None:
 
 
 def ended(state: TrainingState, recipe: Train) -> bool:
-    """Return whether all epochs are done, or the validation loss has not improved for ``early_stop_epochs``."""
-    if recipe.early_stop_epochs and stopped_improving(state.val_losses, recipe.early_stop_epochs):
+    """Return whether all epochs are done, or ``early_stop_epochs`` of them since the best one."""
+    done = len(state.history)
+    if recipe.early_stop_epochs and state.best and done - state.best.epoch >= recipe.early_stop_epochs:
         return True
-    return len(state.history) >= recipe.epochs
-
-
-def stopped_improving(val_losses: Sequence[float], patience: int) -> bool:
-    """Return whether none of the last ``patience`` epochs had a lower validation loss than every epoch before them.
-
-    val_losses: of the epochs done, in order.
-    patience: at least 1.
-
-    >>> [stopped_improving([0.9, 0.7, 0.8, 0.7, 0.6][:epochs], 2) for epochs in range(6)]
-    [False, False, False, False, True, False]
-    """
-    return len(val_losses) > patience and min(val_losses[-patience:]) >= min(val_losses[:-patience])
+    return done >= recipe.epochs
 
 
 def set_lr(state: TrainingState, factor: float) -> None:

@@ -98,9 +98,11 @@ class Train:
     clip_grad_norm: Annotated[float, Interval(low=0, open_low=True)] | None
     """The most that the norm of the whole gradient may be."""
     ema_decay: Annotated[float, Interval(0, 1, open_high=True)] | None
-    """Share that a moving average of the weights keeps in each step; the average is then used."""
+    """Share that a moving average of the weights, which is then used, keeps in each step, and less in the first."""
+    monitor: Literal["accuracy", "loss"]
+    """What of the validation split decides which epoch is better: for the best one, early stopping and plateau."""
     early_stop_epochs: Annotated[int, Interval(low=1)] | None
-    """Epochs without a lower validation loss after which training ends."""
+    """Epochs without a better one after which training ends."""
     order: Annotated[str, one_of_table(ORDERS)]
     augment: Augment
     mixup_alpha: Annotated[float, Interval(low=0)]
@@ -113,6 +115,11 @@ class Train:
             raise InputError(
                 f"micro_batches is {self.micro_batches}, which does not divide the batch_size of {self.batch_size}; "
                 f"it must be {one_of(n for n in divisors(self.batch_size) if POWER_OF_TWO.allows(n))}"
+            )
+        if self.order == "balanced" and self.class_weights is CLASS_WEIGHTS["balanced"]:
+            raise InputError(
+                "order is balanced, and so is class_weights.name; either makes every class count as much as another, "
+                "and both make rare ones count for more; make order shuffled or class_weights.name none"
             )
 
     @property

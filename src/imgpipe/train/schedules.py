@@ -2,13 +2,14 @@
 
 All of them take these arguments, whether they need them or not:
 
-time: at the end of the update, in epochs: ``e + (i + 1) / n`` for update ``i`` of ``n`` in epoch ``e``, both from 0. So
-a warm-up starts above 0, and an epoch's last update still belongs to it.
+time: in the middle of the update, in epochs: ``e + (i + 0.5) / n`` for update ``i`` of ``n`` in epoch ``e``, both from
+0. So neither a warm-up's first update nor the last one of the training has a factor of 0.
 epochs: of the whole training.
-val_losses: validation losses of the epochs done, in order.
+monitored: what ``train.monitor`` names of each epoch done, in order, the higher the better: the accuracy of the
+validation split, or its loss with the sign changed.
 warmup_epochs: time in which the factor rises from 0 in a line, 0 for no warm-up; it may end within an epoch.
 
-To add one: a function ``(time, epochs, val_losses, *, ...)`` and a line in SCHEDULES. Its annotated keywords are its
+To add one: a function ``(time, epochs, monitored, *, ...)`` and a line in SCHEDULES. Its annotated keywords are its
 keys in params.yaml.
 """
 
@@ -29,7 +30,7 @@ RISING = Rule(
 )
 
 
-def constant(time: float, epochs: int, val_losses: Sequence[float], *, warmup_epochs: Epochs) -> float:
+def constant(time: float, epochs: int, monitored: Sequence[float], *, warmup_epochs: Epochs) -> float:
     """Keep the factor at 1, after a linear warm-up.
 
     >>> [constant(time, 10, [], warmup_epochs=2) for time in (0, 1, 2, 5)]
@@ -38,7 +39,7 @@ def constant(time: float, epochs: int, val_losses: Sequence[float], *, warmup_ep
     return _warmed_up(time, warmup_epochs)
 
 
-def cosine(time: float, epochs: int, val_losses: Sequence[float], *, warmup_epochs: Epochs) -> float:
+def cosine(time: float, epochs: int, monitored: Sequence[float], *, warmup_epochs: Epochs) -> float:
     """Lower the factor from 1 to 0 along half a cosine, after a linear warm-up.
 
     Source: Loshchilov and Hutter 2017, equation 5.
@@ -53,7 +54,7 @@ def cosine(time: float, epochs: int, val_losses: Sequence[float], *, warmup_epoc
 def polynomial(
     time: float,
     epochs: int,
-    val_losses: Sequence[float],
+    monitored: Sequence[float],
     *,
     warmup_epochs: Epochs,
     power: Annotated[float, Interval(low=0, open_low=True)],
@@ -72,7 +73,7 @@ def polynomial(
 def one_cycle(
     time: float,
     epochs: int,
-    val_losses: Sequence[float],
+    monitored: Sequence[float],
     *,
     warmup_epochs: Epochs,
     pct_start: Share,
@@ -103,7 +104,7 @@ def one_cycle(
 def step(
     time: float,
     epochs: int,
-    val_losses: Sequence[float],
+    monitored: Sequence[float],
     *,
     warmup_epochs: Epochs,
     step_epochs: Annotated[int, Interval(low=1)],
@@ -111,16 +112,16 @@ def step(
 ) -> float:
     """Multiply the factor by ``gamma`` after every ``step_epochs``, with a linear warm-up.
 
-    >>> [step(time, 10, [], warmup_epochs=0, step_epochs=4, gamma=0.5) for time in (0.1, 4, 4.1, 8, 8.1)]
+    >>> [step(time, 10, [], warmup_epochs=0, step_epochs=4, gamma=0.5) for time in (0, 3.9, 4.1, 7.9, 8.1)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
-    return float(_warmed_up(time, warmup_epochs) * gamma ** (_epochs_before(time) // step_epochs))
+    return float(_warmed_up(time, warmup_epochs) * gamma ** (int(time) // step_epochs))
 
 
 def multi_step(
     time: float,
     epochs: int,
-    val_losses: Sequence[float],
+    monitored: Sequence[float],
     *,
     warmup_epochs: Epochs,
     milestones: Annotated[list[int], RISING],
@@ -128,37 +129,37 @@ def multi_step(
 ) -> float:
     """Multiply the factor by ``gamma`` after each of the epochs ``milestones``, with a linear warm-up.
 
-    >>> [multi_step(time, 10, [], warmup_epochs=0, milestones=[4, 6], gamma=0.5) for time in (4, 4.1, 6, 6.1)]
+    >>> [multi_step(time, 10, [], warmup_epochs=0, milestones=[4, 6], gamma=0.5) for time in (3.9, 4.1, 5.9, 6.1)]
     [1.0, 0.5, 0.5, 0.25]
     """
-    passed = sum(milestone <= _epochs_before(time) for milestone in milestones)
+    passed = sum(milestone <= time for milestone in milestones)
     return float(_warmed_up(time, warmup_epochs) * gamma**passed)
 
 
 def plateau(
     time: float,
     epochs: int,
-    val_losses: Sequence[float],
+    monitored: Sequence[float],
     *,
     warmup_epochs: Epochs,
     factor: Share,
     patience: Annotated[int, Interval(low=0)],
     threshold: Annotated[float, Interval(0, 1, open_high=True)],
 ) -> float:
-    """Multiply by ``factor`` each time the validation loss has stood still for more than ``patience`` epochs.
+    """Multiply by ``factor`` each time what is monitored has got no better for more than ``patience`` epochs.
 
-    threshold: the loss counts as lower where it is so by more than this share of the lowest.
+    threshold: it counts as better where it is so by more than this share of the best.
 
-    This is torch's ReduceLROnPlateau, with a linear warm-up.
+    This is torch's ReduceLROnPlateau, ``max`` of accuracies and ``min`` of losses, with a linear warm-up.
 
     >>> settings = {"warmup_epochs": 0, "factor": 0.5, "patience": 1, "threshold": 0.0}
-    >>> [plateau(n, 10, [0.9, 0.7, 0.8, 0.7, 0.6][:n], **settings) for n in range(6)]
+    >>> [plateau(n, 10, [0.1, 0.3, 0.2, 0.3, 0.4][:n], **settings) for n in range(6)]
     [1.0, 1.0, 1.0, 1.0, 0.5, 0.5]
     """
-    lowest, still, reductions = math.inf, 0, 0
-    for loss in val_losses:
-        if loss < lowest * (1 - threshold):
-            lowest, still = loss, 0
+    bar, still, reductions = -math.inf, 0, 0  # the bar is what the next one has to be above
+    for value in monitored:
+        if value > bar:
+            bar, still = value + threshold * abs(value), 0
         else:
             still += 1
         if still > patience:
@@ -184,8 +185,3 @@ def _warmed_up(time: float, warmup_epochs: float) -> float:
 def _after_warmup(time: float, epochs: int, warmup_epochs: float) -> tuple[float, float]:
     """Return how long ago the warm-up ended, and how long the training lasts from there."""
     return max(0.0, time - warmup_epochs), max(epochs - warmup_epochs, 1e-9)
-
-
-def _epochs_before(time: float) -> int:
-    """Return how many epochs were over when the epoch began in which an update ended at this time."""
-    return max(0, math.ceil(time) - 1)

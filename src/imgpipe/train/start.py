@@ -57,6 +57,9 @@ def untrained_classifier(model: Model, recipe: Train, statistics: Statistics, *,
         cpu_threads=recipe.cpu_threads,
         flips=False,
         temperature=1.0,
+        threshold=None,
+        set_thresholds={},
+        val_images=0,
     )
     set_up_computing(cpu_threads=recipe.cpu_threads)
     torch.manual_seed(recipe.seed)
@@ -88,7 +91,7 @@ def new_state(classifier: Classifier, recipe: Train) -> TrainingState:
         recompute_in_backward(network)
     if recipe.compile:
         network.compile()
-    return TrainingState(classifier, optimizer, scaler, average)
+    return TrainingState(classifier, optimizer, scaler, average, recipe.monitor)
 
 
 def parameter_groups(
@@ -98,12 +101,12 @@ def parameter_groups(
 
     head: path of the layer, as in ``get_submodule``, that learns at the full rate; all others are the backbone.
     backbone_lr_factor: by which the backbone's learning rate is to be multiplied.
-    decay_norms_and_biases: where false, biases and all that belongs to a norm layer get ``weight_decay`` 0.
+    decay_norms_and_biases: where false, all that is ``_undecayed`` gets ``weight_decay`` 0.
 
     Returns the groups: dicts of ``params``, ``lr_factor`` and, where it is 0, ``weight_decay``. With a factor of 1 and
     decay for all it is one group, in the network's order.
     """
-    undecayed = set() if decay_norms_and_biases else _norms_and_biases(network)
+    undecayed = set() if decay_norms_and_biases else _undecayed(network)
     prefix = f"{head}." if head else ""
     assert any(name.startswith(prefix) for name, _ in network.named_parameters()), f"no parameters at {head}"
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
@@ -116,14 +119,22 @@ def parameter_groups(
     return list(groups.values())
 
 
-def _norms_and_biases(network: nn.Module) -> set[str]:
-    """Return the names of all biases, and of all parameters of norm layers."""
-    return {
-        f"{path}.{name}" if path else name
-        for path, layer in network.named_modules()
-        for name, _ in layer.named_parameters(recurse=False)
-        if isinstance(layer, NORMS) or name.endswith("bias")  # attention's is in_proj_bias
-    }
+def _undecayed(network: nn.Module) -> set[str]:
+    """Return the names of the parameters that are no weights by which features are multiplied and summed.
+
+    Those are all of norm layers, all of fewer than two dimensions, and all that are not called weights: scales, tokens,
+    tables of positions. Of a network of timm's it is also what its authors name.
+    """
+    undecayed: set[str] = set()
+    if hasattr(network, "no_weight_decay"):
+        undecayed.update(network.no_weight_decay())  # type: ignore[operator]
+    for path, layer in network.named_modules():
+        for name, parameter in layer.named_parameters(recurse=False):
+            full = f"{path}.{name}" if path else name
+            is_weight = "weight" in name and parameter.dim() >= 2  # attention's is in_proj_weight
+            if isinstance(layer, NORMS) or not is_weight:
+                undecayed.add(full)
+    return undecayed
 
 
 def device_of(runtime: Runtime) -> str:

@@ -16,26 +16,36 @@ class MovingAverage:
     It often does better than the weights themselves (Polyak and Juditsky 1992).
 
     module: holds the average, of the same class as the one averaged, in the same memory format, without gradients and
-        in evaluation mode. Its ``state_dict`` is all that there is to save.
+        in evaluation mode.
+    updates: how many were made. With the module's ``state_dict`` it is all that there is to save.
     """
 
     def __init__(self, module: nn.Module, *, decay: float) -> None:
         """Start at the module's present state.
 
-        decay: share of the average that each update keeps, 0 to 1.
+        decay: share of the average that an update keeps, 0 to 1, once there were enough of them.
         """
         self.decay = decay
+        self.updates = 0
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
-        """Set average = decay * average + (1 - decay) * module; to be called after each step."""
+        """Set average = kept * average + (1 - kept) * module; to be called after each step.
+
+        After t updates kept is min(decay, (1 + t) / (10 + t)): at first it is less than the decay, or else a short
+        training would leave mostly the random weights that it began with in the average.
+
+        Source: TensorFlow's ExponentialMovingAverage, with its num_updates.
+        """
+        kept = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
         averages, values = ([*m.parameters(), *m.buffers()] for m in (self.module, module))
         floating = [average.is_floating_point() for average in averages]
         torch._foreach_lerp_(
             [average for average, is_float in zip(averages, floating, strict=True) if is_float],
             [value for value, is_float in zip(values, floating, strict=True) if is_float],
-            1 - self.decay,
+            1 - kept,
         )
         for average, value, is_float in zip(averages, values, floating, strict=True):
             if not is_float:
@@ -57,10 +67,16 @@ class Epoch:
     """Mean cross-entropy of the validation split."""
     val_accuracy: float
 
-    @property
-    def merit(self) -> tuple[float, float]:
-        """What is compared, the higher the better: accuracy on the validation split, and of equals the lower loss."""
-        return self.val_accuracy, -self.val_loss
+    def merit(self, monitor: str) -> tuple[float, float]:
+        """Return what is compared, the higher the better.
+
+        monitor: ``accuracy`` of the validation split, and of equals the lower loss; or ``loss``, and of equals the
+            higher accuracy.
+
+        Returns the monitored number, a loss with its sign changed, and then the other one.
+        """
+        accuracy, loss = self.val_accuracy, -self.val_loss
+        return (accuracy, loss) if monitor == "accuracy" else (loss, accuracy)
 
 
 @dataclass
@@ -73,6 +89,8 @@ class TrainingState:
     """Scales the loss for fp16; otherwise it does nothing."""
     average: MovingAverage | None
     """Of the classifier's weights over the steps, where the recipe wants one: it is then validated and kept."""
+    monitor: str
+    """What of the validation split decides which epoch is better: see ``Epoch.merit``."""
     history: list[Epoch] = field(default_factory=list)
     """The epochs done."""
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -91,14 +109,14 @@ class TrainingState:
         return self.average.module
 
     @property
-    def val_losses(self) -> list[float]:
-        """Validation losses of the epochs done, in order."""
-        return [epoch.val_loss for epoch in self.history]
+    def monitored(self) -> list[float]:
+        """The monitored number of each epoch done, in order, the higher the better."""
+        return [epoch.merit(self.monitor)[0] for epoch in self.history]
 
     @property
     def best(self) -> Epoch | None:
         """The epoch done that did best, the first of equals."""
-        return max(self.history, key=lambda epoch: epoch.merit, default=None)
+        return max(self.history, key=lambda epoch: epoch.merit(self.monitor), default=None)
 
     def begin_epoch(self, *, steps: int, micro_batches: int) -> None:
         """Make room for the sums of an epoch of so many steps and micro-batches, unless one is in progress."""
@@ -121,6 +139,7 @@ class TrainingState:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": self.average.module.state_dict() if self.average else None,
+            "updates": self.average.updates if self.average else None,
             "history": [asdict(epoch) for epoch in self.history],
             "best_weights": self.best_weights,
             "step": self.step,
@@ -134,6 +153,7 @@ class TrainingState:
         self.scaler.load_state_dict(saved["scaler"])
         if self.average:
             self.average.module.load_state_dict(saved["average"])
+            self.average.updates = saved["updates"]
         self.history = [Epoch(**epoch) for epoch in saved["history"]]
         self.best_weights = saved["best_weights"]
         self.step, self.sums = saved["step"], saved["sums"]

@@ -19,7 +19,7 @@ from imgpipe.common.files import sha256_of
 from imgpipe.common.rules import one_of
 from imgpipe.data import fetching
 from imgpipe.model.names import TIMM, torchvision_name
-from imgpipe.model.networks import head_of
+from imgpipe.model.networks import head_of, last_layer_of
 from imgpipe.train.params import Model
 from imgpipe.train.weight_names import (
     ENDINGS,
@@ -216,8 +216,7 @@ def _fit(network: nn.Module, weights: dict[str, Tensor], misfit: str) -> None:
     state.update({places[name]: given[name] for name in fitting})
     network.load_state_dict(state)
     if of_head:
-        layers = [x for x in network.get_submodule(head[:-1]).modules() if isinstance(x, nn.Linear | nn.Conv2d)]
-        for parameter in layers[-1].parameters():
+        for parameter in last_layer_of(network).parameters():
             nn.init.zeros_(parameter)
 
 
