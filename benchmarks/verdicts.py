@@ -12,8 +12,8 @@ import numpy as np
 import typer
 from scipy.stats import norm
 
-from imgpipe.commands.crossed import Array, CrossedEstimate, crossed, strata_of
-from imgpipe.commands.paired import sign_flips
+from imgpipe.commands.comparing.crossed import Array, CrossedEstimate, crossed, strata_of
+from imgpipe.commands.comparing.paired import sign_flips
 
 REPETITIONS = 2000
 IMAGES = 400

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from imgpipe.commands.revisions import WORKSPACE, files_at, matching
+from imgpipe.commands.comparing.revisions import WORKSPACE, files_at, matching
 from imgpipe.commands.writing import check_folder_of, writing
 
 
@@ -24,9 +24,9 @@ def audit(
     """
     check_folder_of(output / "audit.html")
     # slow to import: see __main__.py
-    from imgpipe.commands.audit_page import to_page
-    from imgpipe.commands.audit_report import audit_of, write_tables
-    from imgpipe.commands.audit_text import to_text
+    from imgpipe.commands.auditing.page import to_page
+    from imgpipe.commands.auditing.report import audit_of, write_tables
+    from imgpipe.commands.auditing.text import to_text
     from imgpipe.common.files import write_text
 
     found = audit_of(matching(runs))

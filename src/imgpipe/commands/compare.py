@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from imgpipe.commands.revisions import WORKSPACE
+from imgpipe.commands.comparing.revisions import WORKSPACE
 from imgpipe.commands.writing import check_folder_of, writing
 from imgpipe.common.errors import InputError
 
@@ -59,11 +59,11 @@ def compare(
         check_folder_of(figure)
 
     # numpy, which these import, takes longer than all else that starts
-    from imgpipe.commands.judgement_text import to_json, to_markdown, to_text
-    from imgpipe.commands.judging import judge
-    from imgpipe.commands.looks import looks_at
-    from imgpipe.commands.paired import WORSE
-    from imgpipe.commands.runs import read_sets
+    from imgpipe.commands.comparing.judging import judge
+    from imgpipe.commands.comparing.looks import looks_at
+    from imgpipe.commands.comparing.paired import WORSE
+    from imgpipe.commands.comparing.runs import read_sets
+    from imgpipe.commands.comparing.text import to_json, to_markdown, to_text
 
     split = "test" if test else "val"
     judgement = judge(read_sets([base, *(candidates or [WORKSPACE])], split), split=split, metric=metric, margin=margin)
@@ -71,7 +71,7 @@ def compare(
     write = to_json if as_json else to_markdown if as_markdown else to_text
     typer.echo(write(judgement, looks))
     if figure:
-        from imgpipe.commands.forest import draw_forest  # matplotlib takes half a second more
+        from imgpipe.commands.comparing.forest import draw_forest  # matplotlib takes half a second more
 
         with writing(figure):
             draw_forest(figure, judgement)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from imgpipe.commands.judging import METRICS, Candidate, Changed, Judgement
-from imgpipe.commands.looks import Looks
-from imgpipe.commands.paired import BETTER, NOT_DISTINGUISHABLE
+from imgpipe.commands.comparing.judging import METRICS, Candidate, Changed, Judgement
+from imgpipe.commands.comparing.looks import Looks
+from imgpipe.commands.comparing.paired import BETTER, NOT_DISTINGUISHABLE
+from imgpipe.commands.comparing.verdicts import EQUIVALENT, MOST_RUNS, NOT_YET_KNOWN, Needed
 from imgpipe.commands.params_file import shown
-from imgpipe.commands.verdicts import EQUIVALENT, MOST_RUNS, NOT_YET_KNOWN, Needed
 
 LISTED, LISTED_OF_SEVERAL = 10, 3
 """Images that changed sides, of each direction, shown to people: of one candidate, and of each of several."""

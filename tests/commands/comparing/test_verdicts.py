@@ -3,8 +3,8 @@
 import pytest
 from scipy import stats
 
-from imgpipe.commands.crossed import CrossedEstimate, Estimate
-from imgpipe.commands.verdicts import holm, model_verdicts, needed, needed_for_equivalence, verdicts
+from imgpipe.commands.comparing.crossed import CrossedEstimate, Estimate
+from imgpipe.commands.comparing.verdicts import holm, model_verdicts, needed, needed_for_equivalence, verdicts
 
 
 def estimate(difference: float, standard_error: float = 0.01, degrees: float = 30) -> Estimate:

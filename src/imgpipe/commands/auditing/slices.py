@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from imgpipe.commands.audit_images import AuditedImage
-from imgpipe.commands.audit_statistics import Mask, Numbers, accuracy_interval, count_groups, difference_p_value
-from imgpipe.commands.verdicts import holm
+from imgpipe.commands.auditing.images import AuditedImage
+from imgpipe.commands.auditing.statistics import Mask, Numbers, accuracy_interval, count_groups, difference_p_value
+from imgpipe.commands.comparing.verdicts import holm
 from imgpipe.evaluate.intervals import LEVEL
 
 FEWEST_IMAGES = 10

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipe.commands.revisions import matching
+from imgpipe.commands.comparing.revisions import matching
 from imgpipe.common.errors import InputError
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
 
-from imgpipe.commands.crossed import CrossedEstimate, Estimate, ResampledEstimate
-from imgpipe.commands.paired import BETTER, NOT_DISTINGUISHABLE, WORSE
+from imgpipe.commands.comparing.crossed import CrossedEstimate, Estimate, ResampledEstimate
+from imgpipe.commands.comparing.paired import BETTER, NOT_DISTINGUISHABLE, WORSE
 from imgpipe.evaluate.intervals import LEVEL
 
 EQUIVALENT, NOT_YET_KNOWN = "equivalent", "not yet known"

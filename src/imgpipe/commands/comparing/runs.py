@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imgpipe.commands.outcomes import Outcome, files_of, read_outcome
+from imgpipe.commands.comparing.outcomes import Outcome, files_of, read_outcome
+from imgpipe.commands.comparing.revisions import Revision, files_at, matching
 from imgpipe.commands.params_file import values_of
-from imgpipe.commands.revisions import Revision, files_at, matching
 from imgpipe.common.errors import InputError
 from imgpipe.common.params import without_other_choices
 from imgpipe.common.progress import counting_where_long

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgpipe.commands.outcomes import Outcome, files_of, places_in, read_outcome
+from imgpipe.commands.comparing.outcomes import Outcome, files_of, places_in, read_outcome
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_table
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipe.commands.outcomes import IMAGES, PROBABILITIES, files_of, read_outcome
-from imgpipe.commands.revisions import files_at
+from imgpipe.commands.comparing.outcomes import IMAGES, PROBABILITIES, files_of, read_outcome
+from imgpipe.commands.comparing.revisions import files_at
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import read_table
 from imgpipe.common.progress import counting_where_long

@@ -6,12 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from imgpipe.commands.crossed import Array, CrossedEstimate, Estimate, ResampledEstimate, crossed, resampled, strata_of
-from imgpipe.commands.outcomes import Outcome, places_in
-from imgpipe.commands.paired import Comparison, Predictions
-from imgpipe.commands.paired import compare as compare_models
-from imgpipe.commands.runs import RunSet, check_recipes, different
-from imgpipe.commands.verdicts import (
+from imgpipe.commands.comparing.crossed import (
+    Array,
+    CrossedEstimate,
+    Estimate,
+    ResampledEstimate,
+    crossed,
+    resampled,
+    strata_of,
+)
+from imgpipe.commands.comparing.outcomes import Outcome, places_in
+from imgpipe.commands.comparing.paired import Comparison, Predictions
+from imgpipe.commands.comparing.paired import compare as compare_models
+from imgpipe.commands.comparing.runs import RunSet, check_recipes, different
+from imgpipe.commands.comparing.verdicts import (
     NOT_YET_KNOWN,
     Needed,
     Verdict,

@@ -5,9 +5,9 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from imgpipe.commands.judging import METRICS, Candidate, Judgement
-from imgpipe.commands.paired import BETTER, WORSE
-from imgpipe.commands.verdicts import EQUIVALENT
+from imgpipe.commands.comparing.judging import METRICS, Candidate, Judgement
+from imgpipe.commands.comparing.paired import BETTER, WORSE
+from imgpipe.commands.comparing.verdicts import EQUIVALENT
 from imgpipe.plot.drawing import BLUE, GREEN, RED, house_style, in_line, save
 
 GREY = "#6b6b6b"

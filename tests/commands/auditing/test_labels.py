@@ -8,7 +8,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from imgpipe.commands.audit_labels import audit_labels
+from imgpipe.commands.auditing.labels import audit_labels
 
 LABELS = np.array([0, 0, 0, 1, 1, 2, 2, 2])
 PROBABILITIES = np.array(

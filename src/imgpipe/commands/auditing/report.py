@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgpipe.commands.audit_images import Predicted, read_predicted
-from imgpipe.commands.audit_labels import LabelAudit, audit_labels
-from imgpipe.commands.audit_slices import FEWEST_GROUPS, FEWEST_IMAGES, Slice, SliceAudit, audit_slices
+from imgpipe.commands.auditing.images import Predicted, read_predicted
+from imgpipe.commands.auditing.labels import LabelAudit, audit_labels
+from imgpipe.commands.auditing.slices import FEWEST_GROUPS, FEWEST_IMAGES, Slice, SliceAudit, audit_slices
 from imgpipe.common.files import write_records
 
 

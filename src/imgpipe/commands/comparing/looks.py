@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from imgpipe.commands.outcomes import IMAGES
+from imgpipe.commands.comparing.outcomes import IMAGES
 from imgpipe.common.files import read_rows
 
 LOCK = "dvc.lock"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from imgpipe.commands.audit_report import Audit, about_images, about_labels, about_slices
-from imgpipe.commands.audit_thumbnails import thumbnails
+from imgpipe.commands.auditing.report import Audit, about_images, about_labels, about_slices
+from imgpipe.commands.auditing.thumbnails import thumbnails
 from imgpipe.plot.galleries import LOSSLESS, data_uri
 
 MOST_IMAGES = 150

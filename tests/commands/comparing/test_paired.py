@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
-from imgpipe.commands import paired
-from imgpipe.commands.paired import Predictions, compare, differences, mcnemar, sign_flips
+from imgpipe.commands.comparing import paired
+from imgpipe.commands.comparing.paired import Predictions, compare, differences, mcnemar, sign_flips
 
 
 def predictions(predicted: list[int] | paired.Array, losses: paired.Array | None = None) -> Predictions:

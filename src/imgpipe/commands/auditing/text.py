@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 
 from imgpipe.commands.answers import printable
-from imgpipe.commands.audit_report import Audit, about_images, about_labels, about_slices
-from imgpipe.commands.audit_slices import Slice
+from imgpipe.commands.auditing.report import Audit, about_images, about_labels, about_slices
+from imgpipe.commands.auditing.slices import Slice
 
 LISTED = 10
 """Rows of each table."""

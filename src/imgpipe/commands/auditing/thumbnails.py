@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from imgpipe.commands.outcomes import IMAGES
+from imgpipe.commands.comparing.outcomes import IMAGES
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import read_rows
 from imgpipe.data.archives import members

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from imgpipe.commands.audit_statistics import accuracy_interval, difference_p_value
+from imgpipe.commands.auditing.statistics import accuracy_interval, difference_p_value
 from imgpipe.evaluate.intervals import wilson_interval
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from imgpipe.commands.audit_images import AuditedImage
-from imgpipe.commands.audit_slices import Slice, audit_slices
+from imgpipe.commands.auditing.images import AuditedImage
+from imgpipe.commands.auditing.slices import Slice, audit_slices
 
 
 def image(number: int, label: str = "cat", group: str = "", size: int = 64, **columns: str) -> AuditedImage:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from imgpipe.commands.__main__ import app
-from imgpipe.commands.crossed import crossed
+from imgpipe.commands.comparing.crossed import crossed
 
 IMAGES = 60
 RANDOM = np.random.default_rng(0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from imgpipe.commands.crossed import Array, CrossedEstimate, Estimate, crossed, resampled, strata_of
+from imgpipe.commands.comparing.crossed import Array, CrossedEstimate, Estimate, crossed, resampled, strata_of
 
 RANDOM = np.random.default_rng(0)
 

@@ -1,0 +1,1 @@
+"""What ``imgpipe compare`` does: from sets of runs to verdicts, as text and as a picture."""
