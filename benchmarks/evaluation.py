@@ -47,12 +47,7 @@ def main(rounds: int = 5) -> None:
         logits = predict_split(classifier, split, world, batch_size=BATCH, threads=THREADS, says="testing").numpy()
         before_scaling, probabilities = softmax(logits), softmax(logits / description.temperature)
         scoring.all_metrics(
-            probabilities,
-            before_scaling,
-            split.labels,
-            temperature=description.temperature,
-            target_precision=0.99,
-            set_thresholds=description.set_thresholds,
+            probabilities, before_scaling, split.labels, None, temperature=description.temperature, threshold=None
         )
         scoring.class_scores(probabilities, split.labels)
         scoring.roc_curves(probabilities, split.labels)

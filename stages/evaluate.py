@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from imgpipe.common import params, stage
-from imgpipe.common.files import write_text
+from imgpipe.common.files import read_rows, write_text
 from imgpipe.data.packed import read_split, read_statistics
 from imgpipe.evaluate.params import Evaluate
 from imgpipe.model.runtime import DEVICE, Runtime
@@ -13,20 +13,22 @@ from imgpipe.model.runtime import DEVICE, Runtime
 PACKED = Path("data/packed")
 MODELS = Path("models")
 METRICS = Path("metrics")
+IMAGES = Path("data/images.csv")
 
 
 def evaluate() -> None:
     """Test the model on every image of the validation and the test split, each once.
 
-    Reads data/packed/val, data/packed/test and models; writes models/classifier.safetensors (the model as it was
-    tested), metrics/val and metrics/test. docs/evaluation.md says what they hold.
+    Reads data/packed/val, data/packed/test, data/images.csv and models; writes models/classifier.safetensors, the model
+    as it was tested, metrics/val and metrics/test. docs/evaluation.md says what they hold.
     """
     section, runtime = params.read("evaluate", Evaluate), params.read("runtime", Runtime)
 
     # These import torch and scikit-learn: seconds that nobody waits for where params.yaml does not fit.
-    from imgpipe.evaluate.calibration import fit_temperature
-    from imgpipe.evaluate.prediction_sets import set_thresholds
-    from imgpipe.evaluate.scoring import all_metrics
+    from imgpipe.evaluate.calibration import choose_threshold, fit_temperature
+    from imgpipe.evaluate.groups import number_groups
+    from imgpipe.evaluate.prediction_sets import set_scores, set_thresholds
+    from imgpipe.evaluate.scoring import all_metrics, threshold_metrics
     from imgpipe.evaluate.tables import write_curves, write_predictions
     from imgpipe.model import devices
     from imgpipe.model.classifier import load_classifier, save_classifier
@@ -49,30 +51,31 @@ def evaluate() -> None:
     if world.rank != 0:
         return
 
-    val = splits["val"].labels
-    temperature = fit_temperature(logits["val"], val) if section.temperature_scaling else 1.0
-    sets = set_thresholds(softmax(logits["val"] / temperature), val)
+    temperature = fit_temperature(logits["val"], splits["val"].labels) if section.temperature_scaling else 1.0
+    group_of = {row["file"]: row["group"] for row in read_rows(IMAGES)}
+    threshold, sets = None, {}
+    for name, split in splits.items():
+        folder, labels, classes = METRICS / name, split.labels, classifier.description.classes
+        before, after = softmax(logits[name]), softmax(logits[name] / temperature)
+        confidence, right = after.max(axis=1), after.argmax(axis=1) == labels
+        groups = number_groups(split.files, group_of)
+        if name == "val":
+            threshold = choose_threshold(section.target_precision, confidence, right, groups)
+            sets = set_thresholds(after, labels)
+        metrics = all_metrics(after, before, labels, groups, temperature=temperature, threshold=threshold)
+        write_predictions(folder, classes=classes, files=split.files, labels=labels, probabilities=after)
+        if name == "test":
+            metrics |= threshold_metrics(threshold, confidence, right, groups) | set_scores(after, labels, sets)
+            unscaled = before if section.temperature_scaling else None
+            write_curves(
+                folder / "curves", classes=classes, labels=labels, probabilities=after, before_scaling=unscaled
+            )
+        write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    description, val_images = classifier.description, len(splits["val"])
     classifier.description = replace(
-        classifier.description, temperature=temperature, set_thresholds=sets, val_images=len(val)
+        description, temperature=temperature, threshold=threshold, set_thresholds=sets, val_images=val_images
     )
     save_classifier(MODELS / "classifier.safetensors", classifier)
-    classes, target = classifier.description.classes, section.target_precision
-    for name, split in splits.items():
-        labels = split.labels
-        before, after = softmax(logits[name]), softmax(logits[name] / temperature)
-        metrics = all_metrics(
-            after, before, labels, temperature=temperature, target_precision=target, set_thresholds=sets
-        )
-        write_text(METRICS / name / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-        write_predictions(METRICS / name, classes=classes, files=split.files, labels=labels, probabilities=after)
-        if name == "test":
-            write_curves(
-                METRICS / "test/curves",
-                classes=classes,
-                labels=labels,
-                probabilities=after,
-                before_scaling=before if section.temperature_scaling else None,
-            )
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn import metrics
 
 from imgpipe.evaluate import scoring
-from imgpipe.evaluate.scoring import all_metrics
+from imgpipe.evaluate.scoring import all_metrics, threshold_metrics
 from imgpipe.model.predict import softmax
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
@@ -120,28 +121,54 @@ def test_a_precision_recall_curve_ends_with_every_image_of_the_class_found() -> 
     assert (np.diff(recall) >= 0).all()
 
 
-def test_the_threshold_is_rounded_down_so_that_it_is_reached() -> None:
-    one = np.array([[0.9876547, 0.0123453]])
-    assert (
-        all_metrics(one, one, np.array([0]), temperature=1.0, target_precision=1.0, set_thresholds={})["threshold"]
-        == 0.987654
-    )
+def test_precision_and_coverage_at_the_threshold_are_counted_with_wilson_s_intervals() -> None:
+    """Of confidences 0.9 0.8 0.8 0.6 0.5 three reach 0.8, and two of them are right."""
+    confidence, right = np.array([0.9, 0.8, 0.8, 0.6, 0.5]), np.array([True, True, False, True, False])
+    numbers = threshold_metrics(0.8, confidence, right, None)
+    precision, coverage = (stats.binomtest(*of).proportion_ci(method="wilson") for of in ((2, 3), (3, 5)))
+    assert numbers == {
+        "threshold_precision": 0.666667,
+        "threshold_precision_ci_low": pytest.approx(precision.low, abs=1e-6),
+        "threshold_precision_ci_high": pytest.approx(precision.high, abs=1e-6),
+        "threshold_coverage": 0.6,
+        "threshold_coverage_ci_low": pytest.approx(coverage.low, abs=1e-6),
+        "threshold_coverage_ci_high": pytest.approx(coverage.high, abs=1e-6),
+    }
 
 
-def test_what_can_t_be_said_of_a_test_is_null_and_the_keys_stay_the_same() -> None:
-    sets = {"0.90": 0.2}
-    usual = all_metrics(
-        PROBABILITIES, PROBABILITIES, LABELS, temperature=1.0, target_precision=0.9, set_thresholds=sets
-    )
-    alone = all_metrics(
-        PROBABILITIES[3:4], PROBABILITIES[3:4], LABELS[3:4], temperature=1.0, target_precision=0.9, set_thresholds={}
-    )
+def test_without_a_threshold_or_an_answer_there_is_no_precision() -> None:
+    confidence, right = np.array([0.9, 0.8]), np.array([True, False])
+    nothing = threshold_metrics(None, confidence, right, None)
+    assert set(nothing.values()) == {None}
+    none_answered = threshold_metrics(0.95, confidence, right, None)
+    assert list(none_answered) == list(nothing)
+    assert none_answered["threshold_precision"] is None
+    assert (none_answered["threshold_coverage"], none_answered["threshold_coverage_ci_low"]) == (0, 0)
+
+
+def test_groups_are_counted_and_make_intervals_wider() -> None:
+    probabilities, labels = random_case(0, images=200, classes=4, held=4, ties=False)
+    alone = all_metrics(probabilities, probabilities, labels, None, temperature=1.0, threshold=0.5)
+    groups = np.argsort(np.argsort(probabilities.max(axis=1))) // 20  # alike in their confidence, so in being right
+    grouped = all_metrics(probabilities, probabilities, labels, groups, temperature=1.0, threshold=0.5)
+    assert (alone["groups"], grouped["groups"]) == (None, 10)
+    for name in ("accuracy", "loss"):
+        widths = [numbers[f"{name}_ci_high"] - numbers[f"{name}_ci_low"] for numbers in (alone, grouped)]  # type: ignore[operator]
+        assert widths[1] > 1.3 * widths[0], name
+    assert {name for name in alone if alone[name] != grouped[name] and "_ci_" not in name} == {"groups"}
+
+
+def test_what_can_t_be_said_of_a_split_is_null_and_the_keys_stay_the_same() -> None:
+    usual = all_metrics(PROBABILITIES, PROBABILITIES, LABELS, None, temperature=1.0, threshold=0.9)
+    alone = all_metrics(PROBABILITIES[3:4], PROBABILITIES[3:4], LABELS[3:4], None, temperature=1.0, threshold=None)
     assert list(alone) == list(usual)
     assert {name for name, value in alone.items() if value is None} == {
         "roc_auc_ovr_macro",
+        "f1_macro_ci_low",
+        "f1_macro_ci_high",
+        "loss_ci_low",
+        "loss_ci_high",
         "threshold",
-        "threshold_coverage",
-        "set_coverage_90",
-        "set_size_90",
+        "groups",
     }
     assert alone["images"] == 1

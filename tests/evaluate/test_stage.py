@@ -7,7 +7,9 @@ import pytest
 from conftest import Project
 from terminal import on_terminal
 
-from imgpipe.common.files import read_table
+from imgpipe.common.files import read_table, write_table
+from imgpipe.evaluate.calibration import choose_threshold
+from imgpipe.model.classifier import load_classifier
 
 WRITTEN = ("metrics/val", "metrics/test", "models")
 
@@ -63,8 +65,6 @@ def test_tables_and_probabilities_tell_of_the_same_images(split: str, finished: 
 
 
 def test_the_temperature_is_stored_in_the_model_and_divides_the_logits(pipeline: Project) -> None:
-    from imgpipe.model.classifier import load_classifier
-
     with_it = np.load(pipeline.folder / "metrics/test/probabilities.npy").astype(np.float64)
     metrics = json.loads((pipeline.folder / "metrics/test/metrics.json").read_text())
     description = load_classifier(pipeline.folder / "models/classifier.safetensors").description
@@ -87,9 +87,46 @@ def test_the_temperature_is_stored_in_the_model_and_divides_the_logits(pipeline:
     assert {row["scaling"] for row in read_table(pipeline.folder / "metrics/test/curves/reliability.csv")} == {"before"}
 
 
-def test_flips_are_said_in_the_model_and_change_the_answers(pipeline: Project) -> None:
-    from imgpipe.model.classifier import load_classifier
+def test_val_chooses_the_threshold_and_the_test_says_what_it_gives(pipeline: Project) -> None:
+    pipeline.set(evaluate__target_precision=0.3)
+    pipeline.here("evaluate")
+    val, test = (
+        json.loads((pipeline.folder / f"metrics/{split}/metrics.json").read_text()) for split in ("val", "test")
+    )
+    assert list(test)[: len(val)] == list(val)
+    assert val["threshold"] == test["threshold"] is not None
+    predictions = {split: read_table(pipeline.folder / f"metrics/{split}/predictions.csv") for split in ("val", "test")}
+    chosen = choose_threshold(
+        0.3,
+        np.load(pipeline.folder / "metrics/val/probabilities.npy").max(axis=1).astype(np.float64),
+        np.array([row["actual"] == row["predicted"] for row in predictions["val"]]),
+        None,
+    )
+    assert val["threshold"] == pytest.approx(chosen, abs=2e-6)
+    assert load_classifier(pipeline.folder / "models/classifier.safetensors").description.threshold == val["threshold"]
+    answered = [row for row in predictions["test"] if float(row["confidence"]) >= val["threshold"]]
+    right = sum(row["actual"] == row["predicted"] for row in answered)
+    assert test["threshold_coverage"] == pytest.approx(len(answered) / 36, abs=1e-6)
+    assert test["threshold_precision"] == pytest.approx(right / len(answered), abs=1e-6)
 
+
+def test_images_are_independent_by_the_groups_of_data_images(pipeline: Project) -> None:
+    """Every second image of the table is in one group, and the others are in another."""
+    before = json.loads((pipeline.folder / "metrics/test/metrics.json").read_text())
+    rows = read_table(pipeline.folder / "data/images.csv")
+    grouped = [row | {"group": str(i % 2)} for i, row in enumerate(rows)]
+    write_table(pipeline.folder / "data/images.csv", list(rows[0]), grouped)
+    pipeline.here("evaluate")
+    for split in ("val", "test"):
+        metrics = json.loads((pipeline.folder / f"metrics/{split}/metrics.json").read_text())
+        assert (metrics["groups"], metrics["images"]) == (2, 36)
+    assert (metrics["accuracy"], before["groups"]) == (before["accuracy"], None)
+    assert metrics["accuracy_ci_high"] - metrics["accuracy_ci_low"] > 1.5 * (
+        before["accuracy_ci_high"] - before["accuracy_ci_low"]
+    )
+
+
+def test_flips_are_said_in_the_model_and_change_the_answers(pipeline: Project) -> None:
     before = np.load(pipeline.folder / "metrics/test/probabilities.npy")
     pipeline.set(evaluate__flips=True)
     pipeline.here("evaluate")
@@ -99,15 +136,13 @@ def test_flips_are_said_in_the_model_and_change_the_answers(pipeline: Project) -
 
 def test_the_thresholds_of_sets_are_stored_in_the_model_and_chosen_on_val(finished: Project) -> None:
     """Of 36 images: for 90 % the place is ceil(37 * 0.9) = 34, the third from below; 97 % takes all, 98 % takes 49."""
-    from imgpipe.model.classifier import load_classifier
-
     folder = finished.folder / "metrics/val"
     classes = [row["class"] for row in read_table(folder / "classes.csv")]
     labels = [classes.index(row["actual"]) for row in read_table(folder / "predictions.csv")]
     own = np.sort(np.load(folder / "probabilities.npy")[range(36), labels])
     description = load_classifier(finished.folder / "models/classifier.safetensors").description
     assert description.val_images == 36
+    assert description.threshold is None  # 36 images can't show 99 %
     assert list(description.set_thresholds) == [f"0.{percent}" for percent in range(50, 98)]
     assert description.set_thresholds["0.90"] == pytest.approx(own[2], abs=1e-6)
     assert description.set_thresholds["0.97"] == pytest.approx(own[0], abs=1e-6)
-    assert json.loads((folder / "metrics.json").read_text())["set_coverage_90"] == pytest.approx(34 / 36, abs=1e-6)

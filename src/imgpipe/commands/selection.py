@@ -50,8 +50,8 @@ def _answer_threshold(description: Description) -> float:
     _check_evaluated(description)
     if description.threshold is None:
         raise InputError(
-            f"the model has no threshold for --none-below-threshold: no confidence gave its answers the precision of "
-            f"evaluate.target_precision on the {description.val_images} images of the val split; lower that, or have "
+            f"the model has no threshold for --none-below-threshold: the {description.val_images} val images "
+            "show for no confidence that answers are as precise as evaluate.target_precision asks; lower that, or have "
             "more images there, and run dvc repro"
         )
     return description.threshold

@@ -6,12 +6,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
+from scipy.special import betaincinv
+
+from imgpipe.evaluate.intervals import CHUNK, Groups, effective_images
+from imgpipe.model.randomness import generator
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 """The bounds of a fitted temperature."""
 
 BINS = 15
 """Bins of the confidence in which calibration is measured, as many as Guo et al. 2017 take."""
+
+NULL_DRAWS = 1000
+"""How often labels are drawn from the probabilities, to see what calibration error comes by chance."""
+
+RISK = 0.05
+"""The share of validation splits whose threshold may miss the wanted precision."""
+
+STEPS = 20
+"""Into how many steps a search for the threshold cuts the images that it begins with."""
 
 THRESHOLDS = np.arange(0, 101) / 100
 """Thresholds on the confidence at which the curves have a point."""
@@ -86,6 +99,25 @@ def expected_calibration_error(probabilities: NDArray[np.float64], labels: NDArr
     return float((bins["pictures"] * np.abs(bins["confidence"] - bins["accuracy"])).sum() / len(labels))
 
 
+def null_calibration_errors(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the calibration errors that a perfectly calibrated model shows by chance, one for each of NULL_DRAWS.
+
+    Labels are drawn from the probabilities, so that a prediction is right with the probability that is its confidence
+    (Vaicenavicius et al. 2019, Evaluating model calibration in classification, section 5).
+
+    probabilities: (images, classes), rows of sum 1.
+    """
+    confidence = np.sort(probabilities.max(axis=1))
+    ends = np.searchsorted(confidence, np.linspace(0, 1, BINS + 1)[1:-1], side="right")
+    starts = np.unique(np.append(0, ends[ends < len(confidence)]))
+    random, rows = generator("bootstrap", 3), max(1, CHUNK // len(confidence))
+    errors = []
+    for start in range(0, NULL_DRAWS, rows):
+        right = random.random((min(rows, NULL_DRAWS - start), len(confidence))) < confidence
+        errors.append(np.abs(np.add.reduceat(right - confidence, starts, axis=1)).sum(axis=1) / len(confidence))
+    return np.concatenate(errors)
+
+
 def scores_at_thresholds(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
     """Score a model that answers only where its confidence is at least a threshold, for each of THRESHOLDS.
 
@@ -108,23 +140,45 @@ def scores_at_thresholds(confidence: NDArray[np.float64], right: NDArray[np.bool
         }
 
 
-def threshold_for_precision(
-    precision: float, confidence: NDArray[np.float64], right: NDArray[np.bool_]
-) -> tuple[float, float] | None:
-    """Find the lowest threshold on the confidence from which on answers have a precision.
+def choose_threshold(
+    precision: float, confidence: NDArray[np.float64], right: NDArray[np.bool_], groups: Groups
+) -> float | None:
+    """Choose the lowest threshold on the confidence that is shown to give answers of a precision.
+
+    Shown is what the lower bound of Clopper and Pearson says. Looking for the lowest threshold among many that pass
+    would find some that pass by luck. So tests are in an order that does not depend on them, from the fewest images
+    whose bound can reach the precision on, a STEPS-th more of them each time, until the first that fails; and so from
+    twice as many on, and four times as many, and the risk is shared out equally among these searches: fixed-sequence
+    testing with several starts (Angelopoulos et al. 2021, Learn then Test, section 3).
 
     precision: the share of the answers that must be right.
-    confidence: of the prediction for each image, (images,).
+    confidence: of the prediction for each image, (images,), of images that were not trained on.
     right: whether that prediction is right, (images,).
+    groups: number of each image's group, (images,), or None. Of images in groups the bound counts the effective number.
 
-    Returns the threshold and its coverage, the share of the images that are answered; None where no threshold will do.
-
-    >>> threshold_for_precision(1.0, np.array([0.9, 0.8, 0.6]), np.array([True, True, False]))
-    (0.8, 0.6666666666666666)
+    Returns the threshold, rounded down to 6 decimals so that it is reached; None where none is shown to do.
     """
     order = np.argsort(-confidence, kind="stable")
-    falling = confidence[order]
-    reached = np.cumsum(right[order]) / np.arange(1, len(right) + 1) >= precision
-    last_of_equals = np.append(falling[1:] < falling[:-1], True)
-    places = np.flatnonzero(reached & last_of_equals)
-    return (float(falling[places[-1]]), (int(places[-1]) + 1) / len(right)) if len(places) else None
+    falling, right = confidence[order], right[order]
+    groups = None if groups is None else groups[order]
+    answers_from = np.searchsorted(-falling, -falling, side="right")  # equal confidences are answered together
+    fewest = math.log(RISK) / math.log(precision) if precision < 1 else math.inf
+    if len(right) < fewest:
+        return None
+    searches = int(math.log2(len(right) / fewest)) + 1
+    first = math.ceil(fewest * math.log(RISK / searches) / math.log(RISK))
+    answered = 0
+    for start in (min(first * 2**search, len(right)) for search in range(searches)):
+        for place in range(start, len(right) + 1, max(1, start // STEPS)):
+            answers = int(answers_from[place - 1])
+            if _precision_bound(right[:answers], groups, RISK / searches) < precision:
+                break
+            answered = max(answered, answers)
+    return math.floor(falling[answered - 1] * 1e6) / 1e6 if answered else None
+
+
+def _precision_bound(right: NDArray[np.bool_], groups: Groups, risk: float) -> float:
+    """Return the lower bound of Clopper and Pearson 1934 of the share that is right, which fails with the risk."""
+    images = len(right) if groups is None else effective_images(right, groups[: len(right)])
+    hits = float(right.mean()) * images
+    return float(betaincinv(hits, images - hits + 1, risk)) if hits else 0.0

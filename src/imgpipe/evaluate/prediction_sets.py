@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 PERCENTS = range(50, 100)
 """Coverages for which there are sets, in percent."""
-SCORED = 90
-"""The one of them whose sets the test scores."""
+SCORED = "0.90"
+"""The coverage whose sets the test scores."""
 
 
 def set_thresholds(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, float]:
@@ -39,21 +39,20 @@ def images_needed(percent: int) -> int:
 
 def set_scores(
     probabilities: NDArray[np.float64], labels: NDArray[np.int64], thresholds: dict[str, float]
-) -> dict[str, float]:
-    """Score the sets of test images for a coverage of SCORED percent.
+) -> dict[str, float | None]:
+    """Score the sets of test images for a coverage of SCORED.
 
     probabilities: (images, classes).
     labels: true classes, (images,).
     thresholds: of ``set_thresholds``, found on other images.
 
     Returns ``set_coverage_90``, the share of the sets that hold the true class, and ``set_size_90``, their mean number
-    of classes; NaN where there is no such threshold.
+    of classes, rounded to 6 decimals; None where there is no such threshold.
     """
-    threshold = thresholds.get(f"{SCORED / 100:.2f}", np.nan)
-    if np.isnan(threshold):
-        return {f"set_coverage_{SCORED}": np.nan, f"set_size_{SCORED}": np.nan}
-    sets = probabilities >= threshold
+    if SCORED not in thresholds:
+        return {"set_coverage_90": None, "set_size_90": None}
+    sets = probabilities >= thresholds[SCORED]
     return {
-        f"set_coverage_{SCORED}": float(sets[np.arange(len(labels)), labels].mean()),
-        f"set_size_{SCORED}": float(sets.sum(axis=1).mean()),
+        "set_coverage_90": round(float(sets[np.arange(len(labels)), labels].mean()), 6),
+        "set_size_90": round(float(sets.sum(axis=1).mean()), 6),
     }

@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn import metrics
 
-from imgpipe.evaluate.calibration import expected_calibration_error, threshold_for_precision
-from imgpipe.evaluate.intervals import confusion_intervals, mean_interval, wilson_interval
-from imgpipe.evaluate.prediction_sets import set_scores
+from imgpipe.evaluate.calibration import expected_calibration_error, null_calibration_errors
+from imgpipe.evaluate.intervals import Groups, confusion_intervals, mean_interval, share_interval
 
 Curves = dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]
 """The x and y of the points of a curve, each (points,), by the number of the class."""
@@ -20,45 +19,69 @@ def all_metrics(
     probabilities: NDArray[np.float64],
     before_scaling: NDArray[np.float64],
     labels: NDArray[np.int64],
+    groups: Groups,
     *,
     temperature: float,
-    target_precision: float,
-    set_thresholds: dict[str, float],
+    threshold: float | None,
 ) -> dict[str, float | int | None]:
-    """Return the numbers of metrics.json: those of ``score``, 95 % intervals, calibration, the threshold and sets.
+    """Return the numbers of metrics.json: those of ``score``, 95 % intervals and calibration.
 
     probabilities: at the temperature, (images, classes), rows of sum 1.
     before_scaling: probabilities at temperature 1.
     labels: true classes, (images,).
-    target_precision: the share of right answers that the threshold on the confidence must reach.
-    set_thresholds: of ``prediction_sets.set_thresholds``.
+    groups: number of each image's group, (images,), or None.
+    threshold: on the confidence, chosen on the validation split, or None.
 
-    Returns plain numbers, rounded to 6 decimals, but the threshold, which is rounded down, so that it is reached; None
-    where a number is undefined. The keys are always the same.
+    Returns plain numbers, rounded to 6 decimals; None where a number is undefined. The keys are always the same.
     """
     predicted = probabilities.argmax(axis=1)
-    right = predicted == labels
     intervals = {
-        "accuracy": wilson_interval(int(right.sum()), len(labels)),
-        **confusion_intervals(labels, predicted),
-        "loss": mean_interval(losses(probabilities, labels)),
+        "accuracy": share_interval(predicted == labels, groups),
+        **confusion_intervals(labels, predicted, groups),
+        "loss": mean_interval(losses(probabilities, labels), groups),
     }
+    null_errors = null_calibration_errors(probabilities)
     numbers: dict[str, float | None] = {}
     for name, value in score(probabilities, labels).items():
         numbers[name] = value
         if name in intervals:
-            numbers[f"{name}_ci_low"], numbers[f"{name}_ci_high"] = intervals[name]
-    found = threshold_for_precision(target_precision, probabilities.max(axis=1), right)
-    threshold, coverage = found if found else (None, None)
+            numbers |= _interval_of(name, intervals[name])
     numbers |= {
+        "ece_null_mean": float(null_errors.mean()),
+        "ece_null_q95": float(np.quantile(null_errors, 0.95)),
         "temperature": temperature,
         "loss_before_scaling": float(losses(before_scaling, labels).mean()),
         "ece_before_scaling": expected_calibration_error(before_scaling, labels),
-        "threshold": None if threshold is None else math.floor(threshold * 1e6) / 1e6,
-        "threshold_coverage": coverage,
-        **set_scores(probabilities, labels, set_thresholds),
+        "threshold": threshold,
     }
-    return {name: _rounded(number) for name, number in numbers.items()} | {"images": len(labels)}
+    counts = {"images": len(labels), "groups": None if groups is None else len(np.unique(groups))}
+    return {name: _rounded(number) for name, number in numbers.items()} | counts
+
+
+def threshold_metrics(
+    threshold: float | None, confidence: NDArray[np.float64], right: NDArray[np.bool_], groups: Groups
+) -> dict[str, float | None]:
+    """Return ``threshold_precision`` and ``threshold_coverage`` with their 95 % intervals.
+
+    Precision is the share of the answers that are right, where only confidences of at least the threshold are answers,
+    and coverage is the share of the images that are answered. All are None where there is no threshold, and the
+    precision is where there is no answer.
+
+    confidence: of the prediction for each image, (images,).
+    right: whether that prediction is right, (images,).
+    """
+    answered = confidence >= (math.inf if threshold is None else threshold)
+    numbers: dict[str, float | None] = {}
+    for name, hits, of in (("threshold_precision", right[answered], answered), ("threshold_coverage", answered, None)):
+        undefined = threshold is None or not len(hits)
+        own = groups if groups is None or of is None else groups[of]
+        numbers[name] = None if undefined else float(hits.mean())
+        numbers |= _interval_of(name, (math.nan, math.nan) if undefined else share_interval(hits, own))
+    return {name: _rounded(number) for name, number in numbers.items()}
+
+
+def _interval_of(name: str, ends: tuple[float, float]) -> dict[str, float]:
+    return {f"{name}_ci_low": ends[0], f"{name}_ci_high": ends[1]}
 
 
 def _rounded(number: float | None) -> float | None:
