@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from imgpipe.commands.auditing.images import AuditedImage
-from imgpipe.commands.auditing.statistics import Mask, Numbers, accuracy_interval, count_groups, difference_p_value
+from imgpipe.commands.auditing.statistics import Mask, Numbers, count_groups, difference_p_value
 from imgpipe.commands.comparing.verdicts import holm
-from imgpipe.evaluate.intervals import LEVEL
+from imgpipe.evaluate.intervals import LEVEL, share_interval
 
 FEWEST_IMAGES = 10
 """Images of the smallest slice that is looked at."""
@@ -94,7 +94,7 @@ def audit_slices(images: Sequence[AuditedImage], right: Mask) -> SliceAudit:
 
 
 def _measured(by: str, value: str, inside: Mask, right: Mask, groups: Numbers | None) -> Slice:
-    low, high = accuracy_interval(right[inside], None if groups is None else groups[inside])
+    low, high = share_interval(right[inside], None if groups is None else groups[inside])
     p_value = difference_p_value(right, inside, groups)
     return Slice(
         by=by,

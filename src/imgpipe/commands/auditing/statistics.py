@@ -1,40 +1,15 @@
-"""Compute how well the accuracy on a slice is known, and whether it differs from that on the other images."""
+"""Compute whether the accuracy on a slice differs from that on the other images by more than chance."""
 
 from math import sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtr, stdtrit
+from scipy.special import stdtr
 from scipy.stats import fisher_exact
-
-from imgpipe.evaluate.intervals import TAILS, wilson_interval
 
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
-
-
-def accuracy_interval(right: Mask, groups: Numbers | None) -> tuple[float, float]:
-    """Return the 95 % interval of the accuracy: Wilson's, or one for which groups are independent and not images.
-
-    The latter is Wilson's interval for as many independent images as would give the variance that there is between the
-    groups, fewer again since that is estimated from the groups: by the squared ratio of the quantiles of the normal and
-    of the t distribution (Korn and Graubard 1998). Where all images are right, or all wrong, groups count as images.
-
-    right: which predictions are right, (images,).
-    groups: the number of each image's group, (images,), of two at least; None where images are independent.
-    """
-    accuracy = float(right.mean())
-    if groups is None:
-        return wilson_interval(int(right.sum()), len(right))
-    independent, count = float(len(right)), count_groups(groups)
-    variance = (_sums(right - accuracy, groups) ** 2).sum() * count / (count - 1) / len(right) ** 2
-    if accuracy in (0, 1):
-        independent = count
-    elif variance > 0:
-        independent = min(independent, accuracy * (1 - accuracy) / variance)
-    independent *= float(ndtri(TAILS[1]) / stdtrit(count - 1, TAILS[1])) ** 2
-    return wilson_interval(accuracy * independent, independent)
 
 
 def difference_p_value(right: Mask, inside: Mask, groups: Numbers | None) -> float:

@@ -29,6 +29,7 @@ from imgpipe.commands.comparing.verdicts import (
     verdicts,
 )
 from imgpipe.common.errors import InputError
+from imgpipe.evaluate.groups import number_groups
 
 METRICS = {"accuracy": True, "balanced_accuracy": True, "loss": False}
 """What recipes are compared by, and whether more of it is better."""
@@ -193,11 +194,11 @@ def _on_split(reference: Outcome, of_sets: Sequence[Sequence[Outcome]]) -> OnSpl
         ordered = list(zip(outcomes, places, strict=True))
         predicted.append(np.array([[numbers[o.predicted[i]] for i in order] for o, order in ordered]))
         losses.append(np.stack([outcome.losses[order] for outcome, order in ordered]))
-    names = [group or f"\0{i}" for i, group in enumerate(reference.groups)]
+    groups = number_groups(reference.files, dict(zip(reference.files, reference.groups, strict=True)))
     return OnSplit(
         reference=reference,
         actual=np.array([numbers[name] for name in reference.actual]),
-        groups=np.unique(names, return_inverse=True)[1],
+        groups=np.arange(len(reference.files)) if groups is None else groups,
         predicted=predicted,
         losses=losses,
     )
