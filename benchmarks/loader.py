@@ -71,7 +71,8 @@ def prepare(data: Path, folder: Path, packed_size: int) -> None:
     section = Prepare(
         pattern="auto", table=None, columns=Columns(file="file", label="label", split=None, group=None),
         class_names=None, class_map=None, split="stratified", val_fraction=0.1, test_fraction=0.1,
-        seed=0, duplicates="drop", near_duplicates="report", near_distance=0, max_rejected=1.0, format="tree",
+        folds=None, fold=0,
+        seed=0, duplicates="drop", near_duplicates="report", near_correlation=0.97, max_rejected=1.0, format="tree",
     )  # fmt: skip
     found, _ = read_archive(data, spool, pattern=section.pattern, tables=None, processes=cores())
     images, _ = prepare_images(found, section)

@@ -124,7 +124,7 @@ def write_params(
     params.runtime.processes = 1
     params.runtime.device = "cpu"
     params.download.source, params.download.location = "archive", str(data.resolve())
-    params.prepare.format, params.prepare.near_distance = "tree", 0
+    params.prepare.format = "tree"
     params.pack.image_size, params.pack.channels = (size if size <= 32 else size * 8 // 7), 3
     params.model.name, params.model.image_size = model, size
     params.train.epochs = 100000

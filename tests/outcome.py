@@ -234,9 +234,9 @@ def _data(test: Outcome, folder: Path) -> None:
     write_table(folder / "data/images.csv", ["file", "width", "height"], sizes)
     rejected = [{"source": f"<i>{i}</i>.jpg", "reason": "not a picture", "picture": True} for i in range(30)]
     write_table(folder / "data/rejected.csv", ["source", "reason", "picture"], rejected)
-    pair = {"kind": "equal", "source": "a.png", "split": "train", "label": "a", "differing_bits": 0, "dropped": True}
+    pair = {"kind": "equal", "source": "a.png", "split": "train", "label": "a", "correlation": 1.0, "dropped": True}
     pair |= {"twin": "b.png", "twin_split": "test", "twin_label": "a"}
-    names = ["kind", "source", "split", "label", "twin", "twin_split", "twin_label", "differing_bits", "dropped"]
+    names = ["kind", "source", "split", "label", "twin", "twin_split", "twin_label", "correlation", "dropped"]
     write_table(folder / "data/duplicates.csv", names, [pair, pair | {"source": "c.png", "split": ""}])
 
 

@@ -46,8 +46,8 @@ REFUSED = {
         "  seed: 0               # of the split\n",
         "",
         "params.yaml: prepare.seed is missing; its keys are pattern, table, columns, class_names, class_map, split, "
-        "val_fraction, test_fraction, seed, duplicates, near_duplicates, near_distance, max_rejected, format, and none "
-        "has a default",
+        "val_fraction, test_fraction, folds, fold, seed, duplicates, near_duplicates, near_correlation, max_rejected, "
+        "format, and none has a default",
     ),
     "missing section": (
         "evaluate:\n  weights: best         # best (on the validation split) or last\n  batch_size: 256\n",

@@ -94,8 +94,8 @@ def test_an_image_that_occurs_five_times_may_be_a_placeholder_and_one_that_occur
     assert remarks.repeated([("x.jpg", "a", "a")] * 3, dropped=True) is None
     said = remarks.repeated([("x.jpg", "a", "a")] * 4, dropped=True)
     assert said == (
-        "one image occurs 5 times, such as 'x.jpg': a placeholder? copies are dropped, and one of each stays; take all "
-        "out of the source where they show nothing of their class"
+        "one image occurs 5 times, such as 'x.jpg': a placeholder? copies are dropped, and one of each that is under "
+        "one class stays; take all out of the source where they show nothing of their class"
     )
     others = remarks.repeated([(f"{i}.jpg", "a", "a") for i in range(40)], dropped=True)
     assert others is None  # forty pairs are no placeholder

@@ -138,7 +138,7 @@ def test_the_worst_classes_and_the_most_frequent_confusions_are_named() -> None:
 def test_limits_are_facts_with_their_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two classes of 9 test images each: 2 x (5 x 9 + 3) = 96 to train on, and 0.98 / sqrt(18) is 23 points."""
     card(tmp_path, outcome(["ant", "bee"], 18, skill=1), monkeypatch)
-    pair = {"kind": "near", "source": "a", "split": "train", "label": "ant", "differing_bits": 1, "dropped": False}
+    pair = {"kind": "near", "source": "a", "split": "train", "label": "ant", "correlation": 1.0, "dropped": False}
     pair |= {"twin": "b", "twin_split": "test", "twin_label": "ant"}
     pairs = [pair, pair, pair | {"dropped": True}, pair | {"kind": "equal"}, pair | {"kind": "equal", "split": "test"}]
     write_table(tmp_path / "data/duplicates.csv", list(pair), pairs)
@@ -149,7 +149,7 @@ def test_limits_are_facts_with_their_numbers(tmp_path: Path, monkeypatch: pytest
     low, high = (f"{metrics[f'accuracy_ci_{end}']:.4f}" for end in ("low", "high"))
     assert f"- On 18 test images the 95 % interval of the accuracy is {low} to {high}.\n" in limits
     assert "- Classes with fewer than 10 test images, whose own numbers say little: 2, such as ant.\n" in limits
-    assert "- Images much like one in another split, by a hash that says little of small images: 2." in limits
+    assert "- Images much like one in another split, by their thumbnails: 2." in limits
     assert "- Images equal to one in another split, pixel for pixel: 1. They were kept.\n" in limits
     assert "- Test has 18 images (val 18): its accuracy is known to about 23 points either way; raise" in limits
     assert "Copies of other images, pixel for pixel: 2, kept." in text

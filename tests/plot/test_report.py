@@ -207,7 +207,7 @@ def remarks_in(file: Path) -> str:
 def test_what_to_know_about_the_images_is_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two classes with 20 images each in val and in test and 5 x 20 + 3 in train: 206 - 128 = 78 fill no batch."""
     file = page(tmp_path, outcome(["<b>", "no"], 40, skill=2, shape=(20, 30, 3)), monkeypatch)
-    copy = {"kind": "equal", "source": "a.png", "split": "", "label": "no", "differing_bits": 0, "dropped": False}
+    copy = {"kind": "equal", "source": "a.png", "split": "", "label": "no", "correlation": 1.0, "dropped": False}
     copy |= {"twin": "<i>.png", "twin_split": "val", "twin_label": "<b>"}
     write_table(tmp_path / "data/duplicates.csv", list(copy), [copy] * 6)
     sizes = [{"file": f"{i}.png", "width": 30, "height": height} for i, height in enumerate([19, 20, 20])]

@@ -45,10 +45,12 @@ def sort_in(found: list[Found], **changes: Any) -> tuple[list[PreparedImage], li
         "split": "stratified",
         "val_fraction": 0.2,
         "test_fraction": 0.2,
+        "folds": None,
+        "fold": 0,
         "seed": 0,
         "duplicates": "drop",
         "near_duplicates": "report",
-        "near_distance": 0,
+        "near_correlation": 0.97,
         "max_rejected": 0.0,
         "format": "tar",
     }

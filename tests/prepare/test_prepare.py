@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import ImageOps
 from prepare.pets import ANOTHER, SPLIT_PETS, pets, read, sort_in
 from samples import encoded, noise, photo, tar_of, zip_of
 
@@ -55,35 +56,93 @@ def test_copies_may_be_kept_or_refused(tmp_path: Path) -> None:
 
 
 def test_copies_go_before_splits_are_cut_so_that_sizes_are_as_asked(tmp_path: Path) -> None:
-    copies = {f"pets/cat/copy{i}.png": content for i, content in enumerate(pets(5).values())}
+    copies = {name.replace(".png", " copy.png"): content for name, content in pets(5).items()}
     splits, duplicates = prepared(tmp_path, pets() | copies)
     assert sorted(splits.values()) == ["test"] * 4 + ["train"] * 12 + ["val"] * 4
     assert len(duplicates) == 10
     assert all(pair.dropped and pair.split == "" for pair in duplicates)
 
 
-def test_near_duplicates_across_splits_are_reported_and_go_only_where_asked(tmp_path: Path) -> None:
-    small, large = encoded(photo(0).resize((80, 60))), encoded(photo(0))
-    added = {"train/cat/a.png": small, "test/cat/b.png": large, "train/dog/c.png": encoded(photo(0), "JPEG")}
-    splits, duplicates = prepared(tmp_path, SPLIT_PETS | added, near_distance=4)
-    assert set(added) < set(splits)
-    assert [(p.kind, p.source, p.twin, p.dropped) for p in duplicates] == [
+def test_equal_images_of_different_classes_are_all_left_out(tmp_path: Path) -> None:
+    """Of ANOTHER there are two cats and a dog, of which one is tested; other copies are of one class."""
+    bmp = encoded(noise(999), "BMP")
+    contradictory = {"train/cat/a.png": ANOTHER, "test/cat/b.bmp": bmp, "val/dog/c.png": ANOTHER}
+    copies = {"train/dog/d.png": encoded(noise(998)), "train/dog/e.png": encoded(noise(998))}
+    splits, duplicates = prepared(tmp_path, SPLIT_PETS | contradictory | copies)
+    assert set(splits) == {*SPLIT_PETS, "train/dog/d.png"}
+    assert [(pair.kind, pair.source, pair.label, pair.twin, pair.twin_label, pair.dropped) for pair in duplicates] == [
+        ("contradiction", "test/cat/b.bmp", "cat", "val/dog/c.png", "dog", True),
+        ("contradiction", "train/cat/a.png", "cat", "test/cat/b.bmp", "cat", True),
+        ("equal", "train/dog/e.png", "dog", "train/dog/d.png", "dog", True),
+        ("contradiction", "val/dog/c.png", "dog", "test/cat/b.bmp", "cat", True),
+    ]
+    splits, duplicates = prepared(tmp_path, SPLIT_PETS | contradictory, duplicates="keep")
+    assert set(contradictory) < set(splits)
+    assert {pair.kind for pair in duplicates} == {"equal"}
+
+
+def test_a_class_that_is_all_contradictions_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^each image of class 'ant' is equal to one of another class, so none can"):
+        prepared(tmp_path, SPLIT_PETS | {"train/ant/a.png": ANOTHER, "train/cat/b.png": ANOTHER})
+
+
+def test_near_duplicates_across_given_splits_are_reported_and_go_only_where_asked(tmp_path: Path) -> None:
+    """Copies of one photo, and two that only its own split has, of which one is its mirror image."""
+    small, large = encoded(photo(4).resize((80, 60))), encoded(photo(4))
+    added = {"train/cat/a.png": small, "test/cat/b.png": large, "train/dog/c.png": encoded(photo(4), "JPEG")}
+    added |= {"val/dog/d.png": encoded(photo(5)), "val/dog/e.png": encoded(ImageOps.mirror(photo(5)))}
+    rows = [
         ("near", "train/cat/a.png", "test/cat/b.png", False),
         ("near", "train/dog/c.png", "test/cat/b.png", False),
+        ("near", "val/dog/e.png", "val/dog/d.png", True),
     ]
-    assert all(0 <= pair.differing_bits <= 4 for pair in duplicates)
-    splits, duplicates = prepared(tmp_path, SPLIT_PETS | added, near_distance=4, near_duplicates="drop")
-    assert "train/cat/a.png" not in splits
-    assert "test/cat/b.png" in splits
-    assert all(pair.dropped for pair in duplicates)
+    for what in ("report", "group", "drop"):
+        splits, duplicates = prepared(tmp_path, SPLIT_PETS | added, near_duplicates=what)
+        assert [(p.kind, p.source, p.twin, p.mirrored) for p in duplicates] == rows
+        assert all(0.97 <= pair.correlation <= 1 for pair in duplicates)
+        gone = {"train/cat/a.png", "train/dog/c.png"} if what == "drop" else set()
+        assert {name for name in added if name not in splits} == gone
+        assert [pair.dropped for pair in duplicates] == [what == "drop", what == "drop", False]
+
+
+def test_near_duplicates_are_on_one_side_of_a_cut_where_they_are_grouped(tmp_path: Path) -> None:
+    """A chain: each of five crops is near to the next."""
+    chain = {f"pets/cat/photo{i}.png": encoded(photo(4).crop((i, i, 140 + i, 100 + i))) for i in range(5)}
+    parted = 0
+    for seed in range(6):
+        splits, duplicates = prepared(tmp_path, pets(20) | chain, near_duplicates="group", seed=seed)
+        assert len({splits[name] for name in chain}) == 1
+        assert len(duplicates) == 4
+        splits, duplicates = prepared(tmp_path, pets(20) | chain, near_duplicates="report", seed=seed)
+        apart = len({splits[name] for name in chain}) > 1
+        assert any(pair.split != pair.twin_split for pair in duplicates) == apart
+        parted += apart
+    assert parted >= 4
+
+
+def test_a_set_of_near_duplicates_that_is_much_of_all_images_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    burst = {f"pets/cat/photo{i:02}.png": encoded(photo(4).crop((i, 0, 140 + i, 100))) for i in range(20)}
+    prepared(tmp_path, pets(40) | burst, near_duplicates="group")
+    assert caplog.messages[0].startswith(
+        "20 images, 20 % of all, are linked to 'pets/cat/photo00.png' as near duplicates and move to one split"
+    )
 
 
 def test_dropped_near_duplicates_that_were_all_of_val_are_refused(tmp_path: Path) -> None:
-    small, large = encoded(photo(0).resize((80, 60))), encoded(photo(0))
+    small, large = encoded(photo(4).resize((80, 60))), encoded(photo(4))
     files = {f"train/{kind}/{i}.png": encoded(noise(i)) for i, kind in enumerate(("cat", "dog"))}
     files |= {"test/dog/a.png": encoded(noise(2)), "test/cat/b.png": large, "val/cat/c.png": small}
     with pytest.raises(InputError, match="the val split has no image once near duplicates are dropped"):
-        prepared(tmp_path, files, near_distance=4, near_duplicates="drop")
+        prepared(tmp_path, files, near_duplicates="drop")
+
+
+def test_folds_are_cut_by_the_section(tmp_path: Path) -> None:
+    cuts = [prepared(tmp_path, pets(10), folds=4, fold=fold)[0] for fold in range(4)]
+    for name in cuts[0]:
+        assert sorted(splits[name] == "test" for splits in cuts) == [False, False, False, True]
+    assert all(sorted(splits.values()).count("val") == 4 for splits in cuts)
 
 
 def test_images_of_one_name_in_one_class_get_their_whole_path(tmp_path: Path) -> None:

@@ -11,24 +11,28 @@ from imgpipe.prepare.summary import log_summary, summary
 
 
 def test_the_summary_counts_what_is_there_and_what_is_not(tmp_path: Path) -> None:
-    added = {"train/cat/a.png": ANOTHER, "test/dog/c.png": ANOTHER, "train/cat/large.png": encoded(photo())}
+    added = {"train/cat/a.png": ANOTHER, "test/dog/c.png": ANOTHER, "train/cat/large.png": encoded(photo(4))}
+    added |= {"val/cat/b.png": encoded(noise(998)), "train/cat/b.png": encoded(noise(998))}
+    added |= {"val/cat/c.jpg": encoded(photo(4), "JPEG"), "val/cat/d.jpg": encoded(photo(4), "JPEG", quality=50)}
     found, _ = read(zip_of(tmp_path / "pets.zip", SPLIT_PETS | added))
     images, duplicates = sort_in(found)
     rejected = [Rejected("x.jpg", "it is empty", True), Rejected("notes.txt", "no image", False)]
     told = summary(images, rejected, duplicates)
-    assert told["images"] == {"all": 26, "train": 9, "val": 8, "test": 9}
+    assert told["images"] == {"all": 28, "train": 9, "val": 11, "test": 8}
     assert told["classes"] == {
-        "cat": {"train": 5, "val": 4, "test": 4},
-        "dog": {"train": 4, "val": 4, "test": 5},
+        "cat": {"train": 5, "val": 7, "test": 4},
+        "dog": {"train": 4, "val": 4, "test": 4},
     }
     assert told["pixels"]["width"] == {"min": 12, "median": 12.0, "max": 160}
     assert told["rejected"] == {"pictures": 1, "other_files": 1}
     assert told["duplicates"] == {
         "equal": 1,
         "equal_across_splits": 1,
-        "equal_with_other_label": 1,
-        "near_across_splits": 0,
-        "dropped": {"train": 1, "val": 0, "test": 0, "before_the_cut": 0},
+        "equal_with_other_label": 0,
+        "contradictions": 2,
+        "near": 2,
+        "near_across_splits": 1,
+        "dropped": {"train": 2, "val": 0, "test": 1, "before_the_cut": 0},
     }
 
 
@@ -52,11 +56,11 @@ def test_a_class_that_a_given_split_lacks_is_said(tmp_path: Path, caplog: pytest
 def test_an_image_that_stands_for_many_is_said_with_its_classes_and_with_what_became_of_its_copies(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of ANOTHER there are three cats and two dogs: five times one image, of which prepare drops four."""
+    """Of ANOTHER there are three cats and two dogs: five times one image, of which prepare drops all."""
     copies = [f"pets/cat/x{i}.png" for i in range(3)] + [f"pets/dog/x{i}.png" for i in range(2)]
     found, rejected = read(zip_of(tmp_path / "pets.zip", pets(200) | dict.fromkeys(copies, ANOTHER)))
     for settings, became in (
-        ({}, "copies are dropped, and one of each stays"),
+        ({}, "copies are dropped, and one of each that is under one class stays"),
         ({"duplicates": "keep"}, "copies are kept; prepare.duplicates drops them"),
     ):
         caplog.clear()

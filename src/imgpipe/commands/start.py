@@ -124,9 +124,14 @@ def _check(text: str, seen: Any) -> None:
     parts = [(look.pixels, seen.layout.parts[look.name]) for look in kept.values()]
     classes = classes_of((part.label for _, part in parts), prepare.class_names, prepare.class_map)
     assign(
-        [Candidate(classes[part.label], part.split, part.group, pixels) for pixels, part in parts],
+        [
+            Candidate(classes[part.label], part.split, part.group, pixels, alike=number)
+            for number, (pixels, part) in enumerate(parts)
+        ],
         STRATEGIES[prepare.split],
         val_fraction=prepare.val_fraction,
         test_fraction=prepare.test_fraction,
         seed=prepare.seed,
+        folds=prepare.folds,
+        fold=prepare.fold,
     )

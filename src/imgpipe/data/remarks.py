@@ -108,7 +108,9 @@ def repeated(copies: Iterable[tuple[str, str, str]], *, dropped: bool) -> str | 
     occurs = f"occurs {times[first] + 1:,} times, such as '{first}'"
     which = f"one image {occurs}" if one else f"{len(often):,} images occur {MANY_TIMES} times or more; one {occurs}"
     under = f", under {len(classes[first])} classes" if len(classes[first]) > 1 else ""
-    what = "copies are dropped, and one of each stays" if dropped else "copies are kept; prepare.duplicates drops them"
+    what = "copies are kept; prepare.duplicates drops them"
+    if dropped:
+        what = "copies are dropped, and one of each that is under one class stays"
     return (
         f"{which}{under}: {'a placeholder' if one else 'placeholders'}? {what}; take all out of the source where they "
         "show nothing of their class"

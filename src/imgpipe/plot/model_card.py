@@ -84,7 +84,7 @@ def render_card(
         weights=weights_name(parameters["model"]["weights"]),
         recipe=list(_recipe(parameters)),
         data=preparation,
-        copies=[row for row in preparation.duplicates if row["kind"] == "equal"],
+        copies=[row for row in preparation.duplicates if row["kind"] != "near"],
         shared=sum(row["kind"] == "equal" for row in on_two_sides),
         alike=sum(row["kind"] == "near" for row in on_two_sides),
         rejected=sum(row["picture"] == "True" for row in preparation.rejected),

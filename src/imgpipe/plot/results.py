@@ -77,7 +77,7 @@ def read_preparation(summary: Path, tables: Path, *, form: Form, train: Mapping[
     """
     counts = json.loads(summary.read_text(encoding="utf-8"))
     pairs = read_table(tables / "duplicates.csv")
-    equal = [row for row in pairs if row["kind"] == "equal"]
+    equal = [row for row in pairs if row["kind"] != "near"]
     in_train, batch_size = counts["images"]["train"], train["batch_size"]
     shown = left_out.shown_in_an_epoch(in_train, batch_size=batch_size, last_batch=train["last_batch"])
     said = [

@@ -76,31 +76,45 @@ class Prepare:
     """Share of these images that chooses the best epoch."""
     test_fraction: Fraction
     """Share of these images that is kept for the test."""
+    folds: Annotated[int, Interval(low=2)] | None
+    """Parts of these images, each of which can be the test split in place of a share of them: cross-validation."""
+    fold: Annotated[int, Interval(low=0)]
+    """Number of the part that is the test split, from 0."""
     seed: Annotated[int, Interval(0, 2**32 - 1)]
     """Of the cut."""
     duplicates: Literal["drop", "fail", "keep"]
     """What becomes of images that are equal pixel for pixel: of a set of them one stays, or it is an error."""
-    near_duplicates: Literal["report", "drop"]
-    """What becomes of images in two splits that are alike to the eye."""
-    near_distance: Annotated[int, Interval(0, 8)]
-    """Bits, of the 64 of the perceptual hash, in which they may differ."""
+    near_duplicates: Literal["report", "group", "drop"]
+    """What becomes of images that are alike to the eye: group cuts no split between them."""
+    near_correlation: Annotated[float, Interval(0.9, 0.999)]
+    """The least correlation of their thumbnails."""
     max_rejected: Annotated[float, Interval(0, 1)]
     """Share of the images that may be unreadable or out of place."""
     format: Annotated[str, one_of_table(FORMATS)]
     """How data/prepared holds the images."""
 
     def __post_init__(self) -> None:
-        if self.val_fraction + self.test_fraction >= 1:
+        test_fraction, test = self.test_fraction, f"test_fraction {self.test_fraction}"
+        if self.folds is not None:
+            test_fraction, test = 1 / self.folds, f"folds {self.folds}, each 1 / {self.folds} of the images"
+        if self.val_fraction + test_fraction >= 1:
             raise InputError(
-                f"val_fraction is {self.val_fraction} and test_fraction {self.test_fraction}, which leave nothing to "
-                "train on; together they must be below 1"
+                f"val_fraction is {self.val_fraction} and {test}, which leave nothing to train on; together they must "
+                "be below 1"
             )
-        if self.split == "grouped" and self.table is not None:
+        if self.fold and self.fold >= (self.folds or 1):
+            most = "folds is null, so it must be 0" if self.folds is None else f"it must be below folds, {self.folds}"
+            raise InputError(f"fold is {self.fold}; {most}")
+        if not STRATEGIES[self.split].by_group:
+            return
+        if self.table is not None:
             if self.columns.group is None:
                 raise InputError(
-                    f"split is grouped, and columns.group is null; name the column of {self.table} that has the group"
+                    f"split is {self.split}, and columns.group is null; name the column of {self.table} that has the "
+                    "group"
                 )
-        elif self.split == "grouped" and "group" not in re.compile(self.pattern).groupindex:
+        elif "group" not in re.compile(self.pattern).groupindex:
             raise InputError(
-                f"split is grouped, and pattern is '{self.pattern}', which names no group; write it with (?P<group>...)"
+                f"split is {self.split}, and pattern is '{self.pattern}', which names no group; write it with "
+                "(?P<group>...)"
             )

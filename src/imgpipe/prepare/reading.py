@@ -13,8 +13,9 @@ from imgpipe.common.progress import counting
 from imgpipe.data.archives import Member, is_image, members
 from imgpipe.data.images import decode
 from imgpipe.data.parallel import by_processes
-from imgpipe.prepare.duplicates import perceptual_hash, pixel_hash
+from imgpipe.prepare.duplicates import pixel_hash
 from imgpipe.prepare.layouts import PathParts, read_path
+from imgpipe.prepare.near import Thumbnail, thumbnail
 from imgpipe.prepare.tables import Tables
 
 
@@ -36,8 +37,8 @@ class Found:
     """Of the file."""
     pixels: str
     """``duplicates.pixel_hash``, equal for equal images in whatever format."""
-    look: int
-    """``duplicates.perceptual_hash``, similar for similar images."""
+    thumbnail: Thumbnail
+    """``near.thumbnail``, similar for similar images."""
     offset: int
     """Where the file begins in the spool."""
 
@@ -130,7 +131,7 @@ def _examine(spooled: Spooled, *, pattern: str, table: str | None) -> Found | Re
         bytes=len(member.content),
         sha256=hashlib.sha256(member.content).hexdigest(),
         pixels=pixel_hash(image),
-        look=perceptual_hash(image),
+        thumbnail=thumbnail(image),
         offset=offset,
     )
 

@@ -1,18 +1,20 @@
 """Decide which images are trained on, which choose the best epoch, and which are kept for the test.
 
-To add a strategy: a function ``(images, fractions, seed)`` that says which image moves where, and a line in STRATEGIES.
+To add a strategy: a function ``(units, fractions, seed)`` that says which unit moves where, one that sorts units into
+folds, and a line in STRATEGIES.
 """
 
-import hashlib
+import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from imgpipe.common.errors import InputError
+from imgpipe.prepare.units import Fractions, Unit, chance, even_folds, fill, linked
 
 SPLITS = ("train", "val", "test")
-MOST_FOLDS = 20
-"""The most folds, of about one size, into which groups are sorted."""
+FAR_OFF = 0.02
+"""Share of the images from which on a split that is larger or smaller than asked is worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +28,31 @@ class Candidate:
     group: str
     content: str
     """Hash of its pixels."""
+    alike: int
+    """Number of the set of images that are alike to the eye in which it is."""
 
 
-Fractions = Mapping[str, float]
-"""Splits to be cut from the training images, and the share of these images for each."""
-Strategy = Callable[[Sequence[Candidate], Fractions, int], dict[int, str]]
-"""Maps the index of each image that leaves train to its new split, given a seed."""
+@dataclass(frozen=True)
+class Strategy:
+    """A way to cut splits."""
+
+    by_group: bool
+    """Whether images of a group move together. Those of equal pixels, or of one set of alike ones, always do."""
+    cut: Callable[[Sequence[Unit], Fractions, int], dict[int, str]]
+    """Maps the number of each unit that leaves train to its new split, given a seed."""
+    folds: Callable[[Sequence[Unit], int, int], list[int]]
+    """Returns the fold of each unit, given their number and a seed."""
 
 
 def assign(
-    images: Sequence[Candidate], strategy: Strategy, *, val_fraction: float, test_fraction: float, seed: int
+    images: Sequence[Candidate],
+    strategy: Strategy,
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    folds: int | None,
+    fold: int,
 ) -> list[str]:
     """Return the split of each image. Given splits stay; a missing test or val is cut from the training images.
 
@@ -45,26 +62,40 @@ def assign(
     strategy: one of STRATEGIES, by which the missing splits are cut.
     val_fraction, test_fraction: of the training images.
     seed: of the strategy's random choices.
+    folds: number of parts into which the training images are sorted, of which one is the test split; or None, where
+        that is cut by its fraction.
+    fold: number of that part, from 0.
 
-    Raises InputError where there is a single class, no image of a class to train on, or too few to cut, and where
-    images without a group are to be split by groups.
+    Raises InputError where there is a single class, no image of a class to train on, or too few to cut; where images
+    without a group are to be split by groups; and where there are folds and the source gives a test split.
     """
-    if strategy is grouped and not all(image.group for image in images):
+    if strategy.by_group and not all(image.group for image in images):
         raise InputError(
-            "params.yaml: prepare.split is 'grouped', which needs a group of every image: by prepare.pattern or, of a "
+            "params.yaml: prepare.split is by group, which needs a group of every image: by prepare.pattern or, of a "
             "table, by prepare.columns.group"
         )
     splits = [image.given or "train" for image in images]
+    if folds is not None and "test" in splits:
+        raise InputError("params.yaml: prepare.folds cuts the test split, and the source gives one; set it to null")
     fractions = {"test": test_fraction, "val": val_fraction}
     missing = {name: fraction for name, fraction in fractions.items() if name not in splits}
     training = [i for i, split in enumerate(splits) if split == "train"]
-    _check_classes(images, training, least=len(missing) + 1)
-    if missing:
-        for i, split in strategy([images[i] for i in training], missing, seed).items():
-            splits[training[i]] = split
+    sorted_by_hand = strategy.by_group or folds is not None  # then a class may lack in a split, which is remarked upon
+    _check_classes(images, training, least=1 if sorted_by_hand else len(missing) + 1)
+    units = _units(images, training, by_group=strategy.by_group)
+    if folds is not None:
+        missing["test"] = 1 / folds
+        tested = _tested(units, strategy.folds(units, folds, seed), fold)
+        splits = _moved(splits, units, dict.fromkeys(tested, "test"))
+        rest = [unit for i, unit in enumerate(units) if i not in tested]
+        cut = {name: share / (1 - 1 / folds) for name, share in missing.items() if name == "val"}
+        splits = _moved(splits, rest, strategy.cut(rest, cut, seed))
+    elif missing:
+        splits = _moved(splits, units, strategy.cut(units, missing, seed))
     _check_splits(images, splits)
-    if strategy is grouped:
+    if strategy.by_group:
         _check_groups(images, splits)
+    _log_sizes([splits[i] for i in training], missing)
     return splits
 
 
@@ -79,6 +110,72 @@ def _check_classes(images: Sequence[Candidate], training: Sequence[int], *, leas
             raise InputError(
                 f"class '{label}' has {counts[label]} images to train on and split; it needs {least} at least: "
                 "add some, or merge it into another class (params.yaml: prepare.class_map)"
+            )
+
+
+def _units(images: Sequence[Candidate], training: Sequence[int], *, by_group: bool) -> list[Unit]:
+    """Return the units of the training images, whose places are given, in the order of their first images."""
+    pairs: list[tuple[int, int]] = []
+    for kind in ("alike", "content", *(["group"] if by_group else [])):
+        first: dict[object, int] = {}
+        pairs += [(first.setdefault(getattr(images[i], kind), place), place) for place, i in enumerate(training)]
+    members: dict[int, list[int]] = {}
+    for place, lowest in enumerate(linked(len(training), pairs)):
+        members.setdefault(lowest, []).append(training[place])
+    return [
+        Unit(
+            places,
+            Counter(images[i].label for i in places),
+            min(images[i].group if by_group else images[i].content for i in places),
+        )
+        for places in members.values()
+    ]
+
+
+def _tested(units: Sequence[Unit], folds: Sequence[int], fold: int) -> set[int]:
+    """Return the numbers of the units of a fold.
+
+    folds: the fold of each unit.
+
+    Raises InputError where all units of a class are in one fold, whichever: nothing could be trained on to test that.
+    """
+    folds_of: dict[str, set[int]] = {}
+    for unit, its in zip(units, folds, strict=True):
+        for label in unit.labels:
+            folds_of.setdefault(label, set()).add(its)
+    for label, its_folds in sorted(folds_of.items()):
+        if len(its_folds) == 1:
+            raise InputError(
+                f"class '{label}' is in a single one of the folds, and then has no image to train on; add images of "
+                "it, merge it into another class (prepare.class_map), or change prepare.folds or its seed"
+            )
+    return {i for i, its in enumerate(folds) if its == fold}
+
+
+def _moved(splits: Sequence[str], units: Sequence[Unit], moves: dict[int, str]) -> list[str]:
+    """Return the splits of the images with those of some units changed."""
+    changed = list(splits)
+    for i, split in moves.items():
+        for image in units[i].images:
+            changed[image] = split
+    return changed
+
+
+def _log_sizes(splits: Sequence[str], asked: Fractions) -> None:
+    """Log which splits are larger or smaller than asked: whole units, or a rare class, may not allow it.
+
+    splits: of the training images.
+    """
+    counts = Counter(splits)
+    for name, fraction in asked.items():
+        off = abs(counts[name] / len(splits) - fraction)
+        if off * len(splits) >= 1:
+            logging.log(
+                logging.WARNING if off >= FAR_OFF else logging.INFO,
+                "%s is %.1f %% of the images, and %.1f %% were asked",
+                name,
+                100 * counts[name] / len(splits),
+                100 * fraction,
             )
 
 
@@ -103,88 +200,40 @@ def _check_groups(images: Sequence[Candidate], splits: Sequence[str]) -> None:
         if other != split:
             raise InputError(
                 f"group '{image.group}' has images in {other} and in {split}, as the source gives "
-                "them; with prepare.split grouped none may"
+                "them; with prepare.split by group none may"
             )
 
 
-def stratified(images: Sequence[Candidate], fractions: Fractions, seed: int) -> dict[int, str]:
-    """Move images at random, each class in proportion, with scikit-learn's train_test_split.
+def stratified(units: Sequence[Unit], fractions: Fractions, seed: int) -> dict[int, str]:
+    """Move units at random, each class in proportion.
 
-    Raises InputError where a class is too small for each split to have one.
+    Single images are cut by scikit-learn's train_test_split; where some move together, or that would leave a split
+    without a class, by ``fill``.
     """
     from sklearn.model_selection import train_test_split  # takes a second, and the check of params.yaml needs the names
 
+    labels = ["".join(unit.labels) if unit.labels.total() == 1 else None for unit in units]
     moved: dict[int, str] = {}
     for name, fraction in fractions.items():
-        size = round(fraction * len(images))
-        pool = [i for i in range(len(images)) if i not in moved]
-        counts = Counter(images[i].label for i in pool)
-        where = f"params.yaml: prepare.{name}_fraction is {fraction}, which is {size} images"
-        if size < len(counts) or len(pool) - size < len(counts):
-            raise InputError(
-                f"{where} for {name} of {len(pool)}; each of {len(counts)} classes needs one on both sides"
-            )
-        lacking = {label: name for label, count in counts.items() if count == 1}  # the side that has none of a class
-        if not lacking:
-            labels = [images[i].label for i in pool]
-            _, chosen = train_test_split(pool, test_size=size, stratify=labels, random_state=seed)
-            moved |= dict.fromkeys(chosen, name)
-            has = {(images[i].label, moved.get(i, "train")) for i in pool}
-            lacking = {label: side for label in counts for side in ("train", name) if (label, side) not in has}
-        for label, side in sorted(lacking.items()):
-            raise InputError(
-                f"{where}, and class '{label}' is too small to have one in {side}; add images of it, merge it into "
-                "another class (prepare.class_map), or change the fraction"
-            )
-    return moved
+        size = round(fraction * len(units))
+        pool = [i for i in range(len(units)) if i not in moved]
+        counts = Counter(labels[i] for i in pool)
+        if None in counts or min(counts.values()) < 2 or not len(counts) <= size <= len(pool) - len(counts):
+            return fill(units, fractions, seed)
+        _, chosen = train_test_split(pool, test_size=size, stratify=[labels[i] for i in pool], random_state=seed)
+        moved |= dict.fromkeys(chosen, name)
+    there = {(label, moved.get(i, "train")) for i, label in enumerate(labels)}
+    return moved if len(there) == len(set(labels)) * (len(fractions) + 1) else fill(units, fractions, seed)
 
 
-def grouped(images: Sequence[Candidate], fractions: Fractions, seed: int) -> dict[int, str]:
-    """Move whole groups at random, so that no group is on two sides, each class about in proportion.
-
-    The groups are sorted into folds of about one size (scikit-learn's StratifiedGroupKFold), 20 at most; a split is as
-    many folds as come nearest to its fraction.
-
-    Raises InputError where too few groups have a class.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold  # takes a second, as in stratified
-
-    groups_of: dict[str, set[str]] = {}
-    for image in images:
-        groups_of.setdefault(image.label, set()).add(image.group)
-    least = len(fractions) + 1
-    for label, its_groups in sorted(groups_of.items()):
-        if len(its_groups) < least:
-            raise InputError(
-                f"class '{label}' has images of {len(its_groups)} groups; to split it by group takes {least}"
-            )
-    labels, groups = [image.label for image in images], [image.group for image in images]
-    fold_count = min(MOST_FOLDS, len(set(groups)), min(Counter(labels).values()))
-    sorted_in = StratifiedGroupKFold(fold_count, shuffle=True, random_state=seed).split(labels, labels, groups)
-    folds = [fold.tolist() for _, fold in sorted_in]
-    moved: dict[int, str] = {}
-    for name, fraction in fractions.items():
-        for _ in range(max(1, round(fraction * fold_count))):
-            if len(folds) > 1:
-                moved |= dict.fromkeys(folds.pop(), name)
-    for name in (*fractions, "train"):
-        there = {labels[i] for i in range(len(images)) if moved.get(i, "train") == name}
-        for label in sorted(set(labels) - there):
-            raise InputError(f"split by group, class '{label}' has no image in {name}; change prepare's fractions")
-    return moved
-
-
-def hashed(images: Sequence[Candidate], fractions: Fractions, seed: int) -> dict[int, str]:
-    """Move images by a hash of their pixels, so that an image added or taken away moves no other.
+def hashed(units: Sequence[Unit], fractions: Fractions, seed: int) -> dict[int, str]:
+    """Move units by a hash of their key, so that one added or taken away moves no other.
 
     Sizes and classes come out in proportion only on average.
     """
     moved = {}
-    for i, image in enumerate(images):
-        digest = hashlib.blake2b(f"{seed} {image.content}".encode(), digest_size=8).digest()
-        number = (
-            int.from_bytes(digest, "big") / 2**64
-        )  # from 0 to 1; the splits take an interval each, one after the other
+    for i, unit in enumerate(units):
+        number = chance(str(seed), unit) / 2**64  # from 0 to 1; the splits take an interval each, one after the other
         for name, fraction in fractions.items():
             if 0 <= number < fraction:
                 moved[i] = name
@@ -192,4 +241,14 @@ def hashed(images: Sequence[Candidate], fractions: Fractions, seed: int) -> dict
     return moved
 
 
-STRATEGIES: dict[str, Strategy] = {"stratified": stratified, "grouped": grouped, "hash": hashed}
+def hashed_folds(units: Sequence[Unit], folds: int, seed: int) -> list[int]:
+    """Return the fold of each unit by a hash of its key: each fold takes an interval of equal length."""
+    return [chance(f"{seed} fold", unit) * folds >> 64 for unit in units]
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "stratified": Strategy(by_group=False, cut=stratified, folds=even_folds),
+    "grouped": Strategy(by_group=True, cut=fill, folds=even_folds),
+    "hash": Strategy(by_group=False, cut=hashed, folds=hashed_folds),
+    "grouped_hash": Strategy(by_group=True, cut=hashed, folds=hashed_folds),
+}

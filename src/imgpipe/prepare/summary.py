@@ -37,7 +37,9 @@ def summary(
             "equal": len(equal),
             "equal_across_splits": sum(pair.split != pair.twin_split and pair.split != "" for pair in equal),
             "equal_with_other_label": sum(pair.label != pair.twin_label for pair in equal),
-            "near_across_splits": len(near),
+            "contradictions": sum(pair.kind == "contradiction" for pair in duplicates),
+            "near": len(near),
+            "near_across_splits": sum(pair.split != pair.twin_split for pair in near),
             "dropped": {
                 **{split: sum(pair.dropped and pair.split == split for pair in duplicates) for split in SPLITS},
                 "before_the_cut": sum(pair.dropped and not pair.split for pair in duplicates),
@@ -63,24 +65,28 @@ def log_summary(numbers: dict[str, Any], duplicates: Iterable[Duplicate]) -> Non
         logging.warning("%s", remark)
     if rejected:
         logging.warning("%d images rejected: data/rejected.csv says why", rejected)
-    if copies["equal"] or copies["near_across_splits"]:
+    if copies["equal"] or copies["near"]:
         logging.warning(
-            "%d copies of other images, %d nearly so in another split, %d dropped: see data/duplicates.csv",
+            "%d copies of other images, %d nearly so (%d in another split), %d dropped: see data/duplicates.csv",
             copies["equal"],
+            copies["near"],
             copies["near_across_splits"],
             sum(copies["dropped"].values()),
         )
-    equal = [pair for pair in duplicates if pair.kind == "equal"]
+    equal = [pair for pair in duplicates if pair.kind != "near"]
     dropped = any(pair.dropped for pair in equal)
-    copies = ((pair.twin, pair.twin_label, pair.label) for pair in equal)
-    if placeholders := remarks.repeated(copies, dropped=dropped):
+    of_equal = ((pair.twin, pair.twin_label, pair.label) for pair in equal)
+    if placeholders := remarks.repeated(of_equal, dropped=dropped):
         logging.warning("%s", placeholders)
-    for pair in equal:
-        if pair.label != pair.twin_label:
-            logging.warning(
-                "equal images, different labels: '%s' is %s, '%s' is %s",
-                pair.source,
-                pair.label,
-                pair.twin,
-                pair.twin_label,
-            )
+    differing = [pair for pair in equal if pair.label != pair.twin_label]
+    if differing:
+        logging.warning(
+            "equal images, different labels: '%s' is %s, '%s' is %s; %s",
+            differing[0].source,
+            differing[0].label,
+            differing[0].twin,
+            differing[0].twin_label,
+            f"all {copies['contradictions']:,} such images are left out: see data/duplicates.csv"
+            if differing[0].dropped
+            else f"{copies['equal_with_other_label']:,} such copies are kept; prepare.duplicates drop leaves them out",
+        )
