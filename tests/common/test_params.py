@@ -360,6 +360,38 @@ def test_refused_in_one_line(params: Path, old: str, new: str, message: str) -> 
     assert str(refusal.value) == message
 
 
+@pytest.mark.parametrize(
+    ("folds", "fold", "val_fraction", "message"),
+    [
+        ("null", 1, 0.15, "params.yaml: prepare.fold is 1; folds is null, so it must be 0"),
+        ("5", 5, 0.15, "params.yaml: prepare.fold is 5; it must be below folds, 5"),
+        (
+            "2",
+            0,
+            0.5,
+            "params.yaml: prepare.val_fraction is 0.5 and folds 2, each 1 / 2 of the images, which leave nothing to "
+            "train on; together they must be below 1",
+        ),
+    ],
+)
+def test_a_fold_is_one_of_the_folds_and_leaves_images_to_train_on(
+    params: Path, folds: str, fold: int, val_fraction: float, message: str
+) -> None:
+    edit(params, "  folds: null", f"  folds: {folds}")
+    edit(params, "  fold: 0", f"  fold: {fold}")
+    edit(params, "  val_fraction: 0.15", f"  val_fraction: {val_fraction}")
+    with pytest.raises(InputError) as refusal:
+        check()
+    assert str(refusal.value) == message
+
+
+def test_the_last_fold_is_one_and_the_fraction_of_the_test_is_then_not_used(params: Path) -> None:
+    edit(params, "  folds: null", "  folds: 5")
+    edit(params, "  fold: 0", "  fold: 4")
+    edit(params, "  test_fraction: 0.15", "  test_fraction: 0.9")
+    check()
+
+
 def test_a_grouped_split_needs_a_group_from_the_table_where_there_is_one(params: Path) -> None:
     edit(params, "split: stratified", "split: grouped")
     edit(params, "table: null", "table: labels.csv")
