@@ -23,4 +23,4 @@ class Evaluate:
     """Whether the logits are divided by a temperature that is fitted on the validation split."""
 
     target_precision: Annotated[float, Interval(0, 1, open_low=True)]
-    """The share of right answers that the threshold on the confidence must reach."""
+    """The share of right answers that the threshold on the confidence must be shown to reach on the validation split."""
