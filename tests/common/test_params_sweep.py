@@ -151,7 +151,7 @@ TAKES: dict[str, tuple[set[str], list[Any]]] = {
     "evaluate.batch_size": ({"whole"}, [0]),
     "evaluate.flips": ({"yes or no"}, []),
     "evaluate.temperature_scaling": ({"yes or no"}, []),
-    "evaluate.target_precision": (set(), [*UNIT, 0]),
+    "evaluate.target_precision": (set(), [*UNIT, 0, 1]),
     "plot.format": (set(), ["pdf"]),
     "plot.dpi": (set(), [29, 1201]),
     "plot.examples": ({"whole"}, [0, 1001]),

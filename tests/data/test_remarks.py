@@ -72,6 +72,16 @@ def test_classes_with_few_images_to_train_on_are_counted_the_smallest_named() ->
     assert alone.startswith("1 class has a single image in train, 'ant': ")
 
 
+def test_classes_with_few_images_to_test_on_are_counted_and_one_is_named() -> None:
+    assert remarks.few_to_test({"ant": 10, "bee": 0}) is None
+    one = remarks.few_to_test({"ant": 9, "bee": 10})
+    assert one is not None
+    assert one.startswith("1 class has fewer than 10 images in test, 'ant': scores of theirs say little")
+    two = remarks.few_to_test({"ant": 9, "bee": 1})
+    assert two is not None
+    assert two.startswith("2 classes have fewer than 10 images in test, such as 'ant': ")
+
+
 def test_classes_absent_from_a_split_are_counted_and_one_is_named() -> None:
     assert remarks.absent("val", {"ant": 1, "bee": 1}) is None
     two = remarks.absent("test", {"ant": 0, "bee": 1, "cat": 0})

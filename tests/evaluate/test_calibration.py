@@ -113,7 +113,6 @@ def test_so_many_answers_without_error_show_a_precision_as_clopper_and_pearson_s
     assert choose_threshold(0.9, *answers(28, 0), None) is None
     assert choose_threshold(0.9, *answers(29, 0), None) == 0.6
     assert choose_threshold(0.9, *answers(28, 1), None) is None
-    assert choose_threshold(1.0, *answers(500, 0), None) is None
 
 
 def test_a_search_ends_where_an_error_takes_the_bound_below_the_precision() -> None:

@@ -154,7 +154,7 @@ def test_without_scaling_the_reliability_is_the_model_s() -> None:
     assert [text.get_text() for text in figures.reliability([row]).legends[0].get_texts()] == ["perfect", "the model"]
 
 
-@pytest.mark.parametrize(("threshold", "marked"), [(0.5, ["threshold 0.5: precision at least 0.99"]), (None, [])])
+@pytest.mark.parametrize(("threshold", "marked"), [(0.5, ["0.5, chosen on val for a precision of 0.99"]), (None, [])])
 def test_the_threshold_is_marked_where_there_is_one(threshold: float | None, marked: list[str]) -> None:
     rows = [{"threshold": "0", "coverage": "1", "precision": "0.5", "recall": "0.5", "f1": "0.5"}]
     rows.append({"threshold": "1", "coverage": "0", "precision": "", "recall": "0", "f1": "0"})

@@ -148,7 +148,7 @@ def test_limits_are_facts_with_their_numbers(tmp_path: Path, monkeypatch: pytest
     metrics = json.loads((tmp_path / "metrics/test/metrics.json").read_text(encoding="utf-8"))
     low, high = (f"{metrics[f'accuracy_ci_{end}']:.4f}" for end in ("low", "high"))
     assert f"- On 18 test images the 95 % interval of the accuracy is {low} to {high}.\n" in limits
-    assert "- Classes with fewer than 10 test images, whose own numbers say little: 2, such as ant.\n" in limits
+    assert "- 2 classes have fewer than 10 images in test, such as 'ant': scores of theirs say little" in limits
     assert "- Images much like one in another split, by their thumbnails: 2." in limits
     assert "- Images equal to one in another split, pixel for pixel: 1. They were kept.\n" in limits
     assert "- Test has 18 images (val 18): its accuracy is known to about 23 points either way; raise" in limits
@@ -160,11 +160,39 @@ def test_a_model_without_mistakes_or_a_threshold_says_so(tmp_path: Path, monkeyp
     assert "No test image was taken for another class." in text
     assert "The classes of lowest recall" not in text
     metrics = json.loads((tmp_path / "metrics/test/metrics.json").read_text(encoding="utf-8"))
-    undefined = metrics | {"threshold": None, "threshold_coverage": None}
+    undefined = metrics | dict.fromkeys((name for name in metrics if name.startswith("threshold")), None)
     (tmp_path / "metrics/test/metrics.json").write_text(json.dumps(undefined), encoding="utf-8")
     plot()
     text = (tmp_path / "metrics/model_card.md").read_text(encoding="utf-8")
-    assert "No threshold of confidence made 99 % of the answers right." in text
+    assert "No threshold of confidence was shown on the validation split to make 99 % of the answers right.\n" in text
+
+
+def test_the_card_says_what_the_threshold_gives_in_the_test_and_what_groups_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = card(tmp_path, outcome(["ant", "bee"], 240, skill=2), monkeypatch)
+    metrics = json.loads((tmp_path / "metrics/test/metrics.json").read_text(encoding="utf-8"))
+    shown = report.about_threshold(metrics, 0.99)
+    assert shown.startswith(
+        "The validation split shows that 99 % of the answers from a confidence of 0.6000 on are right."
+    )
+    assert shown.endswith(", and 96.0 % (95 % interval 94.0 to 98.0) of these answers are right.")
+    assert f"{shown}\n" in text
+    assert "A perfectly calibrated model would show 0.0180 by chance, and more than 0.0270 in 5 of 100 tests." in text
+    assert "On 240 test images:" in text
+    (tmp_path / "metrics/test/metrics.json").write_text(json.dumps(metrics | {"groups": 15}), encoding="utf-8")
+    plot()
+    text = (tmp_path / "metrics/model_card.md").read_text(encoding="utf-8")
+    assert "On 240 test images in 15 groups:" in text
+    assert "- On 240 test images in 15 groups the 95 % interval" in text
+
+
+def test_a_threshold_that_no_test_image_reaches_has_a_coverage_and_no_precision() -> None:
+    metrics = {"threshold": 0.9, "threshold_precision": None, "threshold_precision_ci_low": None}
+    metrics |= {"threshold_precision_ci_high": None, "threshold_coverage": 0.0, "threshold_coverage_ci_low": 0.0}
+    assert report.about_threshold(metrics | {"threshold_coverage_ci_high": 0.1}, 0.9).endswith(
+        "Of the test images 0.0 % (95 % interval 0.0 to 10.0) are answered from there on."
+    )
 
 
 def test_source_and_first_weights_are_named_with_their_hashes_and_without_a_password(

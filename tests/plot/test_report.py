@@ -180,6 +180,10 @@ def test_a_metric_without_a_value_is_none_and_one_without_an_interval_has_none(
     file = page(tmp_path, outcome(["yes", "no"], 40, skill=2), monkeypatch)
     metrics = json.loads((tmp_path / "metrics/test/metrics.json").read_text(encoding="utf-8"))
     (tmp_path / "metrics/test/metrics.json").write_text(json.dumps(metrics | {"threshold": None}), encoding="utf-8")
+    text = file.read_text(encoding="utf-8")
+    assert f'<p class="quiet">{report.about_threshold(metrics, 0.99)}</p>' in text
+    assert "would show 0.0180 on these images by chance, and more than 0.0270 in 5 of 100 tests." in text
+    assert all(report.MEANINGS[number.name] for number in report.numbers_of(metrics))
     plot()
     rows = [line for line in file.read_text(encoding="utf-8").splitlines() if '<th scope="row">threshold</th>' in line]
     assert rows[0].startswith('<tr><th scope="row">threshold</th><td>none</td><td></td>')

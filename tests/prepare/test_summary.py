@@ -50,6 +50,7 @@ def test_a_class_that_a_given_split_lacks_is_said(tmp_path: Path, caplog: pytest
         "1 class has no image in val, 'dog'",
         "1 class has no image in test, 'ant'",
         "3 classes have a single image in train, such as 'ant'",
+        "2 classes have fewer than 10 images in test, such as 'cat'",
     ]
 
 

@@ -13,6 +13,8 @@ ENOUGH_IN_A_SPLIT = 1000
 """From so many images on it is known to about 3 points either way, whatever the other split has."""
 FEW_TO_TRAIN = 5
 """Images of a class below which a network learns little of it."""
+FEW_TO_TEST = 10
+"""Test images of a class below which its scores say little: 0.98 / sqrt(10) is 31 points either way."""
 MANY_TIMES = 5
 """So often no image occurs by chance."""
 
@@ -27,6 +29,7 @@ def on_splits(images: Mapping[str, int], classes: Mapping[str, Mapping[str, int]
     for split in ("val", "test"):
         remarks.append(absent(split, {label: counts[split] for label, counts in classes.items()}))
     remarks.append(few_to_train({label: counts["train"] for label, counts in classes.items()}))
+    remarks.append(few_to_test({label: counts["test"] for label, counts in classes.items()}))
     return [remark for remark in remarks if remark]
 
 
@@ -82,6 +85,21 @@ def few_to_train(counts: Mapping[str, int]) -> str | None:
     return (
         f"{_counted(len(few), 'class')} {_have(len(few))} {what}{_example(few)}: little can be learnt from so few; add "
         "images, or merge classes by prepare.class_map"
+    )
+
+
+def few_to_test(counts: Mapping[str, int]) -> str | None:
+    """Say which classes have few images in test. Those without any are ``absent``.
+
+    counts: number of the test images by class.
+    """
+    few = [label for label, count in counts.items() if 0 < count < FEW_TO_TEST]
+    if not few:
+        return None
+    return (
+        f"{_counted(len(few), 'class')} {_have(len(few))} fewer than {FEW_TO_TEST} images in test{_example(few)}: "
+        "scores of theirs say little, and the interval of the macro F1 is too narrow; add images, or raise "
+        "prepare.test_fraction"
     )
 
 

@@ -151,7 +151,7 @@ def choose_threshold(
     twice as many on, and four times as many, and the risk is shared out equally among these searches: fixed-sequence
     testing with several starts (Angelopoulos et al. 2021, Learn then Test, section 3).
 
-    precision: the share of the answers that must be right.
+    precision: the share of the answers that must be right, below 1.
     confidence: of the prediction for each image, (images,), of images that were not trained on.
     right: whether that prediction is right, (images,).
     groups: number of each image's group, (images,), or None. Of images in groups the bound counts the effective number.
@@ -162,7 +162,7 @@ def choose_threshold(
     falling, right = confidence[order], right[order]
     groups = None if groups is None else groups[order]
     answers_from = np.searchsorted(-falling, -falling, side="right")  # equal confidences are answered together
-    fewest = math.log(RISK) / math.log(precision) if precision < 1 else math.inf
+    fewest = math.log(RISK) / math.log(precision)
     if len(right) < fewest:
         return None
     searches = int(math.log2(len(right) / fewest)) + 1

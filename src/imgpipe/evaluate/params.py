@@ -22,5 +22,5 @@ class Evaluate:
     temperature_scaling: bool
     """Whether the logits are divided by a temperature that is fitted on the validation split."""
 
-    target_precision: Annotated[float, Interval(0, 1, open_low=True)]
-    """The share of right answers that the threshold on the confidence must reach."""
+    target_precision: Annotated[float, Interval(0, 1, open_low=True, open_high=True)]
+    """The share of right answers that the validation split must show for the threshold on the confidence."""

@@ -159,7 +159,7 @@ def threshold_curves(rows: Sequence[Row], *, threshold: float | None, target: fl
     """Draw what is gained and lost by answering only where the confidence is at least a threshold.
 
     rows: of metrics/test/curves/thresholds.csv.
-    threshold: the one that reaches the wanted precision; marked unless it is None.
+    threshold: the one that val shows to reach the wanted precision; marked unless it is None.
     target: the wanted precision.
     """
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
@@ -170,7 +170,7 @@ def threshold_curves(rows: Sequence[Row], *, threshold: float | None, target: fl
         y = [float(row[name]) if row[name] else np.nan for row in rows]
         axes.plot(x, y, dash, color=colour, label="F1" if name == "f1" else name)
     if threshold is not None:
-        label = f"threshold {threshold:.3g}: precision at least {target:g}"
+        label = f"{threshold:.3g}, chosen on val for a precision of {target:g}"
         axes.axvline(threshold, color="0.7", linewidth=3, zorder=0, label=label)
     axes.set(xlabel="threshold on the confidence", ylabel="share", ylim=(-0.02, 1.02))
     axes.grid(alpha=0.3)

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from imgpipe.common.errors import without_secrets
 from imgpipe.common.params import without_other_choices
 from imgpipe.data.packed import Statistics
-from imgpipe.plot.report import confusions, flat, numbers_of, shown_number
+from imgpipe.plot.report import about_threshold, confusions, flat, numbers_of, shown_number
 from imgpipe.plot.results import Evaluation, Preparation, Row
 
 TASK = "image-classification"
@@ -28,13 +28,23 @@ HUB_METRICS = {
     "loss": ("loss", "Loss (cross-entropy)"),
 }
 """Type and name of a metric on the hub, by its name in metrics.json."""
-CALIBRATION = ("ece", "temperature", "loss_before_scaling", "ece_before_scaling", "threshold", "threshold_coverage")
+IN_WORDS = (
+    "ece",
+    "ece_null_mean",
+    "ece_null_q95",
+    "temperature",
+    "loss_before_scaling",
+    "ece_before_scaling",
+    "threshold",
+    "threshold_precision",
+    "threshold_coverage",
+    "images",
+    "groups",
+)
 """Numbers of metrics.json of which the card tells in words."""
 
 WORST = 3
 """Classes and confusions that are named."""
-FEW_TESTED = 10
-"""Test images of a class below which its own numbers say little: 0.98 / sqrt(10) is 31 points either way."""
 
 HOW_NOT_WHAT = ("micro_batches", "cpu_threads", "channels_last", "compile", "gradient_checkpointing")
 """Parameters of training that say how it is computed and not what."""
@@ -72,7 +82,7 @@ def render_card(
     on_two_sides = [
         row for row in preparation.duplicates if row["dropped"] != "True" and row["split"] != row["twin_split"]
     ]
-    wanted = [number for number in numbers_of(metrics) if number.name not in (*CALIBRATION, "images")]
+    wanted = [number for number in numbers_of(metrics) if number.name not in IN_WORDS]
     front = yaml.safe_dump(front_matter(parameters, metrics), sort_keys=False, allow_unicode=True, width=math.inf)
     return environment.get_template("model_card.md.jinja").render(
         front=Markdown(front),
@@ -91,11 +101,10 @@ def render_card(
         numbers=wanted,
         metrics=metrics,
         shown_number=shown_number,
+        about_threshold=about_threshold(metrics, parameters["evaluate"]["target_precision"]),
         tested=tested,
         worst=worst_classes(evaluation.classes),
         confusions=confusions(evaluation.predictions)[:WORST],
-        hardly_tested=[row["class"] for row in evaluation.classes if int(row["support"]) < FEW_TESTED],
-        few_tested=FEW_TESTED,
         versions=versions,
         **parameters,
     )

@@ -38,14 +38,18 @@ MEANINGS = {
     "loss": "cross-entropy in nats",
     "brier": "mean squared distance between the probabilities and the truth",
     "ece": "expected calibration error: how far confidence is from accuracy",
+    "ece_null_mean": "the calibration error that a perfectly calibrated model would show by chance, on average",
+    "ece_null_q95": "what such a model would exceed in 5 of 100 tests",
     "temperature": "number by which the logits were divided",
     "loss_before_scaling": "the loss at temperature 1",
     "ece_before_scaling": "the calibration error at temperature 1",
-    "threshold": "confidence from which on the wanted share of the answers is right",
-    "threshold_coverage": "share of the pictures that are answered there",
+    "threshold": "confidence from which on val shows the wanted share of the answers to be right",
+    "threshold_precision": "share of the answers from there on that are right",
+    "threshold_coverage": "share of the pictures that are answered from there on",
     "set_coverage_90": "share of the 90 % prediction sets that hold the true class",
     "set_size_90": "mean number of classes in such a set",
     "images": "test pictures",
+    "groups": "groups of test pictures; where there are some, intervals take them for independent, and not pictures",
 }
 
 
@@ -105,6 +109,8 @@ def render(
         title=title,
         headline=[number for name in HEADLINE for number in numbers if number.name == name],
         numbers=numbers,
+        metrics=evaluation.metrics,
+        about_threshold=about_threshold(evaluation.metrics, parameters["evaluate"]["target_precision"]),
         figures=figures,
         classes=evaluation.classes,
         tested=len(evaluation.predictions),
@@ -163,6 +169,32 @@ def numbers_of(metrics: Mapping[str, float | None]) -> list[Number]:
             interval = f"{shown_number(low)} to {shown_number(high)}" if low is not None and high is not None else ""
             numbers.append(Number(name, shown_number(value), interval, MEANINGS.get(name, "")))
     return numbers
+
+
+def about_threshold(metrics: Mapping[str, float | None], target: float) -> str:
+    """Return what is said of the threshold on the confidence.
+
+    metrics: of metrics.json.
+    target: the share of the answers that was to be right.
+    """
+    wanted, threshold = f"{100 * target:.4g} %", metrics["threshold"]
+    if threshold is None:
+        return f"No threshold of confidence was shown on the validation split to make {wanted} of the answers right."
+    shown = (
+        f"The validation split shows that {wanted} of the answers from a confidence of {threshold:.4f} on are right."
+    )
+    coverage = f"Of the test images {_percent(metrics, 'threshold_coverage')} are answered from there on"
+    if metrics["threshold_precision"] is None:
+        return f"{shown} {coverage}."
+    return f"{shown} {coverage}, and {_percent(metrics, 'threshold_precision')} of these answers are right."
+
+
+def _percent(metrics: Mapping[str, float | None], name: str) -> str:
+    """Return a share in percent with its 95 % interval, which is absent of a single group."""
+    value, low, high = (metrics[key] for key in (name, f"{name}_ci_low", f"{name}_ci_high"))
+    assert value is not None
+    interval = "" if low is None or high is None else f" (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+    return f"{100 * value:.1f} %{interval}"
 
 
 def shown_number(value: float | None) -> str:
