@@ -207,7 +207,9 @@ def test_pictures_that_the_workspace_does_not_have_are_counted(project: Project)
         project.run(folds(PHOTOS, 3, fold), f"folds-{fold}")
     project.run({"train": PHOTOS[10:], "val": [], "test": []})
     project.prepared({"train": PHOTOS[10:]})
-    assert "Pictures that the page lacks, since the workspace does not have them: 1." in succeeded("folds-*")
+    assert "Images that the page lacks, since data/prepared of the workspace does not have them: 1." in succeeded(
+        "folds-*"
+    )
     page = (project.folder / "audit/audit.html").read_text()
     assert (page.count("<img"), page.count("not in the workspace")) == (1, 1)
     (project.folder / "data/images.csv").unlink()

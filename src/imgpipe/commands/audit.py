@@ -37,5 +37,7 @@ def audit(
         write_text(output / "audit.html", page)
     typer.echo(to_text(found))
     if missing:
-        typer.echo(f"\nPictures that the page lacks, since the workspace does not have them: {missing:,}.")
+        typer.echo(
+            f"\nImages that the page lacks, since data/prepared of the workspace does not have them: {missing:,}."
+        )
     typer.echo(f"\n{output}: audit.html, labels.csv, slices.csv")

@@ -17,6 +17,8 @@ SEED = "train.seed"
 """In which the runs of one recipe on one split differ."""
 SPLIT_BY = ("prepare.seed", "prepare.fold")
 """In which runs of one recipe on several splits differ."""
+ABSENT = "not taken"
+"""What stands for the value of a key that a revision does not have, such as those of another choice."""
 NO_RESULT = ("runtime.", "plot.")
 """How keys begin that change no prediction."""
 
@@ -114,10 +116,11 @@ def _check_one_recipe(one: RunSet) -> None:
 
 
 def different(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the keys that can change a prediction and whose values differ, with both; None where there is none.
+    """Return the keys that can change a prediction and whose values differ, with both, or ABSENT where there is none.
 
     >>> different({"train.epochs": 3, "train.seed": 0, "plot.dpi": 1}, {"train.epochs": 5, "train.seed": 0})
     {'train.epochs': (3, 5)}
     """
-    keys = [key for key in {**a, **b} if not key.startswith(NO_RESULT) and a.get(key) != b.get(key)]
-    return {key: (a.get(key), b.get(key)) for key in keys}
+    keys = [key for key in {**a, **b} if not key.startswith(NO_RESULT)]
+    values = {key: (a.get(key, ABSENT), b.get(key, ABSENT)) for key in keys}
+    return {key: (one, other) for key, (one, other) in values.items() if one != other}
