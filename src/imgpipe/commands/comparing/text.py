@@ -172,7 +172,7 @@ def _tested(judgement: Judgement, looks: Looks | None) -> str:
     else:
         groups = f" in {int(first.groups.max()) + 1} groups" if first.in_groups else ""
         said = f"On {len(first.actual)} {judgement.split} images{groups}; "
-    said += ", ".join(f"{one.name}: {_runs(len(one.runs))}" for one in judgement.sets) + "."
+    said += ", ".join(f"{one.name}: {_count(len(one.runs), 'run')}" for one in judgement.sets) + "."
     for one in judgement.candidates:
         if m := one.models:
             test = "an exact test by groups" if first.in_groups else "McNemar's exact test"
@@ -182,16 +182,20 @@ def _tested(judgement: Judgement, looks: Looks | None) -> str:
             )
     if looks:
         said += (
-            f"\nThe test split has been looked at before: {looks.models} different models have been tested on it, in "
-            f"{looks.experiments} experiments and {looks.commits} commits"
-            + (f"; of {looks.unknown} more the images are no longer known" if looks.unknown else "")
+            f"\nThe test split has been looked at before: {_count(looks.models, 'model')} that predicted differently, in "
+            f"{_count(looks.experiments, 'experiment')} and {_count(looks.commits, 'commit')}, these runs among them"
+            + (
+                f"; of {looks.unknown} more DVC's cache no longer has the images, so they may be of it or not"
+                if looks.unknown
+                else ""
+            )
             + ". The best of many looks better than it is."
         )
     return said
 
 
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _caution(judgement: Judgement) -> str:
