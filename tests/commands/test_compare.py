@@ -117,9 +117,7 @@ def test_the_account_of_the_test_split_knows_the_models_that_were_tested_on_it(p
     """The commit of the results and the experiment untrained are of this split; other-split is of another."""
     looks = as_json("main", "untrained", "--test")["test_split_looks"]
     assert looks == {"models": 2, "experiments": 1, "commits": 1, "unknown": 0}
-    assert "2 models that predicted differently, in 1 experiment and 1 commit" in (
-        compare("main", "untrained", "--test").stdout
-    )
+    assert "2 different models, in 1 experiment and 1 commit" in (compare("main", "untrained", "--test").stdout)
     assert as_json("main", "untrained")["test_split_looks"] is None
     assert as_json("other-split", "other-split", "--test")["test_split_looks"]["models"] == 1
 

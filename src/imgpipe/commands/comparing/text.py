@@ -182,14 +182,14 @@ def _tested(judgement: Judgement, looks: Looks | None) -> str:
             )
     if looks:
         said += (
-            f"\nThe test split has been looked at before: {_count(looks.models, 'model')} that predicted differently, in "
+            f"\nTested on this test split so far: {_count(looks.models, 'different model')}, in "
             f"{_count(looks.experiments, 'experiment')} and {_count(looks.commits, 'commit')}, these runs among them"
             + (
                 f"; of {looks.unknown} more DVC's cache no longer has the images, so they may be of it or not"
                 if looks.unknown
                 else ""
             )
-            + ". The best of many looks better than it is."
+            + ". The more of them somebody chose by, the more the best one looks better than it is."
         )
     return said
 
