@@ -147,7 +147,10 @@ def test_folds_are_audited_together(project: Project) -> None:
         project.run(folds(PHOTOS, 3, fold), f"folds-{fold}")
     project.prepared(folds(PHOTOS, 3, 2))
     shown = succeeded("folds-*")
-    assert shown.startswith("60 images, the tests of 3 runs; 0.9667 of the predictions are right.\n\nLabels that are")
+    assert shown.startswith(
+        "60 images, each tested by one of 3 runs that was not trained on it; 0.9667 of the predictions are right.\n\n"
+        "Labels that are"
+    )
     rows = read_table(project.folder / "audit/labels.csv")
     assert [(row["source"], row["label"], row["suggested"]) for row in rows] == [
         ("photos/dog/007.jpg", "dog", "cat"),
@@ -175,7 +178,10 @@ def test_folds_are_audited_together(project: Project) -> None:
 def test_runs_may_know_the_classes_in_another_order(project: Project) -> None:
     project.run(folds(PHOTOS, 2, 0), "a")
     project.run(folds(PHOTOS, 2, 1), "b", classes=CLASSES[::-1])
-    assert "Labels that are probably wrong: 2. Estimated in all: 2 of 60 (3.3%)." in succeeded("a,b")
+    assert (
+        "Labels that are probably wrong: 2. Estimated in all: 2 of 60 (3.3%); which the others are can't be told."
+        in succeeded("a,b")
+    )
 
 
 def test_a_single_run_is_audited_on_its_validation_and_test_images(project: Project) -> None:
@@ -198,6 +204,7 @@ def test_the_page_shows_the_pictures_in_whichever_split_they_are(project: Projec
     assert page.count('<img src="data:image/png;base64,') == 2
     assert "fox &amp; &lt;hen&gt;" in page
     assert "<hen>" not in page
+    page = page.replace("\u200b", "")  # where a path may break
     assert "photos/fox/020.jpg" in page
     assert page.index("photos/dog/007.jpg") < page.index("photos/fox/020.jpg")
 
@@ -278,7 +285,7 @@ def test_a_table_of_another_version_is_refused(project: Project) -> None:
 
 def test_where_no_label_looks_wrong_the_page_says_so(project: Project) -> None:
     project.run(folds([replace(photo, looks_like=photo.label) for photo in PHOTOS], 3, 0))
-    assert "probably wrong: 0. Estimated in all: 0 of 24 (0.0%)." in succeeded()
+    assert "probably wrong: 0. Estimated in all: 0 of 24 (0.0%);" in succeeded()
     assert "<ol" not in (project.folder / "audit/audit.html").read_text()
 
 

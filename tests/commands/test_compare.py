@@ -104,29 +104,30 @@ def test_the_terminal_is_told_in_plain_words(project: Project) -> None:
     result = compare("main", "untrained")
     assert result.exit_code == 0
     *_, sentence = result.stdout.splitlines()
-    assert sentence == (
-        "untrained is worse than main: this model than that one, on images of this kind. A single run of each says "
-        "nothing of their recipes."
-    )
-    assert "Right in main only, the 10 most telling of" in result.stdout
+    assert sentence.startswith("The model untrained is worse than the model main in accuracy (-")
+    assert sentence.endswith("That says nothing of their recipes, which takes several runs of each.")
+    assert "Right in main only, the 10 of " in result.stdout
     assert result.stdout == compare("main", "untrained").stdout
-    assert "workspace is not distinguishable from main" in compare("main").stdout
+    assert "The model workspace is not distinguishable from the model main" in compare("main").stdout
 
 
 def test_the_account_of_the_test_split_knows_the_models_that_were_tested_on_it(project: Project) -> None:
     """The commit of the results and the experiment untrained are of this split; other-split is of another."""
     looks = as_json("main", "untrained", "--test")["test_split_looks"]
     assert looks == {"models": 2, "experiments": 1, "commits": 1, "unknown": 0}
-    assert "2 different models, in 1 experiment and 1 commit" in (compare("main", "untrained", "--test").stdout)
+    assert "so far, these among them: 2 (in 1 experiment and 1 commit)." in (
+        compare("main", "untrained", "--test").stdout
+    )
     assert as_json("main", "untrained")["test_split_looks"] is None
     assert as_json("other-split", "other-split", "--test")["test_split_looks"]["models"] == 1
 
 
 def test_markdown_has_a_table_with_as_many_cells_in_each_row(project: Project) -> None:
     blocks = compare("main", "untrained", "--md").stdout.split("\n\n")
-    assert blocks[0].startswith("**untrained is worse than main: ")
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in blocks[1].splitlines()]
-    assert [row[0] for row in rows] == ["", "---", "accuracy", "balanced\\_accuracy", "f1\\_macro", "loss"]
+    assert blocks[0].startswith("**The model untrained is worse than the model main in accuracy ")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in blocks[2].splitlines()]
+    names = ["accuracy (judged by)", "balanced\\_accuracy", "f1\\_macro", "loss (lower is better)"]
+    assert [row[0] for row in rows] == ["", "---", *names]
     assert {len(row) for row in rows} == {5}
 
 

@@ -71,7 +71,7 @@ def test_the_weights_that_a_recipe_starts_from_are_there(name: str) -> None:
 class StandIn:
     """Images in the layout of a recipe, and what is to come of them.
 
-    names: of the images in the archive. counts: in train, val and test. lr: at the end of the only epoch.
+    names: of the images in the archive. counts: in train, val and test. lr: in the middle of the last update.
     small: values of the recipe that are made smaller.
     """
 
@@ -95,21 +95,21 @@ STAND_INS = {
         names=[],  # write_mnist
         counts=(64, 16, 20),
         classes=[f"{number} - {name}" for number, name in enumerate(DIGITS)],
-        lr=0.0,  # where the cosine ends
+        lr=0.001 * (1 - 3**0.5 / 2) / 2,  # of three updates the last: the cosine of 150 degrees
         small={"train.batch_size": 24},
     ),
     "cifar10-resnet9": StandIn(
         names=in_folders({"train": 20, "test": 4}, ["cat", "dog", "frog"], "png"),  # as the download stage leaves it
         counts=(54, 6, 12),
         classes=["cat", "dog", "frog"],
-        lr=0.08,  # after one of five epochs of warm-up
+        lr=0.4 * 5 / 6 / 5,  # of three updates, in the first of five epochs of warm-up
         small={"train.batch_size": 16},
     ),
     "cifar10-resnet9-narrow": StandIn(
         names=in_folders({"train": 25, "test": 4}, ["cat", "dog"], "png"),
         counts=(48, 2, 8),
         classes=["cat", "dog"],
-        lr=0.1,  # after one of three epochs of warm-up
+        lr=0.3 * 5 / 6 / 3,  # of three updates, in the first of three epochs of warm-up
         small={"train.batch_size": 16},
     ),
     "food11-densenet121": StandIn(
@@ -130,7 +130,7 @@ STAND_INS = {
         names=in_folders({"train": 20, "test": 4}, ["cat", "dog"], "png"),
         counts=(34, 6, 8),
         classes=["cat", "dog"],
-        lr=0.001,  # after the only epoch of warm-up
+        lr=0.001 * 5 / 6,  # of three updates, in the only epoch of warm-up
         small={"train.batch_size": 16, "pack.image_size": 40, "model.image_size": 32},
     ),
     "imagenet-resnet50": StandIn(

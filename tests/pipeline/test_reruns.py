@@ -49,7 +49,7 @@ CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "download: code": (code("src/imgpipe/download/sources.py", "SOURCES = ", "# by name\nSOURCES = "), ["download"]),
     "download: an image that changed in its place": (other_image, ALL),
     "prepare: code": (
-        code("src/imgpipe/prepare/splits.py", "MOST_FOLDS = ", "# at most\nMOST_FOLDS = "),
+        code("src/imgpipe/prepare/splits.py", "FAR_OFF = ", "# far\nFAR_OFF = "),
         ["prepare"],
     ),
     "prepare.format": (value(prepare__format="tree"), ["prepare", "pack", "plot"]),

@@ -164,7 +164,7 @@ def test_a_model_without_mistakes_or_a_threshold_says_so(tmp_path: Path, monkeyp
     (tmp_path / "metrics/test/metrics.json").write_text(json.dumps(undefined), encoding="utf-8")
     plot()
     text = (tmp_path / "metrics/model_card.md").read_text(encoding="utf-8")
-    assert "No threshold of confidence was shown on the validation split to make 99 % of the answers right.\n" in text
+    assert "No threshold of confidence was shown on the validation split to make 95 % of the answers right.\n" in text
 
 
 def test_the_card_says_what_the_threshold_gives_in_the_test_and_what_groups_there_are(
@@ -172,9 +172,9 @@ def test_the_card_says_what_the_threshold_gives_in_the_test_and_what_groups_ther
 ) -> None:
     text = card(tmp_path, outcome(["ant", "bee"], 240, skill=2), monkeypatch)
     metrics = json.loads((tmp_path / "metrics/test/metrics.json").read_text(encoding="utf-8"))
-    shown = report.about_threshold(metrics, 0.99)
+    shown = report.about_threshold(metrics, 0.95)
     assert shown.startswith(
-        "The validation split shows that 99 % of the answers from a confidence of 0.6000 on are right."
+        "The validation split shows that 95 % of the answers from a confidence of 0.6000 on are right."
     )
     assert shown.endswith(", and 96.0 % (95 % interval 94.0 to 98.0) of these answers are right.")
     assert f"{shown}\n" in text

@@ -181,7 +181,7 @@ def test_a_metric_without_a_value_is_none_and_one_without_an_interval_has_none(
     metrics = json.loads((tmp_path / "metrics/test/metrics.json").read_text(encoding="utf-8"))
     (tmp_path / "metrics/test/metrics.json").write_text(json.dumps(metrics | {"threshold": None}), encoding="utf-8")
     text = file.read_text(encoding="utf-8")
-    assert f'<p class="quiet">{report.about_threshold(metrics, 0.99)}</p>' in text
+    assert f'<p class="quiet">{report.about_threshold(metrics, 0.95)}</p>' in text
     assert "would show 0.0180 on these images by chance, and more than 0.0270 in 5 of 100 tests." in text
     assert all(report.MEANINGS[number.name] for number in report.numbers_of(metrics))
     plot()

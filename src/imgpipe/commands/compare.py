@@ -32,17 +32,24 @@ def compare(
         list[str] | None, typer.Argument(help="The same, of what is to be better or not.", show_default=WORKSPACE)
     ] = None,
     test: Annotated[
-        bool, typer.Option("--test", help="Judge by the test split, once all is chosen; not by the validation split.")
+        bool, typer.Option("--test", help="Judge by the test split, not by val: only after all choices are made.")
     ] = False,
     metric: Annotated[Metric, typer.Option(help="What is compared.")] = Metric.ACCURACY,
     margin: Annotated[
-        float | None, typer.Option(help="The difference below which recipes count as equivalent.", show_default="none")
+        float | None,
+        typer.Option(
+            help="Equivalent: the difference is shown to be less than this, in the metric's units.", show_default="none"
+        ),
     ] = None,
     figure: Annotated[Path | None, typer.Option(help="A .png or .svg file for the picture.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
     as_markdown: Annotated[bool, typer.Option("--md", help="As Markdown.")] = False,
     fail_if_worse: Annotated[
-        bool, typer.Option("--fail-if-worse", help=f"Exit status {FAILED} if a candidate is worse; 1 is an error.")
+        bool,
+        typer.Option(
+            "--fail-if-worse",
+            help=f"Exit status {FAILED} if a candidate is worse, 0 if that is not known; 1 is an error.",
+        ),
     ] = False,
 ) -> None:
     """Is it better, worse, equivalent, or not yet known? By what was predicted for the same images.
@@ -51,12 +58,7 @@ def compare(
     """
     if as_json and as_markdown:
         raise InputError("--json and --md are two forms of the same: give one of them")
-    if margin is not None and not 0 < margin < float("inf"):
-        raise InputError(f"--margin is {margin}; it must be above 0, such as 0.01")
-    if figure:
-        if figure.suffix not in (".png", ".svg"):
-            raise InputError(f"--figure is '{figure}'; its name must end in .png or .svg")
-        check_folder_of(figure)
+    _check(margin, figure)
 
     # numpy, which these import, takes longer than all else that starts
     from imgpipe.commands.comparing.judging import judge
@@ -77,3 +79,13 @@ def compare(
             draw_forest(figure, judgement)
     if fail_if_worse and any(one.verdict.verdict == WORSE for one in judgement.candidates):
         raise typer.Exit(FAILED)
+
+
+def _check(margin: float | None, figure: Path | None) -> None:
+    """Raise InputError for a margin that is none, and where the figure could not be written, before any work."""
+    if margin is not None and not 0 < margin < float("inf"):
+        raise InputError(f"--margin is {margin}; it must be above 0, such as 0.01")
+    if figure:
+        if figure.suffix not in (".png", ".svg"):
+            raise InputError(f"--figure is '{figure}'; its name must end in .png or .svg")
+        check_folder_of(figure)

@@ -91,7 +91,8 @@ def test_a_person_is_told_the_verdict_the_parameters_and_the_most_telling_images
     said = compare("base-*", "new-*").stdout
     assert said.rstrip().splitlines()[-1].startswith("new-* is better than base-* in accuracy (+")
     assert "Parameters that differ:\n  train.epochs: 3 -> 9\n" in said
-    assert "On 60 val images; base-*: 4 runs, new-*: 3 runs." in said
+    assert "On 60 val images: base-*, 4 runs; new-*, 3 runs." in said
+    assert "accuracy (judged by)" in said
     table = said.split("Images on which new-* is right more often")[1].splitlines()
     gained = np.mean(NEW, axis=0) - np.mean(BASE, axis=0)
     first = table[2].split()[0]
@@ -105,13 +106,13 @@ def test_half_of_the_runs_against_the_other_half_are_not_yet_told_apart_and_what
     assert last.startswith(
         "It is not yet known whether base-2,base-3 is better or worse than base-0,base-1 in accuracy"
     )
-    assert "would have been found in 4 of 5 such comparisons" in last
-    assert "No parameter differs that can change a prediction" in result.stdout
+    assert "With 2 runs a side a true difference of " in last
+    assert "Nothing but the seed differs: base-2,base-3 and base-0,base-1 are one recipe." in result.stdout
 
 
 def test_a_margin_makes_recipes_equivalent_that_differ_by_less() -> None:
     said = compare("base-0,base-1", "base-2,base-3", "--margin", "0.5").stdout
-    assert "base-2,base-3 is equivalent to base-0,base-1 within 0.5" in said
+    assert "base-2,base-3 is equivalent to base-0,base-1 in accuracy within 0.5 (" in said
 
 
 def test_several_candidates_are_corrected_for_their_number() -> None:
@@ -129,7 +130,8 @@ def test_a_worse_recipe_fails_where_that_is_asked_for_by_whatever_metric() -> No
 
 def test_one_run_a_side_judges_models_and_says_so() -> None:
     result = compare("base-0", "new-0")
-    assert result.stdout.rstrip().endswith("A single run of each says nothing of their recipes.")
+    assert "The model new-0 is " in result.stdout
+    assert result.stdout.rstrip().endswith("That says nothing of their recipes, which takes several runs of each.")
     assert "McNemar's exact test: p = " in result.stdout
     assert as_json("base-0", "new-0")["judges"] == "models"
 
@@ -143,7 +145,7 @@ def test_folds_are_judged_by_the_corrected_resampled_t() -> None:
     assert one["estimates"]["accuracy"]["degrees_of_freedom"] == 3
     said = compare("fold-a-*", "fold-b-*").stdout
     assert "On the val images of 4 splits of the data" in said
-    assert said.rstrip().endswith("over splits of the data.")
+    assert said.rstrip().endswith("and so for other splits of the data.")
 
 
 def test_markdown_begins_with_the_verdict_and_keeps_its_stars() -> None:
@@ -178,6 +180,17 @@ def test_a_picture_is_drawn_of_whatever_is_compared(tmp_path: Path, sets: tuple[
 )
 def test_what_can_not_be_compared_is_said_in_one_line(arguments: tuple[str, ...], error: str) -> None:
     assert error in one_line_error(*arguments)
+
+
+def test_long_names_of_sets_get_a_letter() -> None:
+    """27 characters, where 24 have room."""
+    said = compare("base-0,base-1,base-2,base-3", "new-0,new-1,new-2").stdout
+    assert "A = base-0,base-1,base-2,base-3, 4 runs; new-0,new-1,new-2, 3 runs." in said
+    assert "new-0,new-1,new-2 is better than A in accuracy" in said
+
+
+def test_models_of_one_recipe_differ_by_luck() -> None:
+    assert compare("base-0", "base-1").stdout.rstrip().endswith("so it is luck of the training.")
 
 
 def test_values_of_a_choice_that_is_not_taken_make_no_other_recipe() -> None:

@@ -45,5 +45,15 @@ def to_page(audit: Audit, root: Path) -> tuple[str, int]:
         more_slices=len(audit.slices.slices[MOST_SLICES:]),
         data_uri=data_uri,
         lossless=LOSSLESS,
+        percent=_percent,
     )
     return page, sum(pixels not in found for pixels in hashes)
+
+
+def _percent(share: float) -> str:
+    """Return a probability in whole percent, of which none is certain.
+
+    >>> _percent(0.999), _percent(0.5), _percent(0.001)
+    ('>99%', '50%', '<1%')
+    """
+    return ">99%" if share >= 0.995 else "<1%" if share < 0.005 else f"{share:.0%}"

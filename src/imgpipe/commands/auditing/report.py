@@ -109,7 +109,8 @@ def about_images(audit: Audit) -> list[str]:
     predicted, images = audit.predicted, len(audit.predicted.images)
     accuracy = f"{audit.right / images:.4f} of the predictions are right"
     if len(predicted.revisions) > 1:
-        sentences = [f"{images:,} images, the tests of {len(predicted.revisions)} runs; {accuracy}."]
+        runs = f"each tested by one of {len(predicted.revisions)} runs that was not trained on it"
+        sentences = [f"{images:,} images, {runs}; {accuracy}."]
         return sentences + ([f"Images that no run tested: {predicted.untested:,}."] if predicted.untested else [])
     return [
         f"{images:,} images, the validation and test images of {predicted.revisions[0]}; {accuracy}.",
@@ -123,7 +124,10 @@ def about_labels(audit: Audit) -> str:
     """Return sentences that say how many labels are wrong."""
     images, counted, estimate = len(audit.predicted.images), audit.counted, audit.labels.estimate
     share = f"{estimate / images:.1%}"
-    return f"Labels that are probably wrong: {counted:,}. Estimated in all: {estimate:,.0f} of {images:,} ({share})."
+    return (
+        f"Labels that are probably wrong: {counted:,}. Estimated in all: {estimate:,.0f} of {images:,} ({share}); "
+        "which the others are can't be told."
+    )
 
 
 def about_slices(audit: Audit) -> str:

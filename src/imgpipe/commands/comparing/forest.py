@@ -37,14 +37,17 @@ def _figure(judgement: Judgement) -> Figure:
         _dots(axes, offsets, number, GREY if number == 0 else _colour(judgement.candidates[number - 1]))
     for one in judgement.candidates:
         _interval(axes, judgement, one)
-    axes.set_yticks(range(rows), [in_line(one.name, 24) for one in judgement.sets])
+    axes.set_yticks(range(rows), [in_line(judgement.label(number), 24) for number in range(rows)])
     axes.set_ylim(rows - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     metric = judgement.metric.replace("_", " ")
-    axes.set_xlabel(f"{metric} on {judgement.split}, difference from {in_line(judgement.base, 24)} ({base:.4f})")
-    better = "better →" if METRICS[judgement.metric] else "← better"
-    axes.set_title(better, loc="right", fontsize=9, color=GREY)
+    axes.set_xlabel(
+        f"{metric} on {judgement.split}: difference from {in_line(judgement.label(0), 24)} (mean {base:.4f})"
+    )
+    ends = ("← worse", "better →") if METRICS[judgement.metric] else ("← better", "worse →")
+    for end, side in zip(ends, ("left", "right"), strict=True):
+        axes.set_title(end, loc=side, fontsize=9, color=GREY)  # type: ignore[arg-type]
     figure.supxlabel(_key(judgement), fontsize=8, color=GREY)
     return figure
 
@@ -59,9 +62,10 @@ def _starts(judgement: Judgement, values: list[list[float]], number: int) -> lis
 def _key(judgement: Judgement) -> str:
     """Say what the marks are."""
     if judgement.of_models:
-        return "square: the difference; line: its 95 % interval"
-    dots = "splits" if len(judgement.tested) > 1 else "runs"
-    return f"dots: {dots}; square: the mean; line: its 95 % interval" + (
+        return "square: the difference; line: its 95 % interval, over images alone"
+    several = len(judgement.tested) > 1
+    dots, over = ("splits", "splits of the data") if several else ("runs", "training seeds and images")
+    return f"dots: {dots}; square: mean difference; line: its 95 % interval, over {over}" + (
         "; band: the margin" if judgement.margin else ""
     )
 

@@ -33,6 +33,8 @@ from imgpipe.evaluate.groups import number_groups
 
 METRICS = {"accuracy": True, "balanced_accuracy": True, "loss": False}
 """What recipes are compared by, and whether more of it is better."""
+LONGEST_NAME = 24
+"""Characters of a set's name; a longer one gets a letter."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Changed:
     right: tuple[int, int]
     """How many of them are right."""
     predicted: tuple[str, str]
-    """The class that most runs of either predict, of as many the first."""
+    """The class that most of the runs of either predict that are wrong, of as many the first; else the true one."""
     gained: float
     """Share of the candidate's runs that are right, less that of the base's."""
     loss: float
@@ -126,10 +128,10 @@ class Judgement:
     """By split of the data."""
     candidates: list[Candidate]
 
-    @property
-    def base(self) -> str:
-        """The name of the first set."""
-        return self.sets[0].name
+    def label(self, number: int) -> str:
+        """Return what a set is called: its name, or a letter where that is long."""
+        name = self.sets[number].name
+        return name if len(name) <= LONGEST_NAME else chr(ord("A") + number)
 
     @property
     def of_models(self) -> bool:
@@ -284,16 +286,22 @@ def _changed(on: OnSplit, number: int) -> Iterable[Changed]:
     right = [on.predicted[which] == on.actual for which in (0, number)]
     losses = on.losses[number].mean(axis=0) - on.losses[0].mean(axis=0)
     for i in np.flatnonzero(right[0].mean(axis=0) != right[1].mean(axis=0)).tolist():
-        said = [on.reference.classes[int(np.bincount(on.predicted[which][:, i]).argmax())] for which in (0, number)]
+        said = [_mostly(on.predicted[which][:, i], int(on.actual[i])) for which in (0, number)]
         yield Changed(
             file=on.reference.files[i],
             actual=on.reference.actual[i],
             runs=(len(right[0]), len(right[1])),
             right=(int(right[0][:, i].sum()), int(right[1][:, i].sum())),
-            predicted=(said[0], said[1]),
+            predicted=(on.reference.classes[said[0]], on.reference.classes[said[1]]),
             gained=float(right[1][:, i].mean() - right[0][:, i].mean()),
             loss=float(losses[i]),
         )
+
+
+def _mostly(predicted: Array, actual: int) -> int:
+    """Return the wrong class that was predicted most often, or the true one where there is none."""
+    wrong = predicted[predicted != actual]
+    return int(np.bincount(wrong).argmax()) if len(wrong) else actual
 
 
 def _most_telling(images: Iterable[Changed]) -> list[Changed]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from imgpipe.commands.comparing.judging import METRICS, Candidate, Changed, Judgement
 from imgpipe.commands.comparing.looks import Looks
-from imgpipe.commands.comparing.paired import BETTER, NOT_DISTINGUISHABLE
+from imgpipe.commands.comparing.paired import BETTER, NOT_DISTINGUISHABLE, Difference
+from imgpipe.commands.comparing.runs import SEED
 from imgpipe.commands.comparing.verdicts import EQUIVALENT, MOST_RUNS, NOT_YET_KNOWN, Needed
 from imgpipe.commands.params_file import shown
 
@@ -19,22 +20,25 @@ KEYS_LISTED = 12
 
 def to_text(judgement: Judgement, looks: Looks | None) -> str:
     """Return what a person reads on a terminal, the verdicts last."""
-    blocks = []
+    blocks = [_tested(judgement)]
     for one in judgement.candidates:
-        blocks += [_aligned(_metrics(judgement, one)), _parameters(judgement, one)]
+        blocks += [_aligned(_metrics(judgement, one)), "\n".join(_parameters(judgement, one, "  "))]
         blocks += [f"{title}\n{_aligned(rows)}" for title, rows in _changed(judgement, one)]
-    blocks += [_tested(judgement, looks)]
-    blocks += [sentence(judgement, one) for one in judgement.candidates]
-    return "\n\n".join(filter(None, [*blocks, _caution(judgement)]))
+    blocks += [_account(looks), *(sentence(judgement, one) for one in judgement.candidates), _caution(judgement)]
+    return "\n\n".join(filter(None, blocks))
 
 
 def to_markdown(judgement: Judgement, looks: Looks | None) -> str:
     """Return what a person reads in a comment on a pull request, the verdicts first."""
     blocks = [f"**{_escaped(sentence(judgement, one))}**" for one in judgement.candidates]
+    blocks += [_escaped(text) for text in (_tested(judgement), _account(looks), _caution(judgement))]
     for one in judgement.candidates:
-        blocks += [_table(_metrics(judgement, one)), _escaped(_parameters(judgement, one))]
+        first, *rest = map(_escaped, _parameters(judgement, one, ""))
+        blocks += [
+            _table(_metrics(judgement, one)),
+            "\n".join([f"{first}\n" if rest else first, *(f"- {k}" for k in rest)]),
+        ]
         blocks += [f"{_escaped(title)}\n\n{_table(rows)}" for title, rows in _changed(judgement, one)]
-    blocks += [_escaped(_tested(judgement, looks)), _escaped(_caution(judgement))]
     return "\n\n".join(filter(None, blocks))
 
 
@@ -94,46 +98,58 @@ def _as_json(one: Candidate) -> dict[str, Any]:
 
 def sentence(judgement: Judgement, one: Candidate) -> str:
     """Return the verdict on a candidate in a sentence or two."""
-    base, verdict = judgement.base, one.verdict.verdict
-    metric = judgement.metric.replace("_", " ")
+    base, name, verdict = judgement.label(0), judgement.label(one.number), one.verdict.verdict
     if one.models:
+        m = one.models.metrics["accuracy"]
         than = "from" if verdict == NOT_DISTINGUISHABLE else "than"
+        luck = " Both are of one recipe, so it is luck of the training." if {*one.parameters} == {SEED} else ""
         return (
-            f"{one.name} is {verdict} {than} {base}: this model than that one, on images of this kind. A single run of "
-            "each says nothing of their recipes."
+            f"The model {name} is {verdict} {than} the model {base} in accuracy "
+            f"({_span(m.difference, m.low, m.high)}, p = {one.verdict.p_value:.2g}), on images drawn like these. "
+            f"That says nothing of their recipes, which takes several runs of each.{luck}"
         )
+    metric = judgement.metric.replace("_", " ")
     estimate = one.estimates[judgement.metric]
-    low, high = estimate.interval
-    span = f"{estimate.difference:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, p = {one.verdict.p_value:.2g}"
+    span = _span(estimate.difference, *estimate.interval)
     if verdict == EQUIVALENT:
         return (
-            f"{one.name} is equivalent to {base} within {judgement.margin}: in {metric} ({span}; "
-            f"p = {one.verdict.p_outside_margin:.2g} of a difference as large as that)."
+            f"{name} is equivalent to {base} in {metric} within {judgement.margin} ({span}; "
+            f"two one-sided tests: p = {one.verdict.p_outside_margin:.2g})."
         )
-    over = "splits of the data" if len(judgement.tested) > 1 else "training seeds and images of this kind"
+    known = f"({span}, p = {one.verdict.p_value:.2g})"
     if verdict == NOT_YET_KNOWN:
         return (
-            f"It is not yet known whether {one.name} is better or worse than {base} in {metric} ({span}). "
-            f"{_would_have_been_found(one)}{_to_settle(judgement, one.needed)}"
+            f"It is not yet known whether {name} is better or worse than {base} in {metric} {known}. "
+            f"{_found_so_far(judgement, one)}{_to_settle(judgement, one.needed)}"
         )
-    return f"{one.name} is {verdict} than {base} in {metric} ({span}), over {over}."
+    others = "splits of the data" if len(judgement.tested) > 1 else "training seeds and other images drawn like these"
+    return f"{name} is {verdict} than {base} in {metric} {known}, and so for other {others}."
 
 
-def _would_have_been_found(one: Candidate) -> str:
-    return f"A true difference of {one.verdict.detectable:.4f} would have been found in 4 of 5 such comparisons."
+def _span(difference: float, low: float, high: float) -> str:
+    return f"{difference:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}"
+
+
+def _found_so_far(judgement: Judgement, one: Candidate) -> str:
+    if len(judgement.tested) > 1:
+        what = f"{len(judgement.tested)} splits"
+    else:
+        counts = {len(judgement.sets[number].runs) for number in (0, one.number)}
+        what = f"{' and '.join(map(str, sorted(counts)))} runs a side"
+    return f"With {what} a true difference of {one.verdict.detectable:.4f} is found 4 times in 5."
 
 
 def _to_settle(judgement: Judgement, needed: Needed | None) -> str:
     """Return what it would take to know, as a further sentence."""
     if needed is None:
         return ""
-    runs = "splits of the data" if len(judgement.tested) > 1 else "runs of each recipe"
+    runs = "splits of the data" if len(judgement.tested) > 1 else "runs a side"
     if needed.equivalence:
-        aim = f" To show that they are equivalent within {needed.difference}, if they are,"
+        aim = f" To show as often that they are equivalent within {needed.difference}, if they are,"
     else:
-        aim = f" If the true difference is what it seems, {needed.difference:.4f}, to find it"
+        aim = f" To find one of {needed.difference:.4f}, as seen here, as often"
     if needed.runs:
-        return f"{aim} takes some {needed.runs} {runs}, {needed.runs - needed.have} more than now (4 times in 5)."
+        return f"{aim} takes some {needed.runs} {runs}, {needed.runs - needed.have} more than now."
     if needed.images:
         unit = "groups" if judgement.tested[0].in_groups else "images"
         return f"{aim} takes some {needed.images:,} {unit} in the {judgement.split} split; no number of runs is enough."
@@ -141,57 +157,66 @@ def _to_settle(judgement: Judgement, needed: Needed | None) -> str:
 
 
 def _metrics(judgement: Judgement, one: Candidate) -> list[list[str]]:
-    """Return the table of the metrics of the base and a candidate, by rows."""
-    rows = [["", judgement.base, one.name, "difference", "95 % interval"]]
-    if one.models:
-        return rows + [
-            [name, f"{m.a:.4f}", f"{m.b:.4f}", f"{m.difference:+.4f}", f"{m.low:+.4f} to {m.high:+.4f}"]
-            for name, m in one.models.metrics.items()
-        ]
-    for name, e in one.estimates.items():
-        low, high = e.interval
-        rows.append([name, f"{e.a:.4f}", f"{e.b:.4f}", f"{e.difference:+.4f}", f"{low:+.4f} to {high:+.4f}"])
+    """Return the table of the metrics of the base and a candidate, by rows, that which is judged by marked so."""
+    rows = [["", judgement.label(0), judgement.label(one.number), "difference", "95 % interval"]]
+    found = one.models.metrics if one.models else one.estimates
+    judged = "accuracy" if one.models else judgement.metric
+    for name, m in found.items():
+        low, high = (m.low, m.high) if isinstance(m, Difference) else m.interval
+        marks = [*(["judged by"] if name == judged else []), *(["lower is better"] if name == "loss" else [])]
+        title = f"{name} ({', '.join(marks)})" if marks else name
+        rows.append([title, f"{m.a:.4f}", f"{m.b:.4f}", f"{m.difference:+.4f}", f"{low:+.4f} to {high:+.4f}"])
     return rows
 
 
-def _parameters(judgement: Judgement, one: Candidate) -> str:
-    """Say which parameters differ."""
-    if not one.parameters:
-        return f"No parameter differs that can change a prediction: {one.name} and {judgement.base} are one recipe."
-    lines = [f"  {key}: {shown(a)} -> {shown(b)}" for key, (a, b) in one.parameters.items()]
+def _parameters(judgement: Judgement, one: Candidate, indent: str) -> list[str]:
+    """Say which parameters differ: a title and a line for each, or one sentence."""
+    if {*one.parameters} <= {SEED}:
+        return [f"Nothing but the seed differs: {judgement.label(one.number)} and {judgement.label(0)} are one recipe."]
+    lines = [f"{indent}{key}: {shown(a)} -> {shown(b)}" for key, (a, b) in one.parameters.items()]
     if len(lines) > KEYS_LISTED:
-        lines[KEYS_LISTED:] = [f"  and {len(lines) - KEYS_LISTED} more (--json has all)"]
-    return "\n".join(["Parameters that differ:", *lines])
+        lines[KEYS_LISTED:] = [f"{indent}and {len(lines) - KEYS_LISTED} more (--json has all)"]
+    return ["Parameters that differ:", *lines]
 
 
-def _tested(judgement: Judgement, looks: Looks | None) -> str:
-    """Say on what it was tested, and how often the test split has been looked at."""
-    first = judgement.tested[0]
-    if len(judgement.tested) > 1:
-        said = f"On the {judgement.split} images of {len(judgement.tested)} splits of the data; "
+def _tested(judgement: Judgement) -> str:
+    """Say what was tested on what."""
+    first, splits = judgement.tested[0], len(judgement.tested)
+    if splits > 1:
+        said = f"On the {judgement.split} images of {splits} splits of the data: "
     else:
         groups = f" in {int(first.groups.max()) + 1} groups" if first.in_groups else ""
-        said = f"On {len(first.actual)} {judgement.split} images{groups}; "
-    said += ", ".join(f"{one.name}: {_count(len(one.runs), 'run')}" for one in judgement.sets) + "."
+        said = f"On {len(first.actual)} {judgement.split} images{groups}: "
+    named = [
+        judgement.label(number) + (f" = {one.name}" if judgement.label(number) != one.name else "")
+        for number, one in enumerate(judgement.sets)
+    ]
+    counts = [_count(len(one.runs), "run") for one in judgement.sets]
+    said += "; ".join(f"{name}, {count}" for name, count in zip(named, counts, strict=True)) + "."
     for one in judgement.candidates:
         if m := one.models:
             test = "an exact test by groups" if first.in_groups else "McNemar's exact test"
             said += (
-                f"\n{m.only_b_right} images are right in {one.name} only and {m.only_a_right} in {judgement.base} only "
-                f"({test}: p = {m.p_value:.2g}); the predictions differ on {m.predictions_differ}."
+                f"\n{m.only_b_right} images are right in {judgement.label(one.number)} only and {m.only_a_right} in "
+                f"{judgement.label(0)} only ({test}: p = {m.p_value:.2g}); the predictions differ on "
+                f"{m.predictions_differ}."
             )
-    if looks:
-        said += (
-            f"\nTested on this test split so far: {_count(looks.models, 'different model')}, in "
-            f"{_count(looks.experiments, 'experiment')} and {_count(looks.commits, 'commit')}, these runs among them"
-            + (
-                f"; of {looks.unknown} more DVC's cache no longer has the images, so they may be of it or not"
-                if looks.unknown
-                else ""
-            )
-            + ". The more of them somebody chose by, the more the best one looks better than it is."
-        )
     return said
+
+
+def _account(looks: Looks | None) -> str:
+    """Say how often the test split has been tested on."""
+    if looks is None:
+        return ""
+    said = (
+        f"Models tested on this test split so far, these among them: {looks.models} (in "
+        f"{_count(looks.experiments, 'experiment')} and {_count(looks.commits, 'commit')})."
+    )
+    if looks.unknown:
+        said += (
+            f" Of {looks.unknown} more experiments or commits that can't be told: DVC's cache has lost their images."
+        )
+    return f"{said} The p-values do not allow for choices made by earlier tests."
 
 
 def _count(count: int, what: str) -> str:
@@ -212,14 +237,15 @@ def _caution(judgement: Judgement) -> str:
 def _changed(judgement: Judgement, one: Candidate) -> list[tuple[str, list[list[str]]]]:
     """Return the images that one of the two is more often right on, as a title and a table, where there are any."""
     listed, tables = LISTED if len(judgement.candidates) == 1 else LISTED_OF_SEVERAL, []
+    base, candidate = judgement.label(0), judgement.label(one.number)
     for name, images in (
-        (judgement.base, [image for image in one.changed if image.gained < 0]),
-        (one.name, [image for image in one.changed if image.gained > 0]),
+        (base, [image for image in one.changed if image.gained < 0]),
+        (candidate, [image for image in one.changed if image.gained > 0]),
     ):
         title = f"Right in {name} only" if one.models else f"Images on which {name} is right more often"
         if len(images) > listed:
-            title += f", the {listed} most telling of {len(images)} (--json has all)"
-        rows = [["file", "actual", judgement.base, one.name]]
+            title += f", the {listed} of {len(images)} that changed most (--json has all)"
+        rows = [["file", "actual", base, candidate]]
         rows += [[image.file, image.actual, *_said(image, one)] for image in images[:listed]]
         if images:
             tables.append((f"{title}:", rows))
@@ -231,7 +257,7 @@ def _said(image: Changed, one: Candidate) -> list[str]:
     if one.models:
         return list(image.predicted)
     return [
-        f"{right} of {runs} right" + (f", most say {said}" if said != image.actual else "")
+        f"{right} of {runs} right" + (f", else {said}" if said != image.actual else "")
         for right, runs, said in zip(image.right, image.runs, image.predicted, strict=True)
     ]
 
