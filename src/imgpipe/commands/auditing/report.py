@@ -124,10 +124,9 @@ def about_labels(audit: Audit) -> str:
     """Return sentences that say how many labels are wrong."""
     images, counted, estimate = len(audit.predicted.images), audit.counted, audit.labels.estimate
     share = f"{estimate / images:.1%}"
-    return (
-        f"Labels that are probably wrong: {counted:,}. Estimated in all: {estimate:,.0f} of {images:,} ({share}); "
-        "which the others are can't be told."
-    )
+    others = "; which the others are can't be told" if round(estimate) > counted else ""
+    known = f"Labels that are probably wrong: {counted:,}."
+    return f"{known} Estimated in all: {estimate:,.0f} of {images:,} ({share}){others}."
 
 
 def about_slices(audit: Audit) -> str:
