@@ -69,6 +69,20 @@ def test_what_the_images_add_is_worked_out_by_hand_where_the_runs_of_a_side_agre
     assert found.standard_error**2 == pytest.approx(1 / 144 + 53 / 720 - 1 / 144)
 
 
+def test_runs_that_agree_by_luck_vary_at_least_as_chance_on_their_images_has_them() -> None:
+    """Each run is right on 2 of 4 images, the second of a side on the others than the first.
+
+    The accuracies do not vary, nor do the differences between the sides. Each score is 1/2 from its image's mean and
+    its run's: squares 8 x 1/4 / 3 = 2/3, the variance of a run by chance 2/3 / 4 = 1/6, of a mean of two 1/12, known
+    from 3 degrees of freedom.
+    """
+    runs = np.array([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
+    found = plain(runs, runs)
+    assert found.seed_variances == pytest.approx((1 / 6, 1 / 6))
+    assert found.standard_error == pytest.approx(np.sqrt(1 / 6))
+    assert found.degrees == pytest.approx((1 / 6) ** 2 / (2 * (1 / 12) ** 2 / 3))
+
+
 def test_groups_that_are_copies_of_one_image_count_as_one() -> None:
     a, b = RANDOM.integers(2, size=(3, 40)) * 1.0, RANDOM.integers(2, size=(4, 40)) * 1.0
     groups = np.repeat(np.arange(40), 5)

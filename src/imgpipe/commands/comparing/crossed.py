@@ -73,7 +73,7 @@ class CrossedEstimate(Estimate):
     """An estimate from runs that were tested on the same images, and where its error comes from."""
 
     seed_variances: tuple[float, float]
-    """Of a single run's metric, of A and B: the training seed's, and chance on single images."""
+    """Of a single run's metric, of A and B: the training seed's and chance on single images, and chance at least."""
     image_variance: float
     """What the images alone leave, however many runs there are."""
     runs: tuple[int, int]
@@ -117,21 +117,24 @@ def crossed(a: Array, b: Array, weights: Array, strata: Array, groups: Array) ->
     groups: number of the group of each image, int64 (images,): images of one are not independent of each other. Where
         all are, each is a group of its own.
     """
-    metrics = [runs @ weights for runs in (a, b)]
     of_groups = [_by_group(runs, weights, strata, groups) for runs in (a, b)]
-    units = of_groups[0].shape[1]
     means = [runs.mean(axis=0) for runs in of_groups]
     corrections = _corrections(strata, groups)
     images = float((corrections * (means[1] - means[0]) ** 2).sum())
-    # the chance on single images that is in the variance of the runs' metrics already
-    chance = sum(
-        float((corrections * ((runs - mean) ** 2).sum(axis=0)).sum()) / (len(runs) - 1) / len(runs)
+    # of a run: the chance on single images, which is in the variance of the runs' metrics and, by the runs, in images
+    chance = [
+        float((corrections * ((runs - mean) ** 2).sum(axis=0)).sum()) / (len(runs) - 1)
         for runs, mean in zip(of_groups, means, strict=True)
-    )
-    variances = [float(of_runs.var(ddof=1)) for of_runs in metrics]
-    of_seeds = [(variance / len(runs), len(runs) - 1) for variance, runs in zip(variances, (a, b), strict=True)]
-    image_variance = max(0.0, images - chance)
-    whole = _estimate(float(metrics[0].mean()), float(metrics[1].mean()), of_seeds, image_variance, images, units)
+    ]
+    variances = [float((runs @ weights).var(ddof=1)) for runs in (a, b)]
+    counts = (len(a), len(b))
+    of_chance = sum(variance / count for variance, count in zip(chance, counts, strict=True))
+    image_variance, units, known = max(0.0, images - of_chance), of_groups[0].shape[1], 1
+    if sum(variance / count for variance, count in zip(variances, counts, strict=True)) < of_chance:
+        # runs that agree by luck do not vary less than chance has them, which is known from each image
+        variances, known = chance, max(1, units - 1)
+    of_seeds = [(variance / count, (count - 1) * known) for variance, count in zip(variances, counts, strict=True)]
+    whole = _estimate(float((a @ weights).mean()), float((b @ weights).mean()), of_seeds, image_variance, images, units)
     return CrossedEstimate(
         a=whole.a,
         b=whole.b,
@@ -139,7 +142,7 @@ def crossed(a: Array, b: Array, weights: Array, strata: Array, groups: Array) ->
         degrees=whole.degrees,
         seed_variances=(variances[0], variances[1]),
         image_variance=image_variance,
-        runs=(len(a), len(b)),
+        runs=counts,
         units=units,
     )
 
