@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from compare_command import as_json, compare, one_line_error
 from conftest import OUTPUTS, ROOT, Project, copy_of
-from typer.testing import CliRunner, Result
-
-from imgpipe.commands.__main__ import app
 
 
 @pytest.fixture(scope="module")
@@ -35,25 +33,6 @@ def without_cache(project: Project, tmp_path: Path) -> Iterator[None]:
     shutil.move(project.folder / ".dvc/cache", tmp_path / "cache")
     yield
     shutil.move(tmp_path / "cache", project.folder / ".dvc/cache")
-
-
-def compare(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["compare", *arguments])
-
-
-def as_json(*arguments: str) -> dict[str, Any]:
-    result = compare(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    report = json.loads(result.stdout)
-    assert isinstance(report, dict)
-    return report
-
-
-def one_line_error(*arguments: str) -> str:
-    result = compare(*arguments)
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.count("\n") == 1
-    return result.stderr.removeprefix("error: ").rstrip()
 
 
 def candidate(*arguments: str) -> dict[str, Any]:

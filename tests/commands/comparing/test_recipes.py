@@ -1,16 +1,13 @@
 """``imgpipe compare`` on several runs a side, in a repository of Git and DVC."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from committed_runs import Repository
+from compare_command import as_json, compare, one_line_error
 from numpy.typing import NDArray
-from typer.testing import CliRunner, Result
 
-from imgpipe.commands.__main__ import app
 from imgpipe.commands.comparing.crossed import crossed
 
 IMAGES = 60
@@ -51,25 +48,6 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 @pytest.fixture(autouse=True)
 def there(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository.folder)
-
-
-def compare(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["compare", *arguments])
-
-
-def as_json(*arguments: str) -> dict[str, Any]:
-    result = compare(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    report = json.loads(result.stdout)
-    assert isinstance(report, dict)
-    return report
-
-
-def one_line_error(*arguments: str) -> str:
-    result = compare(*arguments)
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.count("\n") == 1
-    return result.stderr.removeprefix("error: ").rstrip()
 
 
 def test_several_runs_a_side_are_judged_by_the_crossed_test() -> None:

@@ -94,37 +94,40 @@ class Needed:
     """Independent images (or groups) to test on, where no number of runs is enough and that can be told."""
 
 
+Reach = Callable[[Estimate], float]
+"""What an estimate finds: see ``Estimate.detectable`` and ``Estimate.margin_shown``."""
+
+
 def needed(estimate: CrossedEstimate | ResampledEstimate, difference: float, *, candidates: int) -> Needed:
     """Return what would find a difference, above 0, if all variances are what they seem.
 
     candidates: among which the level is shared out.
     """
     level = (1 - LEVEL) / candidates
-    runs = _fewest_runs(lambda runs: estimate.with_runs(runs).detectable(level), difference)
-    images = None if runs else _fewest_images(estimate, lambda one: one.detectable(level), difference)
-    return Needed(difference, False, _have(estimate), runs, images)
+    return _needed(estimate, difference, lambda one: one.detectable(level), equivalence=False)
 
 
 def needed_for_equivalence(estimate: CrossedEstimate | ResampledEstimate, margin: float, *, candidates: int) -> Needed:
     """Return what would show that the difference is within the margin, if there is none."""
     level = (1 - LEVEL) / candidates
-    runs = _fewest_runs(lambda runs: estimate.with_runs(runs).margin_shown(level), margin)
-    images = None if runs else _fewest_images(estimate, lambda one: one.margin_shown(level), margin)
-    return Needed(margin, True, _have(estimate), runs, images)
+    return _needed(estimate, margin, lambda one: one.margin_shown(level), equivalence=True)
 
 
-def _fewest_runs(reach: Callable[[int], float], difference: float) -> int | None:
-    """Return the fewest runs whose reach is at most the difference, if MOST_RUNS are enough."""
-    return next((runs for runs in range(2, MOST_RUNS + 1) if reach(runs) <= difference), None)
+def _needed(
+    estimate: CrossedEstimate | ResampledEstimate, difference: float, reach: Reach, *, equivalence: bool
+) -> Needed:
+    """Return the fewest runs whose reach is at most the difference, or else the images."""
+    enough = (runs for runs in range(2, MOST_RUNS + 1) if reach(estimate.with_runs(runs)) <= difference)
+    runs = next(enough, None)
+    images = None if runs else _fewest_images(estimate, reach, difference)
+    return Needed(difference, equivalence, _have(estimate), runs, images)
 
 
 def _have(estimate: CrossedEstimate | ResampledEstimate) -> int:
     return min(estimate.runs) if isinstance(estimate, CrossedEstimate) else estimate.splits
 
 
-def _fewest_images(
-    estimate: CrossedEstimate | ResampledEstimate, reach: Callable[[Estimate], float], difference: float
-) -> int | None:
+def _fewest_images(estimate: CrossedEstimate | ResampledEstimate, reach: Reach, difference: float) -> int | None:
     """Return how many images it takes where those that there are, with runs without end, have a longer reach."""
     if not isinstance(estimate, CrossedEstimate):
         return None
