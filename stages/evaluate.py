@@ -3,11 +3,13 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from imgpipe.common import params, stage
+from imgpipe.common import kernels, params, stage
 from imgpipe.common.files import read_rows, write_text
 from imgpipe.data.packed import read_split, read_statistics
 from imgpipe.evaluate.params import Evaluate
+from imgpipe.model.description import read_description
 from imgpipe.model.runtime import DEVICE, Runtime
 
 PACKED = Path("data/packed")
@@ -23,7 +25,8 @@ def evaluate() -> None:
     as it was tested, metrics/val and metrics/test. docs/evaluation.md says what they hold.
     """
     section, runtime = params.read("evaluate", Evaluate), params.read("runtime", Runtime)
-
+    trained = MODELS / f"{section.weights}.safetensors"
+    kernels.fix_for_network(read_description(trained).kernels)
     # These import torch and scikit-learn: seconds that nobody waits for where params.yaml does not fit.
     from imgpipe.evaluate.calibration import choose_threshold, fit_temperature
     from imgpipe.evaluate.groups import number_groups
@@ -35,9 +38,9 @@ def evaluate() -> None:
     from imgpipe.model.predict import predict_split, softmax
 
     device = devices.device_type(runtime.device, asked_by=DEVICE)
-    classifier = load_classifier(MODELS / f"{section.weights}.safetensors")
-    classifier.description = replace(classifier.description, flips=section.flips)
-    devices.set_up_computing(cpu_threads=classifier.description.cpu_threads)
+    classifier = load_classifier(trained)
+    description = classifier.description = replace(classifier.description, flips=section.flips)
+    devices.set_up_computing(cpu_threads=description.cpu_threads)
     form = read_statistics(PACKED / "statistics.json").form
     splits = {name: read_split(PACKED / name, form) for name in ("val", "test")}
 
@@ -55,7 +58,7 @@ def evaluate() -> None:
     group_of = {row["file"]: row["group"] for row in read_rows(IMAGES)}
     threshold, sets = None, {}
     for name, split in splits.items():
-        folder, labels, classes = METRICS / name, split.labels, classifier.description.classes
+        folder, labels, classes = METRICS / name, split.labels, description.classes
         before, after = softmax(logits[name]), softmax(logits[name] / temperature)
         confidence, right = after.max(axis=1), after.argmax(axis=1) == labels
         groups = number_groups(split.files, group_of)
@@ -71,10 +74,8 @@ def evaluate() -> None:
                 folder / "curves", classes=classes, labels=labels, probabilities=after, before_scaling=unscaled
             )
         write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    description, val_images = classifier.description, len(splits["val"])
-    classifier.description = replace(
-        description, temperature=temperature, threshold=threshold, set_thresholds=sets, val_images=val_images
-    )
+    found: dict[str, Any] = {"temperature": temperature, "threshold": threshold, "set_thresholds": sets}
+    classifier.description = replace(description, **found, val_images=len(splits["val"]))
     save_classifier(MODELS / "classifier.safetensors", classifier)
 
 
