@@ -38,8 +38,8 @@ REFUSED = {
         "  epochs: 20\n  epoch: 3",
         "params.yaml: train.epoch is unknown; its keys are seed, epochs, batch_size, micro_batches, precision, "
         "kernels, cpu_threads, channels_last, compile, gradient_checkpointing, label_smoothing, optimizer, "
-        "backbone_lr_factor, decay_norms_and_biases, schedule, last_batch, class_weights, clip_grad_norm, ema_decay, monitor, "
-        "early_stop_epochs, order, augment, mixup_alpha, cutmix_alpha; "
+        "backbone_lr_factor, decay_norms_and_biases, schedule, last_batch, class_weights, clip_grad_norm, "
+        "ema_decay, monitor, early_stop_epochs, order, augment, mixup_alpha, cutmix_alpha; "
         "did you mean epochs?",
     ),
     "missing key": (
