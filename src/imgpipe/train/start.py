@@ -17,6 +17,7 @@ from imgpipe.model.classifier import Classifier, Description, new_classifier
 from imgpipe.model.devices import device_type, set_up_computing
 from imgpipe.model.networks import head_of
 from imgpipe.model.runtime import DEVICE, Runtime, started_by_torchrun
+from imgpipe.train.compiling import compile_network
 from imgpipe.train.normalisation import NORMALISATIONS
 from imgpipe.train.params import Model, Train
 from imgpipe.train.processes import (
@@ -90,7 +91,7 @@ def new_state(classifier: Classifier, recipe: Train) -> TrainingState:
     if recipe.gradient_checkpointing:
         recompute_in_backward(network)
     if recipe.compile:
-        network.compile()
+        compile_network(network)
     return TrainingState(classifier, optimizer, scaler, average, recipe.monitor)
 
 
