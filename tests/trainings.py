@@ -156,7 +156,7 @@ def goes_on(
     try:
         with resumed(state, folder, world, every_seconds=1e9, every_steps=every_steps, stop_signal=lambda: 0) as save:
             here = run(world=world, stop_signal=asked, save=save)
-            list(fit(state, splits(recipe, train=images), MODEL, recipe, here))
+            list(fit(state, splits(recipe, train=images, val=4), MODEL, recipe, here))
     except Interrupted as interrupted:
         assert interrupted.code == 143
         return False

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from compiled_training import COMPILED, begun
 from conftest import kernels_and_threads_as_they_were
 from torch import Tensor, nn
-from trainings import ALONE, goes_on, random_split
+from trainings import ALONE, classifier, goes_on, random_split
 
 from imgpipe.common.errors import InputError
 from imgpipe.model.devices import set_up_computing
@@ -22,6 +23,7 @@ from imgpipe.train import compiling
 from imgpipe.train.loop import train_step
 from imgpipe.train.micro_batches import MicroBatch
 from imgpipe.train.reduction import FixedTree
+from imgpipe.train.start import new_state
 from imgpipe.train.state import TrainingState
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler here")
@@ -123,3 +125,11 @@ def test_a_network_that_no_code_fits_twice_is_refused_and_not_run_uncompiled(
     ):
         goes_on(begun(counting), COMPILED, tmp_path / "key")
     assert counting.runs == 3
+
+
+def test_a_batchnorm_that_gets_a_single_value_is_explained_as_without_compiling(tmp_path: Path) -> None:
+    """Four micro-batches of one image each."""
+    recipe = replace(COMPILED, batch_size=4)
+    state = new_state(classifier(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4), nn.Upsample(6)), recipe)
+    with pytest.raises(InputError, match="BatchNorm needs more than one value"):
+        goes_on(state, recipe, tmp_path / "key", images=4)
