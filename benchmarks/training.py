@@ -30,10 +30,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 WARM_UP = 10
 """Steps before a measurement."""
 TWO_PROCESSES = ("plain DDP", "fixed tree")
-WAYS = ("reference", "reference, best flags", "ours", "ours, from memory", *TWO_PROCESSES)
+WAYS = ("reference", "reference, best flags", "ours", "ours, portable", "ours, from memory", *TWO_PROCESSES)
 AGAIN = ("reference", "ours", "plain DDP")
 RATIOS = [
     ("ours", "ours, from memory"),
+    ("ours", "ours, portable"),
     ("ours", "reference"),
     ("ours", "reference, best flags"),
     ("plain DDP", "fixed tree"),
@@ -62,29 +63,38 @@ def compare(
     a warm-up.
 
     reference: torchvision's loader with two workers, fp32. best flags: bf16 autocast, channels_last, workers kept.
+    portable: ours in fp32 with the kernels that have the same bits on other processors; else ours has native ones.
     from memory: the same images in every step, made beforehand. plain DDP and fixed tree: two processes of one
     thread, from memory, gradients summed by DistributedDataParallel's own all-reduce or in the order of the tree.
     """
+    from imgpipe.common.kernels import NETWORK
+
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for name in ("dvc.yaml", "src", "stages"):  # what the train stage's checkpoints belong to
             (folder / name).symlink_to(ROOT / name)
         write = partial(write_params, folder, data, model=model, size=size, crop=crop, batch=batch)
-        write(micro_batches=micro_batches, precision=precision, cpu_threads=2)
+        write(micro_batches=micro_batches, precision=precision, kernels="native", cpu_threads=2)
         for stage in ("download", "prepare", "pack"):
             run(folder, ["-m", f"stages.{stage}"])
         rates: dict[str, list[float]] = {name: [] for name in (*WAYS, *(f"{way} again" for way in AGAIN))}
         for _ in range(rounds):
             for name, measured in rates.items():
                 way = name.removesuffix(" again")
+                kernels = "portable" if way == "ours, portable" else "native"
+                write(
+                    micro_batches=2 if way in TWO_PROCESSES else micro_batches,
+                    precision="fp32" if kernels == "portable" else precision,
+                    kernels=kernels,
+                    cpu_threads=1 if way in TWO_PROCESSES else 2,
+                )
                 launcher = []
                 if way in TWO_PROCESSES:
                     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-                    write(micro_batches=2, precision=precision, cpu_threads=1)
-                else:
-                    write(micro_batches=micro_batches, precision=precision, cpu_threads=2)
                 out = run(
-                    folder, [*launcher, __file__, "measure", way, model, str(size), crop, str(batch), str(seconds)]
+                    folder,
+                    [*launcher, __file__, "measure", way, model, str(size), crop, str(batch), str(seconds)],
+                    **(NETWORK if kernels == "portable" else {}),
                 )
                 measured.append(float(out.split()[-1]))
                 typer.echo(f"  {name:24} {measured[-1]:10.1f} images/s", err=True)
@@ -97,9 +107,9 @@ def compare(
         typer.echo(f"{f'{a} / {b}':40} {statistics.median(ratios):6.3f}  {min(ratios):.3f} to {max(ratios):.3f}")
 
 
-def run(folder: Path, command: list[str]) -> str:
-    """What Python prints, run in a folder; the stages are those of this project."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
+def run(folder: Path, command: list[str], **variables: str) -> str:
+    """What Python prints, run in a folder with these variables set; the stages are those of this project."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2", **variables}
     environment.pop("DVC_ROOT", None)
     done = subprocess.run(
         [sys.executable, *command], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True
@@ -117,6 +127,7 @@ def write_params(
     batch: int,
     micro_batches: int,
     precision: str,
+    kernels: str,
     cpu_threads: int,
 ) -> None:
     """The project's params.yaml, changed for these images. Nothing of what matters to speed alone is changed."""
@@ -129,7 +140,7 @@ def write_params(
     params.model.name, params.model.image_size = model, size
     params.train.epochs = 100000
     params.train.batch_size, params.train.micro_batches = batch, micro_batches
-    params.train.precision, params.train.cpu_threads = precision, cpu_threads
+    params.train.precision, params.train.kernels, params.train.cpu_threads = precision, kernels, cpu_threads
     params.train.optimizer.sgd.lr = 0.001  # too slow to diverge
     params.train.augment.crop.name = crop
     params.train.augment.crop.resized.scale_low = 0.08
@@ -144,7 +155,7 @@ def measure(way: str, model: str, size: int, crop: str, batch: int, seconds: flo
     if way.startswith("reference"):
         rate = reference(model, size, crop, batch, seconds, best=way != "reference")
     else:
-        rate = ours(size, batch, seconds, from_memory=way != "ours", plain=way == "plain DDP")
+        rate = ours(size, batch, seconds, from_memory=way not in ("ours", "ours, portable"), plain=way == "plain DDP")
     if os.environ.get("RANK", "0") == "0":
         typer.echo(rate)
 
