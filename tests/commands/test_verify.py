@@ -1,13 +1,16 @@
 """``imgpipe verify`` in a folder with what it reads and nothing else."""
 
+import copy
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from imgpipe.commands.__main__ import app
+from imgpipe.commands.causes import ROUNDS, causes
 from imgpipe.commands.verify import LOCK, METRICS
 
 
@@ -49,7 +52,66 @@ def test_a_difference_is_said_only_of_numbers(folder: Path) -> None:
         "  more                 None -> 1  (new)",
     ]
     headed = [line for file in METRICS for line in (f"{file}:", *moved)]
-    assert done.stdout.splitlines()[:-1] == ["not identical: model", *headed]
+    why = f"why: train: {ROUNDS}; docs/reproducing.md says on which processors that may not be"
+    assert done.stdout.splitlines()[:-1] == ["not identical: model", why, *headed]
+
+
+def stage(deps: dict[str, str], outs: dict[str, str], sections: dict[str, Any], versions: dict[str, str]) -> Any:
+    """What a dvc.lock says of a stage."""
+    entries = [[{"path": path, "md5": md5} for path, md5 in some.items()] for some in (deps, outs)]
+    return {"deps": entries[0], "outs": entries[1], "params": {"params.yaml": sections, "packages.yaml": versions}}
+
+
+LOCKED = {
+    "download": stage({"images": "1", "src/imgpipe/download": "2"}, {"data/raw": "3"}, {}, {"pillow": "13.0.0"}),
+    "train": stage(
+        {"data/raw/images.tar": "3", "src/imgpipe/train": "4"},
+        {"model": "5"},
+        {"train": {"seed": 0, "optimizer": {"lr": 0.1}, "kernels": "native"}},
+        {"torch": "2.15.0"},
+    ),
+    "plot": stage({"model": "5", "requirements.lock": "6"}, {"report": "7"}, {"train": {"seed": 0}}, {}),
+}
+
+
+def rerun(*changes: str) -> dict[str, Any]:
+    """LOCKED as it is after a run in which this changed: "train.deps.src/imgpipe/train" and the like."""
+    lock = copy.deepcopy(LOCKED)
+    for change in changes:
+        name, kind, what = change.split(".", 2)
+        for entry in lock[name][kind]:
+            entry["md5"] += "x" if entry["path"] == what else ""
+    return lock
+
+
+DATA = ("download.outs.data/raw", "train.deps.data/raw/images.tar", "train.outs.model", "plot.deps.model")
+
+
+def test_the_cause_is_what_no_stage_makes_and_not_what_follows_from_it() -> None:
+    assert causes(LOCKED, rerun("download.deps.images", *DATA)) == ["other data: images"]
+    assert causes(LOCKED, rerun(*DATA)) == ["other data: data/raw"]
+    assert causes(LOCKED, rerun("train.deps.src/imgpipe/train", "train.outs.model")) == [
+        "other code: src/imgpipe/train"
+    ]
+    assert causes(LOCKED, rerun("plot.deps.requirements.lock", "plot.outs.report")) == [
+        "other packages: requirements.lock"
+    ]
+
+
+def test_parameters_and_packages_are_said_with_both_values_once() -> None:
+    after = rerun("train.outs.model", "plot.deps.model", "plot.outs.report")
+    after["train"]["params"]["params.yaml"]["train"] |= {"seed": 1, "optimizer": {"lr": 0.1, "momentum": None}}
+    after["plot"]["params"]["params.yaml"]["train"]["seed"] = 1
+    after["train"]["params"]["packages.yaml"]["torch"] = "2.16.0"
+    assert causes(LOCKED, after) == [
+        "other parameters: train.seed 0 -> 1, train.optimizer.momentum none -> null",
+        "other packages: torch 2.15.0 was committed, 2.16.0 is here",
+    ]
+
+
+def test_what_changed_and_changed_no_output_is_no_cause() -> None:
+    native = f"train: {ROUNDS}; train.kernels is native, with which another kind of processor does"
+    assert causes(LOCKED, rerun("train.outs.model", "plot.deps.requirements.lock")) == [native]
 
 
 @pytest.mark.parametrize("file", [LOCK, *METRICS])

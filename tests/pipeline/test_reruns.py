@@ -1,9 +1,11 @@
 """Which change reruns what: real ``dvc repro`` over a finished pipeline."""
 
+import json
 import os
 import shutil
 import tarfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,39 @@ CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
 def test_a_change_reruns(pipeline: Project, change: Callable[[Project], None], stages: list[str]) -> None:
     change(pipeline)
     assert pipeline.succeed("dvc", "repro").stages_run == stages
+
+
+def test_another_version_of_a_package_changes_the_stages_in_whose_bits_it_shows(pipeline: Project) -> None:
+    def changed() -> list[str]:
+        return list(json.loads(pipeline.succeed("dvc", "status", "--json").out))
+
+    pipeline.edit("requirements.lock", "\nruff==", "\nruff==99.")
+    assert changed() == ["plot"]
+    pipeline.edit("packages.yaml", "\ntorch: ", "\ntorch: 99.")
+    assert sorted(changed()) == ["evaluate", "plot", "train"]
+
+
+def test_a_stage_refuses_other_packages_than_packages_yaml_says_also_where_all_else_was_checked(
+    pipeline: Project,
+) -> None:
+    assert pipeline.succeed("python", "-m", "stages.plot").out.count("error") == 0
+    installed = version("torch").partition("+")[0]
+    pipeline.edit("packages.yaml", f"\ntorch: {installed}", "\ntorch: 99.0.0")
+    for stage in ALL:
+        run = pipeline.run("python", "-m", f"stages.{stage}")
+        assert (run.status, run.out) == (
+            1,
+            f"error: torch {installed} (not 99.0.0) is installed, but results depend on the versions in packages.yaml; "
+            "make setup installs those, or write the installed one into packages.yaml: what depends on it runs again\n",
+        )
+    pipeline.edit("packages.yaml", "torch: 99.0.0", "torch: 99.0")
+    refusal = "error: packages.yaml: torch is 99.0, which YAML takes for no text; write it in quotes\n"
+    assert pipeline.run("python", "-m", "stages.plot").out == refusal
+
+
+def test_a_package_that_is_not_installed_is_not_asked_for(pipeline: Project) -> None:
+    pipeline.edit("packages.yaml", "\ntimm: ", "\nnever-installed: ")
+    pipeline.succeed("python", "-m", "stages.plot")
 
 
 def archive_of_the_folder(project: Project) -> None:

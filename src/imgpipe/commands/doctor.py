@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from imgpipe.commands.lock import read_lock
 from imgpipe.commands.probes import TORCHRUN, Facts, ProbeError, ask
 from imgpipe.common.errors import one_line
 
@@ -114,17 +115,6 @@ def packages(folder: Path) -> Finding:
         return Finding("packages", f"{len(installed)} installed as requirements.lock has them")
     remedy = SETUP if missing or differing else "make lock writes requirements.lock anew"
     return Finding("packages", f"other than in requirements.lock: {', '.join(problems)}", remedy)
-
-
-def read_lock(path: Path) -> dict[str, str]:
-    """Return the locked versions by name, of those packages that are for this platform."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    pinned = (Requirement(line.rstrip(" \\")) for line in lines if line and line[0] not in " #")
-    return {
-        canonicalize_name(one.name): str(one.specifier).removeprefix("==")
-        for one in pinned
-        if one.marker is None or one.marker.evaluate()
-    }
 
 
 def needed(pyproject: Path) -> set[str]:

@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -15,23 +16,25 @@ WHERE = "run this in the project's top folder, with the results committed"
 
 
 def verify() -> None:
-    """Say whether every output in dvc.lock is the one committed, and if not, how far each metric moved.
+    """Say whether every output in dvc.lock is the one committed, and if not, why, and how far each metric moved.
 
     The exit status is then 1. To be run in the project's top folder, after dvc repro --force.
     """
-    committed, made = _outputs(_committed(LOCK)), _outputs(_made(LOCK))
+    from imgpipe.commands.causes import causes, outputs  # not on top: `imgpipe --help` would wait for OmegaConf
+
+    before, after = _stages(_committed(LOCK)), _stages(_made(LOCK))
+    committed, made = outputs(before), outputs(after)
     moved = [path for path in {**committed, **made} if committed.get(path) != made.get(path)]
     if not moved:
         typer.echo(f"identical: all {len(made)} outputs are those committed")
         return
     typer.echo("not identical: " + ", ".join(moved))
+    for cause in causes(before, after):
+        typer.echo(f"why: {cause}")
     for file in METRICS:
         typer.echo(f"{file}:")
         _say_how_far(json.loads(_committed(file)), json.loads(_made(file)))
-    typer.echo(
-        "Another kind of processor or other packages round otherwise. Back to what is committed: "
-        f"git checkout {LOCK} {' '.join(METRICS)}"
-    )
+    typer.echo(f"Back to what is committed: git checkout {LOCK} {' '.join(METRICS)}")
     raise typer.Exit(1)
 
 
@@ -64,9 +67,10 @@ def _made(file: str) -> str:
         raise InputError(f"there is no {file} in {Path.cwd()}; {WHERE}") from None
 
 
-def _outputs(lock: str) -> dict[str, str]:
-    """Return path and hash of each output in the text of a dvc.lock."""
-    from omegaconf import OmegaConf  # not on top: `imgpipe --help` would wait for it
+def _stages(lock: str) -> dict[str, Any]:
+    """Return what the text of a dvc.lock says of each stage."""
+    from omegaconf import OmegaConf
 
-    stages = OmegaConf.create(lock).stages.values()
-    return {out.path: out.md5 for stage in stages for out in stage.get("outs", [])}
+    content: Any = OmegaConf.to_container(OmegaConf.create(lock))
+    stages: dict[str, Any] = content["stages"]
+    return stages
