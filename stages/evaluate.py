@@ -8,6 +8,7 @@ from imgpipe.common import params, stage
 from imgpipe.common.files import read_rows, write_text
 from imgpipe.data.packed import read_split, read_statistics
 from imgpipe.evaluate.params import Evaluate
+from imgpipe.evaluate.provenance import PROVENANCE, inputs
 from imgpipe.model.runtime import DEVICE, Runtime
 
 PACKED = Path("data/packed")
@@ -19,8 +20,9 @@ IMAGES = Path("data/images.csv")
 def evaluate() -> None:
     """Test the model on every image of the validation and the test split, each once.
 
-    Reads data/packed/val, data/packed/test, data/images.csv and models; writes models/classifier.safetensors, the model
-    as it was tested, metrics/val and metrics/test. docs/evaluation.md says what they hold.
+    Reads data/packed/val, data/packed/test, data/images.csv, models and all that the model was made from; writes
+    models/classifier.safetensors, the model as it was tested, metrics/val and metrics/test. docs/evaluation.md says
+    what they hold.
     """
     section, runtime = params.read("evaluate", Evaluate), params.read("runtime", Runtime)
 
@@ -38,6 +40,7 @@ def evaluate() -> None:
     classifier = load_classifier(MODELS / f"{section.weights}.safetensors")
     classifier.description = replace(classifier.description, flips=section.flips)
     devices.set_up_computing(cpu_threads=classifier.description.cpu_threads)
+    made_from = inputs()  # before the work, as DVC takes note of them
     form = read_statistics(PACKED / "statistics.json").form
     splits = {name: read_split(PACKED / name, form) for name in ("val", "test")}
 
@@ -53,7 +56,7 @@ def evaluate() -> None:
 
     temperature = fit_temperature(logits["val"], splits["val"].labels) if section.temperature_scaling else 1.0
     group_of = {row["file"]: row["group"] for row in read_rows(IMAGES)}
-    threshold, sets = None, {}
+    threshold, sets, scores = None, {}, {}
     for name, split in splits.items():
         folder, labels, classes = METRICS / name, split.labels, classifier.description.classes
         before, after = softmax(logits[name]), softmax(logits[name] / temperature)
@@ -70,12 +73,13 @@ def evaluate() -> None:
             write_curves(
                 folder / "curves", classes=classes, labels=labels, probabilities=after, before_scaling=unscaled
             )
+        scores[name] = metrics
         write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     description, val_images = classifier.description, len(splits["val"])
     classifier.description = replace(
         description, temperature=temperature, threshold=threshold, set_thresholds=sets, val_images=val_images
     )
-    save_classifier(MODELS / "classifier.safetensors", classifier)
+    save_classifier(MODELS / "classifier.safetensors", classifier, {PROVENANCE: {**made_from, "metrics": scores}})
 
 
 if __name__ == "__main__":

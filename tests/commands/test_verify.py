@@ -16,7 +16,7 @@ from imgpipe.commands.verify import LOCK, METRICS
 
 def write(folder: Path, md5: str, metrics: dict[str, float | None]) -> None:
     (folder / LOCK).write_text(f"stages: {{train: {{outs: [{{path: model, md5: {md5}}}]}}}}\n")
-    for file in METRICS:
+    for file in METRICS.values():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_text(json.dumps(metrics))
 
@@ -51,7 +51,7 @@ def test_a_difference_is_said_only_of_numbers(folder: Path) -> None:
         "  never                None -> None",
         "  more                 None -> 1  (new)",
     ]
-    headed = [line for file in METRICS for line in (f"{file}:", *moved)]
+    headed = [line for file in METRICS.values() for line in (f"{file}:", *moved)]
     why = f"why: train: {ROUNDS}; docs/reproducing.md says on which processors that may not be"
     assert done.stdout.splitlines()[:-1] == ["not identical: model", why, *headed]
 
@@ -114,7 +114,7 @@ def test_what_changed_and_changed_no_output_is_no_cause() -> None:
     assert causes(LOCKED, rerun("train.outs.model", "plot.deps.requirements.lock")) == [native]
 
 
-@pytest.mark.parametrize("file", [LOCK, *METRICS])
+@pytest.mark.parametrize("file", [LOCK, *METRICS.values()])
 def test_a_file_that_is_not_there_is_one_line(folder: Path, file: str) -> None:
     write(folder, "bb", {})
     (folder / file).unlink()
@@ -124,7 +124,7 @@ def test_a_file_that_is_not_there_is_one_line(folder: Path, file: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("file", [LOCK, *METRICS])
+@pytest.mark.parametrize("file", [LOCK, *METRICS.values()])
 def test_a_file_that_is_not_committed_is_one_line(folder: Path, file: str) -> None:
     subprocess.run(["git", "rm", "--quiet", "--cached", file], check=True)
     subprocess.run(["git", "-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "-qm", "Less"], check=True)

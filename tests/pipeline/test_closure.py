@@ -5,7 +5,16 @@ from importlib.metadata import packages_distributions
 from typing import Any
 
 import pytest
-from closure import FOR_USERS, HOMES, ROOT, code_dependencies, dependency_block, files_run_by, imported_modules
+from closure import (
+    FOR_USERS,
+    HOMES,
+    ROOT,
+    code_dependencies,
+    dependency_block,
+    files_run_by,
+    imported_modules,
+    stages_of,
+)
 from omegaconf import OmegaConf
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -54,7 +63,7 @@ def test_packages_of_a_stage_are_those_of_packages_yaml_that_its_code_imports(st
         assert of_stage(described) == []
         assert "requirements.lock" in described["deps"]
         return
-    files = [file for file in files_run_by(stage) if file.endswith(".py")]
+    files = [file for one in stages_of(stage) for file in files_run_by(one) if file.endswith(".py")]
     imported = {module.partition(".")[0] for file in files for module in imported_modules(ROOT / file)}
     if "src/imgpipe/model/networks.py" in files:
         imported.add("timm")  # by importlib
@@ -80,12 +89,14 @@ def test_commands_are_constant() -> None:
     }
 
 
-def test_no_stage_depends_on_runtime_and_every_other_section_is_one_stage_s_parameter_and_plot_s_for_the_report() -> (
+def test_no_stage_depends_on_runtime_and_every_other_section_is_one_stage_s_parameter_and_theirs_who_report_all() -> (
     None
 ):
     used = {name: sections_of_stage(stage) for name, stage in PIPELINE["stages"].items()}
     sections = sorted(str(section) for section in OmegaConf.load(ROOT / "params.yaml") if section != "runtime")
     assert used.pop("plot") == sections
+    assert used.pop("evaluate") == [s for s in sections if s != "plot"]
+    used["evaluate"] = ["evaluate"]
     assert sorted(section for names in used.values() for section in names) == [s for s in sections if s != "plot"]
 
 

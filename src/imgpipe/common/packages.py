@@ -22,7 +22,16 @@ def read() -> dict[str, str]:
 
 
 def check_installed() -> None:
-    """Raise InputError where the installed version of a package is another than the file says.
+    """Raise InputError where the installed version of a package is another than the file says."""
+    if others := others_installed():
+        raise InputError(
+            f"{', '.join(others)} is installed, but results depend on the versions in {PACKAGES}; make setup installs "
+            f"those, or write the installed one into {PACKAGES}: what depends on it runs again"
+        )
+
+
+def others_installed() -> list[str]:
+    """Return the packages, each with both versions, that are installed in another version than the file says.
 
     One that is not installed passes: it is an extra that nothing uses here, or else who needs it says so.
     """
@@ -34,11 +43,7 @@ def check_installed() -> None:
             continue
         if installed != version:
             others.append(f"{name} {installed} (not {version})")
-    if others:
-        raise InputError(
-            f"{', '.join(others)} is installed, but results depend on the versions in {PACKAGES}; make setup installs "
-            f"those, or write the installed one into {PACKAGES}: what depends on it runs again"
-        )
+    return others
 
 
 def of_stage(described: params.Section) -> list[str]:

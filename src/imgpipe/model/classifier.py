@@ -1,7 +1,8 @@
 """A classifier: a network with the normalisation in front of it and all that is needed to use it, and its file."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,9 +67,9 @@ class Description:
 
     @classmethod
     def from_json(cls, flat: dict[str, Any]) -> Self:
-        """Return the description that ``as_json`` wrote."""
+        """Return the description that ``as_json`` wrote, whatever else stands beside it."""
         form = Form(**{field: flat[key] for key, field in PACKING.items()})
-        return cls(form=form, **{name: value for name, value in flat.items() if name not in PACKING})
+        return cls(form=form, **{one.name: flat[one.name] for one in fields(cls) if one.name != "form"})
 
 
 class Classifier(nn.Module):
@@ -121,11 +122,15 @@ def new_classifier(description: Description, mean: list[float], std: list[float]
     return Classifier(network, mean, std, description)
 
 
-def save_classifier(path: Path, classifier: Classifier) -> None:
-    """Write weights and description to one safetensors file. Equal weights give equal bytes."""
+def save_classifier(path: Path, classifier: Classifier, beside: Mapping[str, Any] | None = None) -> None:
+    """Write weights and description to one safetensors file. Equal weights give equal bytes.
+
+    beside: what else the file shall say, by keys that are none of the description's.
+    """
+    described = {**classifier.description.as_json(), **(beside or {})}
     weights = {name: value.contiguous().cpu() for name, value in classifier.state_dict().items()}
     with replacing(path) as draft:  # one metadata key: safetensors keeps no order among several
-        draft.write_bytes(save(weights, metadata={"imgpipe": json.dumps(classifier.description.as_json())}))
+        draft.write_bytes(save(weights, metadata={"imgpipe": json.dumps(described)}))
 
 
 def load_classifier(path: Path) -> Classifier:
