@@ -3,12 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from imgpipe.common import params, stage
+from imgpipe.common import kernels, params, stage
 from imgpipe.common.files import read_rows, write_text
 from imgpipe.data.packed import read_split, read_statistics
 from imgpipe.evaluate.params import Evaluate
 from imgpipe.evaluate.provenance import PROVENANCE, inputs
+from imgpipe.model.description import read_description
 from imgpipe.model.runtime import DEVICE, Runtime
 
 PACKED = Path("data/packed")
@@ -20,12 +22,12 @@ IMAGES = Path("data/images.csv")
 def evaluate() -> None:
     """Test the model on every image of the validation and the test split, each once.
 
-    Reads data/packed/val, data/packed/test, data/images.csv, models and all that the model was made from; writes
-    models/classifier.safetensors, the model as it was tested, metrics/val and metrics/test. docs/evaluation.md says
-    what they hold.
+    Reads data/packed/val and test, data/images.csv, models and what these were made from; writes metrics/val and test,
+    which docs/evaluation.md explains, and models/classifier.safetensors, the model as it was tested.
     """
     section, runtime = params.read("evaluate", Evaluate), params.read("runtime", Runtime)
-
+    trained = MODELS / f"{section.weights}.safetensors"
+    kernels.fix_for_network(read_description(trained).kernels)
     # These import torch and scikit-learn: seconds that nobody waits for where params.yaml does not fit.
     from imgpipe.evaluate.calibration import choose_threshold, fit_temperature
     from imgpipe.evaluate.groups import number_groups
@@ -37,9 +39,9 @@ def evaluate() -> None:
     from imgpipe.model.predict import predict_split, softmax
 
     device = devices.device_type(runtime.device, asked_by=DEVICE)
-    classifier = load_classifier(MODELS / f"{section.weights}.safetensors")
-    classifier.description = replace(classifier.description, flips=section.flips)
-    devices.set_up_computing(cpu_threads=classifier.description.cpu_threads)
+    classifier = load_classifier(trained)
+    description = classifier.description = replace(classifier.description, flips=section.flips)
+    devices.set_up_computing(cpu_threads=description.cpu_threads)
     made_from = inputs()  # before the work, as DVC takes note of them
     form = read_statistics(PACKED / "statistics.json").form
     splits = {name: read_split(PACKED / name, form) for name in ("val", "test")}
@@ -58,14 +60,16 @@ def evaluate() -> None:
     group_of = {row["file"]: row["group"] for row in read_rows(IMAGES)}
     threshold, sets, scores = None, {}, {}
     for name, split in splits.items():
-        folder, labels, classes = METRICS / name, split.labels, classifier.description.classes
+        folder, labels, classes = METRICS / name, split.labels, description.classes
         before, after = softmax(logits[name]), softmax(logits[name] / temperature)
         confidence, right = after.max(axis=1), after.argmax(axis=1) == labels
         groups = number_groups(split.files, group_of)
         if name == "val":
             threshold = choose_threshold(section.target_precision, confidence, right, groups)
             sets = set_thresholds(after, labels)
-        metrics = all_metrics(after, before, labels, groups, temperature=temperature, threshold=threshold)
+        metrics = scores[name] = all_metrics(
+            after, before, labels, groups, temperature=temperature, threshold=threshold
+        )
         write_predictions(folder, classes=classes, files=split.files, labels=labels, probabilities=after)
         if name == "test":
             metrics |= threshold_metrics(threshold, confidence, right, groups) | set_scores(after, labels, sets)
@@ -73,12 +77,9 @@ def evaluate() -> None:
             write_curves(
                 folder / "curves", classes=classes, labels=labels, probabilities=after, before_scaling=unscaled
             )
-        scores[name] = metrics
         write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    description, val_images = classifier.description, len(splits["val"])
-    classifier.description = replace(
-        description, temperature=temperature, threshold=threshold, set_thresholds=sets, val_images=val_images
-    )
+    found: dict[str, Any] = {"temperature": temperature, "threshold": threshold, "set_thresholds": sets}
+    classifier.description = replace(description, **found, val_images=len(splits["val"]))
     save_classifier(MODELS / "classifier.safetensors", classifier, {PROVENANCE: {**made_from, "metrics": scores}})
 
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from imgpipe.common import params, stage
+from imgpipe.common import kernels, params, stage
 from imgpipe.common.files import write_records, write_text
 from imgpipe.model.runtime import Runtime, started_by_torchrun
 from imgpipe.train.params import Model, Train
@@ -37,6 +37,7 @@ def train() -> None:
         die_with_parent()
     model, recipe = params.read("model", Model), params.read("train", Train)
     runtime = params.read("runtime", Runtime)
+    kernels.fix_for_network(recipe.kernels)
 
     # below, not on top: these import torch, which takes seconds, and params.yaml is checked before
     from imgpipe.model.classifier import save_classifier

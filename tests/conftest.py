@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """A small copy of the project, with its own Git and DVC, in which real stages run on real images."""
 
 import contextlib
@@ -11,6 +12,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from imgpipe.common.kernels import fix_for_images, fix_for_network
+
+# Before the libraries are imported that choose their code by the processor: what tests compute is as stages compute it.
+fix_for_images()
+fix_for_network("portable")
 
 import numpy as np
 import pytest

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from imgpipe.data.packed import Form
-from imgpipe.model.classifier import Description
+from imgpipe.model.description import Description
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -71,6 +71,7 @@ def described(**changes: Any) -> Description:
         initial_weights="none",
         channels_last=True,
         device="cpu",
+        kernels="portable",
         precision="fp32",
         cpu_threads=1,
         flips=False,

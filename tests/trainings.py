@@ -53,6 +53,7 @@ RECIPE = Train(
     batch_size=8,
     micro_batches=2,
     precision="fp32",
+    kernels="native",
     cpu_threads=1,
     channels_last=True,
     compile=False,

@@ -37,9 +37,9 @@ REFUSED = {
         "  epochs: 20",
         "  epochs: 20\n  epoch: 3",
         "params.yaml: train.epoch is unknown; its keys are seed, epochs, batch_size, micro_batches, precision, "
-        "cpu_threads, channels_last, compile, gradient_checkpointing, label_smoothing, optimizer, backbone_lr_factor, "
-        "decay_norms_and_biases, schedule, last_batch, class_weights, clip_grad_norm, ema_decay, monitor, "
-        "early_stop_epochs, order, augment, mixup_alpha, cutmix_alpha; "
+        "kernels, cpu_threads, channels_last, compile, gradient_checkpointing, label_smoothing, optimizer, "
+        "backbone_lr_factor, decay_norms_and_biases, schedule, last_batch, class_weights, clip_grad_norm, "
+        "ema_decay, monitor, early_stop_epochs, order, augment, mixup_alpha, cutmix_alpha; "
         "did you mean epochs?",
     ),
     "missing key": (
@@ -184,7 +184,7 @@ REFUSED = {
         "params.yaml: train.optimizer.sgd.lr is inf; it must be a number above 0",
     ),
     "unknown choice": (
-        "precision: bf16",
+        "precision: fp32",
         "precision: bf61",
         "params.yaml: train.precision is 'bf61'; it must be fp32, bf16 or fp16; did you mean bf16?",
     ),

@@ -85,6 +85,7 @@ TAKES: dict[str, tuple[set[str], list[Any]]] = {
     "train.batch_size": ({"whole"}, [0]),
     "train.micro_batches": (set(), [0, 3, 6, -2]),
     "train.precision": (set(), ["fp8"]),
+    "train.kernels": (set(), ["fast"]),
     "train.cpu_threads": ({"whole"}, [0]),
     "train.channels_last": ({"yes or no"}, []),
     "train.compile": ({"yes or no"}, []),

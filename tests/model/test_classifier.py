@@ -44,6 +44,7 @@ def test_the_description_in_the_file_is_flat(tmp_path: Path) -> None:
         ("channels_last", True),
         ("device", "cpu"),
         ("precision", "fp32"),
+        ("kernels", "portable"),
         ("cpu_threads", 1),
         ("flips", False),
         ("temperature", 1.0),

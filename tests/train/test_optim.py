@@ -92,10 +92,10 @@ def test_each_group_is_stepped_as_one_alone_with_its_own_rate_and_decay(name: st
 
     def network() -> nn.Module:
         torch.manual_seed(0)
-        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+        return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.BatchNorm1d(4), nn.Linear(4, 2))
 
     ours = network()
-    groups = parameter_groups(ours, head="2", backbone_lr_factor=0.25, decay_norms_and_biases=False)
+    groups = parameter_groups(ours, head="3", backbone_lr_factor=0.25, decay_norms_and_biases=False)
     optimizer = OPTIMIZERS[name](groups, **VALUES[name])
     for group in optimizer.param_groups:
         group["lr"] *= group["lr_factor"]
@@ -125,7 +125,7 @@ def test_each_group_is_stepped_as_one_alone_with_its_own_rate_and_decay(name: st
         for alone in lone:
             alone.step()
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def names(network: nn.Module, group: dict[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from imgpipe.commands.recipe import recipe
 from imgpipe.commands.start import start
 from imgpipe.commands.verify import verify
 from imgpipe.common.errors import exit_on_input_error
+from imgpipe.common.kernels import fix_for_images
 
 COMMANDS: tuple[Callable[..., None], ...] = (audit, compare, doctor, export, predict, recipe, start, verify)
 
@@ -26,6 +27,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @app.callback()
 def about() -> None:
     """Compare experiments, use a model, and look after the project and the machine."""
+    fix_for_images()
 
 
 for command in COMMANDS:

@@ -14,7 +14,7 @@ from imgpipe.commands.inference import network_input
 from imgpipe.common.files import write_text
 from imgpipe.data.images import MODES
 from imgpipe.data.packed import Pixels
-from imgpipe.model.classifier import Description
+from imgpipe.model.description import Description
 
 PACKAGES = {".onnx": "onnxruntime", ".pt2": "torch"}
 """What the example program runs a file by, by the file's ending."""

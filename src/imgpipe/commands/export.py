@@ -11,6 +11,7 @@ import typer
 from imgpipe.commands.writing import check_folder_of, writing
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import replacing_folder
+from imgpipe.common.kernels import fix_for_network
 
 CARD = Path("metrics/model_card.md")
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
@@ -45,7 +46,11 @@ def export(
     _check_extra(form)
     _check_output(output)
 
-    # not on top: torch takes seconds to import, and wrong arguments are refused before
+    # not on top: numpy and torch take seconds to import, and wrong arguments are refused before
+    from imgpipe.commands.model_files import description_of
+
+    fix_for_network(description_of(model).kernels)
+
     import numpy as np
 
     from imgpipe.commands import example, exported, proof

@@ -19,7 +19,8 @@ from torch.export import Dim, ExportedProgram
 from imgpipe.commands.inference import probabilities_of
 from imgpipe.common.errors import InputError, one_line
 from imgpipe.data.packed import Pixels
-from imgpipe.model.classifier import Classifier, Description
+from imgpipe.model.classifier import Classifier
+from imgpipe.model.description import Description
 
 INPUT, OUTPUT = "images", "probabilities"
 """Names of what the files take and give."""

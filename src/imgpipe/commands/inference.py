@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imgpipe.commands.gathering import Skipped
-from imgpipe.common.errors import InputError, one_line
+from imgpipe.commands.model_files import explained
+from imgpipe.common.errors import InputError
 from imgpipe.data.archives import LARGEST
 from imgpipe.data.images import decode
 from imgpipe.data.packed import Pixels, unpacked
 from imgpipe.data.parallel import by_threads
-from imgpipe.model.classifier import Classifier, Description, load_classifier
+from imgpipe.model.classifier import Classifier, load_classifier
 from imgpipe.model.crops import evaluation_square
+from imgpipe.model.description import Description
+from imgpipe.model.devices import device_type, set_up_computing
 from imgpipe.model.predict import predict_batch, softmax
 from imgpipe.pack.pack import pack_decoded
 
@@ -38,17 +41,20 @@ class Prediction:
 
 def open_classifier(path: Path) -> Classifier:
     """Load a classifier from a file that a user names. Raises InputError if it is none."""
-    if not path.is_file():
-        raise InputError(f"there is no model file '{path}'; dvc repro makes one, dvc pull brings one; or name another")
-    try:
+    with explained(path):
         return load_classifier(path)
-    except InputError:
-        raise
-    except Exception as error:  # whatever is in the file decides what fails
-        raise InputError(
-            f"'{path}' is no classifier that this imgpipe can read ({one_line(error, named=True)}); "
-            "take what dvc repro leaves in models/"
-        ) from None
+
+
+def ready_classifier(path: Path, device: str) -> Classifier:
+    """Load a classifier onto a device, and set this process up to compute as the test did.
+
+    device: as ``--device`` has it.
+
+    Raises InputError as ``open_classifier`` does, and where the device is not there.
+    """
+    classifier = open_classifier(path).to(device_type(device, asked_by="--device is"))
+    set_up_computing(cpu_threads=classifier.description.cpu_threads)
+    return classifier
 
 
 def classify(

@@ -25,7 +25,8 @@ from imgpipe.common.rules import one_of
 from imgpipe.data.images import upright
 from imgpipe.data.packed import Pixels
 from imgpipe.data.parallel import by_threads, cores
-from imgpipe.model.classifier import Classifier, Description
+from imgpipe.model.classifier import Classifier
+from imgpipe.model.description import Description
 from imgpipe.model.devices import device_type
 
 Picture = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]

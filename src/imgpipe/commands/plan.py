@@ -194,10 +194,11 @@ def flips(plan: Plan) -> None:
 
 
 def hardware(plan: Plan) -> None:
-    """On a GPU bf16; on a CPU fp32, and one process that has all cores, 8 at most."""
+    """On a GPU bf16, whose kernels are its own; on a CPU fp32, and one process that has all cores, 8 at most."""
     machine = plan.machine
     if machine.gpus:
         plan.choose("train.precision", "bf16", f"{machine.gpus} GPUs")
+        plan.choose("train.kernels", "native", "portable ones are for fp32")
         return
     plan.choose("train.precision", "fp32", "no GPU")
     plan.choose("train.cpu_threads", min(8, machine.cores), f"{machine.cores} cores; part of the result")

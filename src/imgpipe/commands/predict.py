@@ -14,6 +14,7 @@ from imgpipe.commands.gathering import Skipped, gather_images
 from imgpipe.commands.writing import check_folder_of, writing
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_text
+from imgpipe.common.kernels import fix_for_network
 
 GRIDS = (".png", ".svg")
 
@@ -57,23 +58,23 @@ def predict(
     _check_writable(output, grid)
     paths, skipped = _gather(images)
 
-    # not on top: torch takes seconds to import, and wrong arguments are refused before
-    from imgpipe.commands.inference import classify, open_classifier
+    # not on top: numpy and torch take seconds to import, and wrong arguments are refused before
+    from imgpipe.commands.model_files import description_of
+
+    fix_for_network(description_of(model).kernels)
+    from imgpipe.commands.inference import classify, ready_classifier
     from imgpipe.commands.selection import selection
     from imgpipe.common.progress import counting_where_long
     from imgpipe.data.packed import Pixels
     from imgpipe.data.parallel import cores
-    from imgpipe.model.devices import device_type, set_up_computing
 
     if grid:  # matplotlib takes half a second more
         from imgpipe.commands.grid import draw_grid
         from imgpipe.plot.galleries import SHEET_MOST
 
-    classifier = open_classifier(model)
+    classifier = ready_classifier(model, device)
     description = classifier.description
     most, at_least = selection(description, top=top, coverage=coverage, none_below_threshold=none_below_threshold)
-    classifier.to(device_type(device, asked_by="--device is"))
-    set_up_computing(cpu_threads=description.cpu_threads)
     results = classify(paths, classifier, batch_size=batch_size, threads=cores())
     answers: list[Answer] = []
     images_shown: list[Pixels] = []

@@ -21,8 +21,8 @@ from imgpipe.common.files import read_table
 from imgpipe.common.progress import counting_where_long
 from imgpipe.data.packed import Pixels, Split, read_split, read_statistics
 from imgpipe.data.parallel import by_threads, cores
-from imgpipe.model.classifier import Description
 from imgpipe.model.crops import evaluation_squares
+from imgpipe.model.description import Description
 
 PACKED = Path("data/packed")
 METRICS = Path("metrics/test")

@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-
+from imgpipe.commands.model_files import explained
 from imgpipe.commands.params_file import shown, values_of
 from imgpipe.common import packages, params
-from imgpipe.common.errors import InputError, one_line
+from imgpipe.common.errors import InputError
 from imgpipe.common.files import sha256_of
+from imgpipe.common.kernels import problem_here
 from imgpipe.evaluate.provenance import PROVENANCE, settings
+from imgpipe.model.description import Description, read_head
 
 LOCK = "dvc.lock"
 RAW = Path("data/raw")
-SAME, DIFFERS, MISSING = "same", "differs", "missing"
+SAME, DIFFERS, MISSING, UNKNOWN = "same", "differs", "missing", "unknown"
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,7 @@ class ModelFile:
     sha256: str
     md5: str
     """By which dvc.lock knows it."""
-    description: Mapping[str, Any]
-    """As ``Description.as_json`` has it."""
+    description: Description
     made_from: Mapping[str, Any]
     """See ``evaluate.provenance.inputs``; and the ``metrics`` of val and test."""
 
@@ -42,7 +42,7 @@ class Item:
 
     name: str
     state: str
-    """SAME, DIFFERS or MISSING."""
+    """SAME, DIFFERS, MISSING; or UNKNOWN, where only making it again tells."""
     text: str
 
 
@@ -56,21 +56,17 @@ class Commit:
 
 def read_model(path: Path) -> ModelFile:
     """Read what a model file says of itself. Raises InputError where it is none or does not say its provenance."""
-    if not path.is_file():
-        raise InputError(f"there is no model file '{path}'; dvc repro makes one, dvc pull brings one; or name another")
-    try:
-        with safe_open(path, framework="np") as file:
-            description = json.loads(file.metadata()["imgpipe"])
-    except Exception as error:  # whatever is in the file decides what fails
-        raise InputError(f"'{path}' is no model file of imgpipe ({one_line(error, named=True)}); name one") from None
-    if PROVENANCE not in description:
+    with explained(path):
+        head = read_head(path)
+        description, made_from = Description.from_json(head), head.get(PROVENANCE)
+    if made_from is None:
         raise InputError(
-            f"'{path}' does not say what it was made from; models/classifier.safetensors does, if not made by "
-            "an earlier imgpipe"
+            f"'{path}' does not say what it was made from; models/classifier.safetensors does, if not made by an "
+            "earlier imgpipe"
         )
     content = path.read_bytes()
     sha256, md5 = hashlib.sha256(content).hexdigest(), hashlib.md5(content, usedforsecurity=False).hexdigest()
-    return ModelFile(path.name, sha256, md5, description, description.pop(PROVENANCE))
+    return ModelFile(path.name, sha256, md5, description, made_from)
 
 
 def compared(model: ModelFile) -> Iterator[Item]:
@@ -86,6 +82,7 @@ def compared(model: ModelFile) -> Iterator[Item]:
     versions = _values(made_from["packages"], here["packages"])
     installed = [f"{other} is installed" for other in packages.others_installed()]
     yield _item("packages", [*versions, *installed], f"{len(here['packages'])} versions")
+    yield _kernels(model.description)
     yield _commit(model.md5)
 
 
@@ -130,6 +127,16 @@ def _values(was: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     before, after = said
     pairs = ((key, before.get(key, "none"), after.get(key, "none")) for key in {**was, **here})
     return [f"{key} {old} -> {new}" for key, old, new in pairs if old != new]
+
+
+def _kernels(description: Description) -> Item:
+    """Say whether this machine computes in the same way."""
+    if description.device != "cpu":
+        return Item("kernels", UNKNOWN, f"of {description.device}: another model of GPU rounds otherwise")
+    if description.kernels == "native":
+        return Item("kernels", UNKNOWN, "native: another kind of processor rounds otherwise")
+    problem = problem_here()
+    return _item("kernels", [f"portable, but here {problem}"] if problem else [], "portable")
 
 
 def commit_of(md5: str) -> Commit | None:

@@ -2,7 +2,7 @@
 
 from imgpipe.common.errors import InputError
 from imgpipe.evaluate.prediction_sets import PERCENTS, images_needed
-from imgpipe.model.classifier import Description
+from imgpipe.model.description import Description
 
 
 def selection(

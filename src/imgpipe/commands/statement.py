@@ -35,7 +35,7 @@ def statement_of(model: ModelFile) -> dict[str, Any]:
             "buildDefinition": {
                 "buildType": BUILD,
                 "externalParameters": model.made_from["parameters"],
-                "internalParameters": {key: model.description[key] for key in EXACTNESS},
+                "internalParameters": {name: getattr(model.description, name) for name in EXACTNESS},
                 "resolvedDependencies": list(_dependencies(model)),
             },
             "runDetails": {"builder": {"id": BUILDER}},
@@ -50,7 +50,7 @@ def _dependencies(model: ModelFile) -> Iterator[dict[str, Any]]:
             yield {"name": name, "digest": {"sha256": sha256}}
     for name, version in model.made_from["packages"].items():
         yield {"name": name, "uri": f"pkg:pypi/{name}@{version}"}
-    if weights := re.fullmatch(r"(.+) sha256:([0-9a-f]{64})", model.description["initial_weights"]):
+    if weights := re.fullmatch(r"(.+) sha256:([0-9a-f]{64})", model.description.initial_weights):
         yield {"name": weights[1], "digest": {"sha256": weights[2]}}
     if commit := commit_of(model.md5):
         yield {"name": "commit", "digest": {"gitCommit": commit.hash}}

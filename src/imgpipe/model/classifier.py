@@ -1,10 +1,9 @@
-"""A classifier: a network with the normalisation in front of it and all that is needed to use it, and its file."""
+"""A classifier: a network with the normalisation in front of it, and the file of its weights and description."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -12,64 +11,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from imgpipe.common.files import replacing
-from imgpipe.data.packed import Form
+from imgpipe.model.description import Description, read_description
 from imgpipe.model.networks import build_model
-
-PACKING = {"packed_size": "image_size", **{name: name for name in ("enlarge", "channels", "encoding", "jpeg_quality")}}
-"""What the model file calls the fields of Form."""
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a classifier is and how it computes: enough to build it again and to use it in the same way."""
-
-    model: str
-    """The network's name."""
-    dropout: float
-    """Probability of dropping each input of the head in training."""
-    classes: list[str]
-    """Their names, in the order of the logits."""
-    form: Form
-    """How images are packed."""
-    size: int
-    """Side of the squares that the network sees, in pixels."""
-    crop_fraction: float
-    """How much of a packed image's short side a square shows, from the middle."""
-    fit: str
-    """How a packed image becomes a square: see ``crops.FITS``."""
-    initial_weights: str
-    """What training started from: none, or the weights' name and the SHA-256 of their file."""
-    channels_last: bool
-    """The order of the numbers in memory, which shows in their rounding."""
-    device: str
-    """Where it was trained: a CPU and a GPU agree to rounding only."""
-    precision: str
-    """Of the forward pass: fp32, bf16 or fp16."""
-    cpu_threads: int
-    """Of a process on a CPU, among which sums are split: others agree to rounding only."""
-    flips: bool
-    """Whether logits are means over an image and its mirror image."""
-    temperature: float
-    """Number by which logits are divided before they become probabilities."""
-    threshold: float | None
-    """Confidence from which on answers are as precise as was asked for on the val split; None where none is."""
-    set_thresholds: dict[str, float]
-    """Probability from which on a class belongs to an image's prediction set, by coverage: see ``prediction_sets``."""
-    val_images: int
-    """Images of the val split on which evaluation chose both; 0 before it."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the description as the model file has it, flat."""
-        flat: dict[str, Any] = {}
-        for name, value in asdict(self).items():
-            flat |= {key: value[field] for key, field in PACKING.items()} if name == "form" else {name: value}
-        return flat
-
-    @classmethod
-    def from_json(cls, flat: dict[str, Any]) -> Self:
-        """Return the description that ``as_json`` wrote, whatever else stands beside it."""
-        form = Form(**{field: flat[key] for key, field in PACKING.items()})
-        return cls(form=form, **{one.name: flat[one.name] for one in fields(cls) if one.name != "form"})
 
 
 class Classifier(nn.Module):
@@ -135,8 +78,8 @@ def save_classifier(path: Path, classifier: Classifier, beside: Mapping[str, Any
 
 def load_classifier(path: Path) -> Classifier:
     """Read what ``save_classifier`` wrote, onto the CPU, ready for evaluation."""
+    description = read_description(path)
     with safe_open(path, framework="pt") as file:
-        description = Description.from_json(json.loads(file.metadata()["imgpipe"]))
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     channels = description.form.channels
     classifier = new_classifier(description, [0.0] * channels, [1.0] * channels)

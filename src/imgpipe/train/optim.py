@@ -27,27 +27,33 @@ def sgd(groups: Groups, *, lr: Positive, momentum: Moment, weight_decay: Decay, 
 
 
 def adam(groups: Groups, *, lr: Positive, beta1: Moment, beta2: Moment, weight_decay: Decay) -> Any:
-    """Construct torch.optim.Adam (Kingma and Ba 2015, algorithm 1), with the decay as part of the gradient."""
-    import torch
+    """Construct torch.optim.Adam (Kingma and Ba 2015, algorithm 1), with the decay as part of the gradient.
 
-    return torch.optim.Adam(groups, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay)
-
-
-def adamw(groups: Groups, *, lr: Positive, beta1: Moment, beta2: Moment, weight_decay: Decay) -> Any:
-    """Construct Adam with decoupled weight decay: torch.optim.AdamW (Loshchilov and Hutter 2019, algorithm 2)."""
-    import torch
-
-    return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay)
-
-
-def rmsprop(groups: Groups, *, lr: Positive, alpha: Moment, momentum: Moment, weight_decay: Decay) -> Any:
-    """Construct torch.optim.RMSprop (Hinton 2012, lecture 6e).
-
-    alpha: share that the mean of squared gradients keeps in each step.
+    Only the fused form has the same bits on every processor: it does not take MKL's root, see ``rmsprop.RMSprop``.
     """
     import torch
 
-    return torch.optim.RMSprop(groups, lr=lr, alpha=alpha, momentum=momentum, weight_decay=weight_decay)
+    return torch.optim.Adam(groups, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay, fused=True)
+
+
+def adamw(groups: Groups, *, lr: Positive, beta1: Moment, beta2: Moment, weight_decay: Decay) -> Any:
+    """Construct Adam with decoupled weight decay: torch.optim.AdamW (Loshchilov and Hutter 2019, algorithm 2).
+
+    It is fused for the reason that ``adam`` is.
+    """
+    import torch
+
+    return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay, fused=True)
+
+
+def rmsprop(groups: Groups, *, lr: Positive, alpha: Moment, momentum: Moment, weight_decay: Decay) -> Any:
+    """Construct RMSprop (Hinton 2012, lecture 6e).
+
+    alpha: share that the mean of squared gradients keeps in each step.
+    """
+    from imgpipe.train.rmsprop import RMSprop
+
+    return RMSprop(groups, lr=lr, alpha=alpha, momentum=momentum, weight_decay=weight_decay)
 
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {"sgd": sgd, "adam": adam, "adamw": adamw, "rmsprop": rmsprop}

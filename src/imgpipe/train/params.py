@@ -81,6 +81,8 @@ class Train:
     """How many micro-batches of equal size a batch is cut into; the processes share them out."""
     precision: Literal["fp32", "bf16", "fp16"]
     """Of the forward pass; fp16 with gradient scaling."""
+    kernels: Literal["portable", "native"]
+    """Code that computes the network on a CPU: see ``kernels.fix_for_network``."""
     cpu_threads: Annotated[int, Interval(low=1)]
     """Of each process on a CPU; part of the result, since sums are split among threads."""
     channels_last: bool
@@ -120,6 +122,17 @@ class Train:
             raise InputError(
                 "order is balanced, and so is class_weights.name; either makes every class count as much as another, "
                 "and both make rare ones count for more; make order shuffled or class_weights.name none"
+            )
+
+        if self.kernels == "portable" and self.precision != "fp32":
+            raise InputError(
+                f"precision is {self.precision}, and kernels is portable, which is for fp32 alone; make kernels native "
+                "or precision fp32"
+            )
+        if self.kernels == "portable" and self.compile:
+            raise InputError(
+                "compile is true, which writes code for this processor, and kernels is portable; make kernels native "
+                "or compile false"
             )
 
     @property

@@ -13,7 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from imgpipe.common.errors import InputError
 from imgpipe.data.packed import Statistics
 from imgpipe.data.parallel import cores
-from imgpipe.model.classifier import Classifier, Description, new_classifier
+from imgpipe.model.classifier import Classifier, new_classifier
+from imgpipe.model.description import Description
 from imgpipe.model.devices import device_type, set_up_computing
 from imgpipe.model.networks import head_of
 from imgpipe.model.runtime import DEVICE, Runtime, started_by_torchrun
@@ -54,6 +55,7 @@ def untrained_classifier(model: Model, recipe: Train, statistics: Statistics, *,
         channels_last=recipe.channels_last,
         device=device,
         precision=recipe.precision,
+        kernels=recipe.kernels,
         cpu_threads=recipe.cpu_threads,
         flips=False,
         temperature=1.0,
