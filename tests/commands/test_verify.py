@@ -109,6 +109,14 @@ def test_parameters_and_packages_are_said_with_both_values_once() -> None:
     ]
 
 
+def test_an_address_is_said_without_its_password_and_a_number_written_another_way_is_no_other() -> None:
+    before, after = (rerun() for _ in range(2))
+    before["plot"]["params"]["params.yaml"] |= {"download": {"url": None}, "plot": {"dpi": 1}}
+    after["plot"]["params"]["params.yaml"] |= {"download": {"url": "https://me:secret@a.org/b"}, "plot": {"dpi": 1.0}}
+    after["plot"]["outs"][0]["md5"] = "8"
+    assert causes(before, after) == ["other parameters: download.url null -> https://a.org/b"]
+
+
 def test_what_changed_and_changed_no_output_is_no_cause() -> None:
     native = f"train: {ROUNDS}; train.kernels is native, with which another kind of processor does"
     assert causes(LOCKED, rerun("train.outs.model", "plot.deps.requirements.lock")) == [native]

@@ -7,11 +7,11 @@ from typing import Any
 from imgpipe.commands.params_file import shown, values_of
 from imgpipe.common.packages import PACKAGES
 from imgpipe.common.params import PARAMS
+from imgpipe.evaluate.provenance import CODE, canonical
 
 Lock = Mapping[str, Mapping[str, Any]]
 """What a dvc.lock holds below ``stages``: each one's ``deps``, ``params`` and ``outs``."""
 
-CODE = ("src", "stages")
 LOCKED = "requirements.lock"
 ROUNDS = "nothing that it is made from differs, so this machine rounds otherwise"
 VERSIONS = "{} {} was committed, {} is here"
@@ -70,7 +70,9 @@ def _files(paths: Iterator[str]) -> Iterator[tuple[str, str]]:
 def _parameters(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the kind of each parameter and package that changed, and both values."""
     for file, kind, say in ((PARAMS, "parameters", "{} {} -> {}"), (PACKAGES, "packages", VERSIONS)):
-        was, values = (dict(values_of(stage.get("params", {}).get(str(file), {}))) for stage in (before, after))
+        was, values = (
+            dict(values_of(canonical(stage.get("params", {}).get(str(file), {})))) for stage in (before, after)
+        )
         for key in _changed(was, values):
             yield (
                 f"other {kind}",

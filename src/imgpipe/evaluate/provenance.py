@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from imgpipe.common import packages, params
-from imgpipe.common.errors import without_secrets
+from imgpipe.common.errors import InputError, without_secrets
 from imgpipe.common.files import sha256_of
 
 PROVENANCE = "provenance"
@@ -39,9 +39,16 @@ def settings() -> dict[str, Any]:
     sections, versions = params.load(params.PARAMS), packages.read()
     return {
         "code": {path.as_posix(): sha256_of(path) for path in _code(described["deps"])},
-        "parameters": canonical({name: sections[name] for name in packages.sections_of_stage(described)}),
-        "packages": {name: versions[name] for name in packages.of_stage(described)},
+        "parameters": canonical(_picked(sections, packages.sections_of_stage(described), params.PARAMS)),
+        "packages": _picked(versions, packages.of_stage(described), packages.PACKAGES),
     }
+
+
+def _picked(values: dict[str, Any], names: list[str], file: Path) -> dict[str, Any]:
+    """Return the values of these names. Raises InputError where the file lacks one."""
+    if missing := [name for name in names if name not in values]:
+        raise InputError(f"{file}: {missing[0]} is missing, which dvc.yaml has evaluate depend on; git diff {file}")
+    return {name: values[name] for name in names}
 
 
 def _code(listed: list[str]) -> list[Path]:
