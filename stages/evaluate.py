@@ -9,7 +9,7 @@ from imgpipe.common import kernels, params, stage
 from imgpipe.common.files import read_rows, write_text
 from imgpipe.data.packed import read_split, read_statistics
 from imgpipe.evaluate.params import Evaluate
-from imgpipe.evaluate.provenance import PROVENANCE, inputs
+from imgpipe.evaluate.provenance import PROVENANCE, provenance
 from imgpipe.model.description import read_description
 from imgpipe.model.runtime import DEVICE, Runtime
 
@@ -42,7 +42,6 @@ def evaluate() -> None:
     classifier = load_classifier(trained)
     description = classifier.description = replace(classifier.description, flips=section.flips)
     devices.set_up_computing(cpu_threads=description.cpu_threads)
-    made_from = inputs()  # before the work, as DVC takes note of them
     form = read_statistics(PACKED / "statistics.json").form
     splits = {name: read_split(PACKED / name, form) for name in ("val", "test")}
 
@@ -67,9 +66,7 @@ def evaluate() -> None:
         if name == "val":
             threshold = choose_threshold(section.target_precision, confidence, right, groups)
             sets = set_thresholds(after, labels)
-        metrics = scores[name] = all_metrics(
-            after, before, labels, groups, temperature=temperature, threshold=threshold
-        )
+        metrics = all_metrics(after, before, labels, groups, temperature=temperature, threshold=threshold)
         write_predictions(folder, classes=classes, files=split.files, labels=labels, probabilities=after)
         if name == "test":
             metrics |= threshold_metrics(threshold, confidence, right, groups) | set_scores(after, labels, sets)
@@ -77,10 +74,11 @@ def evaluate() -> None:
             write_curves(
                 folder / "curves", classes=classes, labels=labels, probabilities=after, before_scaling=unscaled
             )
+        scores[name] = metrics
         write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     found: dict[str, Any] = {"temperature": temperature, "threshold": threshold, "set_thresholds": sets}
     classifier.description = replace(description, **found, val_images=len(splits["val"]))
-    save_classifier(MODELS / "classifier.safetensors", classifier, {PROVENANCE: {**made_from, "metrics": scores}})
+    save_classifier(MODELS / "classifier.safetensors", classifier, {PROVENANCE: provenance(scores)})
 
 
 if __name__ == "__main__":

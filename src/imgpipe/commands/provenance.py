@@ -33,7 +33,7 @@ class ModelFile:
     """By which dvc.lock knows it."""
     description: Description
     made_from: Mapping[str, Any]
-    """See ``evaluate.provenance.inputs``; and the ``metrics`` of val and test."""
+    """See ``evaluate.provenance.provenance``."""
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ CHECKED = Path(".dvc/tmp/params-checked")
 def run(stage: Callable[[], None]) -> None:
     """Make the command line of a stage and run it: exit status 1 for what a user can put right, 2 for wrong usage.
 
-    The installed packages are compared with packages.yaml, and the whole of params.yaml is checked by a process of its
-    own, before any work. That check knows every stage's parameters, and can only refuse: its code is no dependency of a
-    stage, so a new plot setting does not retrain.
+    The whole of params.yaml is checked by a process of its own, before any work. That check knows every stage's
+    parameters, and can only refuse: its code is no dependency of a stage, so a new plot setting does not retrain. The
+    installed packages are compared with packages.yaml each time.
     """
 
     @functools.wraps(stage)
@@ -33,8 +33,8 @@ def run(stage: Callable[[], None]) -> None:
         with exit_on_input_error():
             _check_code()
             if first:
-                packages.check_installed()
                 _check_params()
+                packages.check_installed()
             stage()
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

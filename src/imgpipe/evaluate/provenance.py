@@ -6,6 +6,7 @@ not in it, since a commit can only be made after the file that it records.
 """
 
 import json
+from collections.abc import Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,20 @@ ENDINGS = (".py", ".jinja")
 """Of what counts as code in a folder: .dvcignore says the same."""
 
 
-def inputs() -> dict[str, Any]:
-    """Return what the model of this project's folder is made from.
+def provenance(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the model of this project's folder is made from, and how it did.
 
     ``sources``: SHA-256 of the archive by its name. ``code``: SHA-256 of each file by its path. ``parameters``: the
-    sections of params.yaml, addresses without what may be a password. ``packages``: versions by name.
+    sections of params.yaml, addresses without what may be a password. ``packages``: versions by name. ``metrics``.
+
+    metrics: by split.
     """
     source = json.loads(SOURCE.read_text(encoding="utf-8"))
-    return {"sources": {source["file"]: source["sha256"]}, **settings()}
+    return {"sources": {source["file"]: source["sha256"]}, **settings(), "metrics": metrics}
 
 
 def settings() -> dict[str, Any]:
-    """Return what the model is made from beside its images: ``inputs`` without ``sources``."""
+    """Return what the model is made from beside its images: ``code``, ``parameters`` and ``packages``."""
     described = params.load(Path("dvc.yaml"))["stages"]["evaluate"]
     sections, versions = params.load(params.PARAMS), packages.read()
     return {
