@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras repro test soak check verify bench-noop bench-loader bench-accuracy bench-evaluate bench-train bench-verdicts lock
+.PHONY: help setup extras repro test soak check verify verify-portable bench-noop bench-loader bench-accuracy bench-evaluate bench-train bench-verdicts lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ check: setup ## formatting, lint and types
 verify: setup ## run the whole pipeline again and compare it with what is committed
 	$(BIN)/dvc repro --force
 	@$(BIN)/imgpipe verify
+
+verify-portable: setup ## run the last commit here and on two emulated processors, and compare (needs Debian's qemu-user)
+	$(BIN)/python tests/emulated.py Haswell EPYC
 
 bench-noop: setup ## time a rerun of nothing against six empty DVC stages
 	$(BIN)/python benchmarks/noop_repro.py

@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 from functools import partial
+from itertools import count
+from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 import numpy as np
@@ -14,9 +17,11 @@ from imgpipe.model.classifier import Classifier
 from imgpipe.model.devices import World
 from imgpipe.train import optim, schedules
 from imgpipe.train.augment import Augment, no_policy, padded
+from imgpipe.train.checkpoints import resumed
 from imgpipe.train.loop import fit
 from imgpipe.train.micro_batches import Splits
 from imgpipe.train.params import Model, Train
+from imgpipe.train.processes import Interrupted
 from imgpipe.train.run import Run
 from imgpipe.train.sampling import unweighted
 from imgpipe.train.start import new_state
@@ -131,6 +136,32 @@ def trained(recipe: Train, *layers: nn.Module, model: Model = MODEL, threads: in
     history = list(fit(state, splits(recipe), model, recipe, run(threads=threads)))
     assert history == state.history
     return state
+
+
+def goes_on(
+    state: TrainingState,
+    recipe: Train,
+    folder: Path,
+    *,
+    images: int = 21,
+    world: World = ALONE,
+    leave_after: int | None = None,
+    every_steps: int | None = None,
+) -> bool:
+    """Trains the state from the folder's newest checkpoint, for so many steps or to the end; whether it came there."""
+    steps = count(1)
+
+    def asked() -> int:
+        return SIGTERM if next(steps) == leave_after else 0
+
+    try:
+        with resumed(state, folder, world, every_seconds=1e9, every_steps=every_steps, stop_signal=lambda: 0) as save:
+            here = run(world=world, stop_signal=asked, save=save)
+            list(fit(state, splits(recipe, train=images, val=4), MODEL, recipe, here))
+    except Interrupted as interrupted:
+        assert interrupted.code == 143
+        return False
+    return True
 
 
 def weights_of(state: TrainingState) -> list[torch.Tensor]:

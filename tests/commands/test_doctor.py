@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,9 +13,11 @@ import pytest
 from closure import ROOT
 from conftest import Project
 
-from imgpipe.commands import doctor
+from imgpipe.commands import capacity, doctor
 from imgpipe.commands.doctor import packages
+from imgpipe.commands.kernel_probes import known
 from imgpipe.commands.probes import Facts, ProbeError, ask
+from imgpipe.common import kernels
 
 CUDA: Facts = {"version": "2.15.0", "cuda": "13.2", "gpus": [], "problem": None, "gloo": True, "nccl": "2.30.7"}
 
@@ -55,8 +58,28 @@ def test_doctor_has_one_wrong_line_where_one_thing_is_wrong(project: Project) ->
     assert wrong.endswith("; make setup installs what is locked")
     subjects = [line[7:].split()[0] for line in run.out.splitlines()]
     assert subjects == ["Python", "locale", "packages", "torch", "GPUs", "Gloo", "NCCL", "torchvision", "processes",
-                        "DVC", "disk", "memory"]  # fmt: skip
+                        "same", "speed", "DVC", "disk", "memory"]  # fmt: skip
     assert "two sum 1 and 2 by " in run.out
+    assert "train.kernels portable gives those of other x86-64 processors with AVX2" in run.out
+    assert re.search(r"fp32 portable 1\.00, fp32 native \d\.\d\d, bf16 native \d\.\d\d \(times \d+ images/s\)", run.out)
+
+
+def test_bits_that_are_not_those_of_other_machines_are_named() -> None:
+    facts = known()
+    finding = doctor.compared({**facts, "digests": {**facts["digests"], "adamw": "0"}}, facts)
+    assert finding.text == "train.kernels portable gives others here in adamw"
+    assert finding.remedy
+
+
+def test_bits_are_not_compared_with_those_of_other_packages_or_processors(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    facts = known()
+    other = doctor.compared({**facts, "packages": {**facts["packages"], "torch": "2.0.0"}}, facts)
+    assert "torch 2.15.0, which are not what is installed" in other.text
+    (tmp_path / "cpuinfo").write_text("flags : sse2 avx\n")
+    monkeypatch.setattr(kernels, "CPUINFO", tmp_path / "cpuinfo")
+    assert doctor.same_bits().text.endswith("its processor has no AVX2 and FMA")
 
 
 def test_packages_that_differ_or_are_missing_are_named_and_others_are_not(
@@ -208,20 +231,20 @@ def test_gpus_are_named_with_their_memory_and_one_that_torch_cannot_use_is_found
 
 
 def test_little_disk_and_little_memory_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor.disk(tmp_path).remedy is None
-    monkeypatch.setattr(doctor, "LITTLE", 1 << 60)
-    assert doctor.disk(tmp_path).remedy == "make room"
-    assert doctor.memory().remedy
+    assert capacity.disk(tmp_path).remedy is None
+    monkeypatch.setattr(capacity, "LITTLE", 1 << 60)
+    assert capacity.disk(tmp_path).remedy == "make room"
+    assert capacity.memory().remedy
 
 
 def test_a_container_s_limit_counts(tmp_path: Path) -> None:
-    assert doctor._free_of_container(tmp_path) == float("inf")
+    assert capacity._free_of_container(tmp_path) == float("inf")
     (tmp_path / "memory.current").write_text("1000\n")
     (tmp_path / "memory.stat").write_text("inactive_anon 7\ninactive_file 0\n")
     (tmp_path / "memory.max").write_text("max\n")
-    assert doctor._free_of_container(tmp_path) == float("inf")
+    assert capacity._free_of_container(tmp_path) == float("inf")
     (tmp_path / "memory.max").write_text("5000\n")
-    assert doctor._free_of_container(tmp_path) == 4000
+    assert capacity._free_of_container(tmp_path) == 4000
 
 
 def test_files_that_a_container_s_cache_can_drop_are_free_memory(tmp_path: Path) -> None:
@@ -231,4 +254,4 @@ def test_files_that_a_container_s_cache_can_drop_are_free_memory(tmp_path: Path)
         "stat": "file 7000\ninactive_file 6000\nactive_file 900",
     }.items():
         (tmp_path / f"memory.{name}").write_text(f"{text}\n")
-    assert doctor._free_of_container(tmp_path) == 6100
+    assert capacity._free_of_container(tmp_path) == 6100

@@ -5,22 +5,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
-from itertools import count
 from pathlib import Path
-from signal import SIGTERM
 from typing import Any
 
 import pytest
 import torch
 from conftest import ROOT
 from torch import nn
-from trainings import ALONE, MODEL, RECIPE, classifier, run, splits
+from trainings import RECIPE, classifier, goes_on
 
 from imgpipe.train import checkpoints, optim, schedules
-from imgpipe.train.checkpoints import resumed, sole_use, write_checkpoint
-from imgpipe.train.loop import fit
+from imgpipe.train.checkpoints import sole_use, write_checkpoint
 from imgpipe.train.params import Train
-from imgpipe.train.processes import Interrupted
 from imgpipe.train.start import new_state
 from imgpipe.train.state import Epoch, TrainingState
 
@@ -53,18 +49,8 @@ def train(
     folder: Path, recipe: Train, leave_after: int | None = None, every_steps: int | None = None
 ) -> TrainingState | None:
     """A state made anew, resumed from the folder, trained for so many steps or to the end; None if it was left."""
-    state, steps = begun(recipe), count(1)
-
-    def asked() -> int:
-        return SIGTERM if next(steps) == leave_after else 0
-
-    try:
-        with resumed(state, folder, ALONE, every_seconds=1e9, every_steps=every_steps, stop_signal=lambda: 0) as save:
-            list(fit(state, splits(recipe), MODEL, recipe, run(stop_signal=asked, save=save)))
-    except Interrupted as interrupted:
-        assert interrupted.code == 143
-        return None
-    return state
+    state = begun(recipe)
+    return state if goes_on(state, recipe, folder, leave_after=leave_after, every_steps=every_steps) else None
 
 
 def bits(state: TrainingState) -> dict[str, Any]:

@@ -128,19 +128,6 @@ def test_the_order_in_memory_is_kept_with_the_model(small: Project) -> None:
         assert weights.is_contiguous(memory_format=torch.channels_last) == channels_last
 
 
-def test_the_network_is_compiled(small: Project) -> None:
-    from torch._dynamo.utils import counters
-
-    counters.clear()
-    once = {"train__epochs": 1, "train__batch_size": 160, "model__dropout": 0.0}  # compiled dropout draws other numbers
-    compiled = trained(small, train__compile=True, **once)
-    assert counters["stats"]["unique_graphs"] > 0
-    eager = trained(small, **once)
-    assert not equal(eager, trained(small, **once, train__optimizer__sgd__lr=0.01))
-    for name, value in compiled.items():
-        torch.testing.assert_close(value, eager[name], rtol=1e-3, atol=1e-4)
-
-
 def test_a_run_leaves_an_account_of_itself_that_is_no_output(small: Project) -> None:
     before = set(Path(small.folder, "runs").glob("*"))
     trained(small, runtime__profile_steps=1)

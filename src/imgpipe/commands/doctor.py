@@ -4,12 +4,10 @@ import codecs
 import locale
 import os
 import platform
-import shutil
 import sys
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -18,27 +16,20 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from imgpipe.commands.capacity import disk, gib, memory
+from imgpipe.commands.finding import Finding
+from imgpipe.commands.kernel_probes import WAYS, known
 from imgpipe.commands.lock import read_lock
 from imgpipe.commands.probes import TORCHRUN, Facts, ProbeError, ask
 from imgpipe.common.errors import one_line
+from imgpipe.common.kernels import problem_here
 
 SETUP = "make setup installs what is locked"
 SECONDS = 120.0
 """How long a probe may take; importing torch from a slow disk alone can take a minute."""
-LITTLE = 1 << 30
-"""Bytes of free disk or memory below which a run is likely to fail."""
+BITS = "same bits"
 DRIVER = Path("/proc/driver/nvidia/version")
 """Is there where the machine has NVIDIA's driver."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that the pipeline stands on, and how it is."""
-
-    subject: str
-    text: str
-    remedy: str | None = None
-    """What to do, where it is wrong; None where it is right."""
 
 
 def doctor() -> None:
@@ -66,6 +57,8 @@ def examine(folder: Path) -> Iterator[Finding]:
     yield from torch_and_gpus()
     yield torchvision()
     yield processes(seconds=SECONDS)
+    yield same_bits()
+    yield speed()
     yield dvc()
     yield disk(folder)
     yield memory()
@@ -221,6 +214,44 @@ def processes(*, seconds: float) -> Finding:
     return Finding("processes", f"two sum 1 and 2 by {facts['backend']}")
 
 
+def same_bits() -> Finding:
+    """Find out whether portable kernels have the bits here that they have on other machines."""
+    if problem := problem_here():
+        return Finding(BITS, f"not those of other machines, even with train.kernels portable: {problem}")
+    try:
+        return compared(ask("same_bits", seconds=SECONDS), known())
+    except ProbeError as reason:
+        return Finding(BITS, f"can't be tried: {reason}", SETUP)
+
+
+def compared(facts: Facts, expected: Facts) -> Finding:
+    """Compare what the probe same_bits found with what it is known to find."""
+    if facts["packages"] != expected["packages"]:
+        versions = ", ".join(f"{name} {version}" for name, version in expected["packages"].items())
+        return Finding(BITS, f"known for {versions}, which are not what is installed")
+    differing = [name for name, digest in facts["digests"].items() if digest != expected["digests"][name]]
+    if differing:
+        remedy = "please report it with the name of the processor; results of this machine are its own"
+        return Finding(BITS, f"train.kernels portable gives others here in {', '.join(differing)}", remedy)
+    return Finding(BITS, "train.kernels portable gives those of other x86-64 processors with AVX2")
+
+
+def speed() -> Finding:
+    """Time precisions and kernels."""
+    try:
+        rates = {name: ask(f"speed_{name}", seconds=SECONDS)["images_per_second"] for name in WAYS}
+    except ProbeError as reason:
+        return Finding("speed", f"can't be measured: {reason}", SETUP)
+    fastest, first = max(rates, key=rates.__getitem__), next(iter(WAYS))
+    others = ", ".join(f"{' '.join(WAYS[name])} {rate / rates[first]:.2f}" for name, rate in rates.items())
+    precision, kernels = WAYS[fastest]
+    return Finding(
+        "speed",
+        f"ResNet-9 at 32 pixels: {others} (times {rates[first]:,.0f} images/s); fastest are train.precision "
+        f"{precision} and train.kernels {kernels}",
+    )
+
+
 def dvc() -> Finding:
     """Find out how DVC links what is in its cache into the workspace."""
     try:
@@ -232,50 +263,3 @@ def dvc() -> Finding:
         wanted = ", ".join(facts["wanted"])
         return Finding("DVC", f"{where}: no link to it works ({wanted})", "dvc config cache.type reflink,hardlink,copy")
     return Finding("DVC", f"{where}, linked by {facts['links'][0]}")
-
-
-def disk(folder: Path) -> Finding:
-    """Measure how much room the disk has."""
-    free = shutil.disk_usage(folder).free
-    return Finding("disk", f"{gib(free)} free in {folder}", "make room" if free < LITTLE else None)
-
-
-def memory() -> Finding:
-    """Measure the memory that a new process can take, as far as the system and the limit of a container let it."""
-    free = min(_free_of_system(), _free_of_container())
-    if free == float("inf"):
-        return Finding("memory", "this system does not say how much is free")
-    return Finding("memory", f"{gib(free)} free", "close programs, or give more" if free < LITTLE else None)
-
-
-def _free_of_system() -> float:
-    """Return Linux's MemAvailable in bytes (man proc_meminfo), which counts caches that can be dropped."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return float("inf")
-    return next(int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable:"))
-
-
-def _free_of_container(control: Path = Path("/sys/fs/cgroup")) -> float:
-    """Return the limit of cgroups, version 2, less what is used, in bytes.
-
-    Files in the cache that nobody used of late count as free: they are dropped where memory is short.
-    Source: Linux documentation, admin-guide/cgroup-v2, memory.
-    """
-    names = ("max", "current", "stat")
-    try:
-        limit, used, stat = ((control / f"memory.{name}").read_text(encoding="ascii").strip() for name in names)
-    except OSError:
-        return float("inf")
-    cached = next(int(line.split()[1]) for line in stat.splitlines() if line.startswith("inactive_file "))
-    return float("inf") if limit == "max" else float(int(limit) - int(used) + cached)
-
-
-def gib(count: float) -> str:
-    """Write a number of bytes in GiB.
-
-    >>> gib(3 * 2**29)
-    '1.5 GiB'
-    """
-    return f"{count / 2**30:.1f} GiB"

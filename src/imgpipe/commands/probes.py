@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from imgpipe.commands import kernel_probes
 from imgpipe.common.errors import one_line
 
 Facts = dict[str, Any]
@@ -148,6 +149,7 @@ PROBES: dict[str, Callable[[], Facts]] = {
     "torchvision_ops": torchvision_ops,
     "all_reduce": all_reduce,
     "dvc_cache": dvc_cache,
+    **kernel_probes.PROBES,
 }
 
 

@@ -14,6 +14,7 @@ from imgpipe.common.progress import steps_bar
 from imgpipe.model.devices import World
 from imgpipe.model.runtime import Runtime
 from imgpipe.train.checkpoints import Save, resumed
+from imgpipe.train.compiling import MOST_GRAPHS
 from imgpipe.train.processes import Interrupted
 from imgpipe.train.state import TrainingState
 from imgpipe.train.watching import Clock, profiled
@@ -143,23 +144,25 @@ def diverged(what: str) -> InputError:
 def explained(images: int) -> Iterator[None]:
     """Turn an error that a micro-batch of so many images causes into an InputError that says what to do.
 
-    Raises it where memory did not suffice, and where BatchNorm gets a single value.
+    Raises it where memory did not suffice, where BatchNorm gets a single value, and where there is no end of compiling.
     """
     try:
         yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise InputError(
-            "BatchNorm needs more than one value of each channel, and a micro-batch of one image has but one where "
-            "the network has made it 1 x 1; take fewer train.micro_batches, a larger model.image_size, or "
-            "last_batch drop"
-        ) from None
-    except (MemoryError, RuntimeError) as error:
-        lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        if not lacking:
-            raise
-        raise InputError(
-            f"memory does not suffice for micro-batches of {images} images (train.batch_size / micro_batches); "
-            "twice the train.micro_batches halve them, and train.gradient_checkpointing takes less for each"
-        ) from None
+    except Exception as error:
+        if "more than 1 value per channel" in str(error):  # the compiler says it in an error of its own
+            raise InputError(
+                "BatchNorm needs more than one value of each channel, and a micro-batch of one image has but one where "
+                "the network has made it 1 x 1; take fewer train.micro_batches, a larger model.image_size, or "
+                "last_batch drop"
+            ) from None
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise InputError(
+                f"memory does not suffice for micro-batches of {images} images (train.batch_size / micro_batches); "
+                "twice the train.micro_batches halve them, and train.gradient_checkpointing takes less for each"
+            ) from None
+        if type(error).__name__ == "FailOnRecompileLimitHit":  # of a module that takes seconds to import
+            raise InputError(
+                f"params.yaml: train.compile is true, and torch.compile has made {MOST_GRAPHS} versions of a part of "
+                "the network and would need more; make it false"
+            ) from None
+        raise

@@ -18,6 +18,7 @@ from imgpipe.model.description import Description
 from imgpipe.model.devices import device_type, set_up_computing
 from imgpipe.model.networks import head_of
 from imgpipe.model.runtime import DEVICE, Runtime, started_by_torchrun
+from imgpipe.train.compiling import compile_network
 from imgpipe.train.normalisation import NORMALISATIONS
 from imgpipe.train.params import Model, Train
 from imgpipe.train.processes import (
@@ -92,7 +93,7 @@ def new_state(classifier: Classifier, recipe: Train) -> TrainingState:
     if recipe.gradient_checkpointing:
         recompute_in_backward(network)
     if recipe.compile:
-        network.compile()
+        compile_network(network)
     return TrainingState(classifier, optimizer, scaler, average, recipe.monitor)
 
 

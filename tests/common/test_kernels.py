@@ -1,0 +1,94 @@
+"""Which code libraries run: the variables that they read, and the bits that come of it on another processor."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import emulated
+import pytest
+from closure import ROOT
+
+from imgpipe.commands.kernel_probes import known
+from imgpipe.common import kernels
+
+VARIABLES = {**kernels.IMAGES, **kernels.OPENCV_NEWER, **kernels.NETWORK}
+
+
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the variables is set, and whatever is set is undone."""
+    for name in (*VARIABLES, "NPY_DISABLE_CPU_FEATURES"):
+        monkeypatch.setenv(name, "as a user has it")
+        monkeypatch.delenv(name)
+
+
+def processor(monkeypatch: pytest.MonkeyPatch, folder: Path, flags: str) -> None:
+    """Linux says that the processor has these features."""
+    (folder / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n\nprocessor\t: 1\n")
+    monkeypatch.setattr(kernels, "CPUINFO", folder / "cpuinfo")
+
+
+def chosen() -> set[str]:
+    return VARIABLES.keys() & os.environ.keys()
+
+
+@pytest.mark.usefixtures("unset")
+def test_libraries_for_images_are_always_fixed_and_a_user_s_own_settings_do_not_count(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPENCV_IPP", "sse42")
+    monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", "AVX2")
+    processor(monkeypatch, tmp_path, "avx avx2 fma")
+    kernels.fix_for_images()
+    assert chosen() == set(kernels.IMAGES)
+    assert os.environ["OPENCV_IPP"] == "avx2"
+    assert "NPY_DISABLE_CPU_FEATURES" not in os.environ
+    processor(monkeypatch, tmp_path, "avx avx2 fma avx512f")
+    kernels.fix_for_images()
+    assert chosen() == {*kernels.IMAGES, *kernels.OPENCV_NEWER}
+
+
+@pytest.mark.usefixtures("unset")
+def test_native_leaves_the_network_s_code_to_the_libraries() -> None:
+    kernels.fix_for_network("native")
+    assert chosen() == set()
+
+
+@pytest.mark.usefixtures("unset")
+@pytest.mark.parametrize(("machine", "flags"), [("aarch64", "avx2 fma"), ("x86_64", "sse4_2 avx")])
+def test_nothing_is_fixed_on_a_processor_that_can_not_be_like_the_others_and_portable_says_so(
+    machine: str, flags: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    processor(monkeypatch, tmp_path, flags)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    kernels.fix_for_images()
+    kernels.fix_for_network("portable")
+    assert chosen() == set()
+    (said,) = caplog.messages
+    assert said.startswith("train.kernels is portable, and its processor ")
+
+
+def test_a_process_that_has_imported_torch_already_can_not_be_fixed() -> None:
+    program = "import torch; from imgpipe.common.kernels import fix_for_network; fix_for_network('portable')"
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert "AssertionError: torch has chosen its code already" in done.stderr
+
+
+@pytest.mark.skipif(not shutil.which(emulated.QEMU), reason="qemu-x86_64 is not installed (Debian: qemu-user)")
+def test_portable_kernels_have_the_same_bits_on_another_processor(tmp_path: Path) -> None:
+    """On an emulated Haswell; that this processor has them, too, is a test of doctor."""
+    python = emulated.make_python(tmp_path / "haswell", "Haswell")
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    done = subprocess.run(
+        [python, "-m", "imgpipe.commands.probes", "same_bits"],
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": "src"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == known()
