@@ -76,5 +76,6 @@ bench-evaluate: setup ## time the evaluation of the test split against the netwo
 bench-train: setup ## time training against torchvision's: make bench-train DATA=images.tar MODEL=resnet18 SIZE=128
 	$(BIN)/python benchmarks/training.py compare $(DATA) --model $(MODEL) --size $(SIZE) --crop $(CROP) --batch $(BATCH)
 
-lock: setup ## write requirements.lock anew, with today's versions of what pyproject.toml allows
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $(locked-extras) pyproject.toml --output-file requirements.lock
+lock: setup ## write requirements.lock and packages.yaml anew, with today's versions of what pyproject.toml allows
+	$(BIN)/uv pip compile --quiet --upgrade --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $(locked-extras) pyproject.toml --output-file requirements.lock
+	$(BIN)/python -m imgpipe.commands.lock

@@ -9,6 +9,7 @@ from imgpipe.common import kernels, params, stage
 from imgpipe.common.files import read_rows, write_text
 from imgpipe.data.packed import read_split, read_statistics
 from imgpipe.evaluate.params import Evaluate
+from imgpipe.evaluate.provenance import PROVENANCE, provenance
 from imgpipe.model.description import read_description
 from imgpipe.model.runtime import DEVICE, Runtime
 
@@ -21,8 +22,8 @@ IMAGES = Path("data/images.csv")
 def evaluate() -> None:
     """Test the model on every image of the validation and the test split, each once.
 
-    Reads data/packed/val, data/packed/test, data/images.csv and models; writes models/classifier.safetensors, the model
-    as it was tested, metrics/val and metrics/test. docs/evaluation.md says what they hold.
+    Reads data/packed/val and test, data/images.csv, models and what these were made from; writes metrics/val and test,
+    which docs/evaluation.md explains, and models/classifier.safetensors, the model as it was tested.
     """
     section, runtime = params.read("evaluate", Evaluate), params.read("runtime", Runtime)
     trained = MODELS / f"{section.weights}.safetensors"
@@ -56,7 +57,7 @@ def evaluate() -> None:
 
     temperature = fit_temperature(logits["val"], splits["val"].labels) if section.temperature_scaling else 1.0
     group_of = {row["file"]: row["group"] for row in read_rows(IMAGES)}
-    threshold, sets = None, {}
+    threshold, sets, scores = None, {}, {}
     for name, split in splits.items():
         folder, labels, classes = METRICS / name, split.labels, description.classes
         before, after = softmax(logits[name]), softmax(logits[name] / temperature)
@@ -73,10 +74,11 @@ def evaluate() -> None:
             write_curves(
                 folder / "curves", classes=classes, labels=labels, probabilities=after, before_scaling=unscaled
             )
+        scores[name] = metrics
         write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     found: dict[str, Any] = {"temperature": temperature, "threshold": threshold, "set_thresholds": sets}
     classifier.description = replace(description, **found, val_images=len(splits["val"]))
-    save_classifier(MODELS / "classifier.safetensors", classifier)
+    save_classifier(MODELS / "classifier.safetensors", classifier, {PROVENANCE: provenance(scores)})
 
 
 if __name__ == "__main__":

@@ -27,9 +27,18 @@ def files_run_by(stage: str) -> list[str]:
     return sorted(file.relative_to(ROOT).as_posix() for file in found)
 
 
+RECORDED = ("download", "prepare", "pack", "train", "evaluate")
+"""Stages whose code, parameters and packages are dependencies of evaluate, which writes them into the model file."""
+
+
+def stages_of(stage: str) -> tuple[str, ...]:
+    """The stages whose code is a stage's dependency: it alone, but of evaluate all that made the model."""
+    return RECORDED if stage == "evaluate" else (stage,)
+
+
 def code_dependencies(stage: str) -> list[str]:
     """What dvc.yaml must list: the files that the stage runs, or the folder where it runs all that is in one."""
-    run = set(files_run_by(stage))
+    run = {file for one in stages_of(stage) for file in files_run_by(one)}
     listed = {file for file in run if file != FOR_USERS and not _is_docstring_alone(ROOT / file)}
     for folder in sorted({str(Path(file).parent) for file in listed} - {"src/imgpipe", "stages"}):
         inside = {file.relative_to(ROOT).as_posix() for file in (ROOT / folder).glob("*.*")}

@@ -1,18 +1,33 @@
 import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
+from typing import Any
 
 import pytest
-from closure import FOR_USERS, HOMES, ROOT, code_dependencies, dependency_block, files_run_by, imported_modules
+from closure import (
+    FOR_USERS,
+    HOMES,
+    ROOT,
+    code_dependencies,
+    dependency_block,
+    files_run_by,
+    imported_modules,
+    stages_of,
+)
 from omegaconf import OmegaConf
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from imgpipe.common.packages import of_stage, sections_of_stage
 
 STAGES = ("download", "prepare", "pack", "train", "evaluate", "plot")
-PIPELINE = OmegaConf.to_container(OmegaConf.load(ROOT / "dvc.yaml"), resolve=False)
+PIPELINE: Any = OmegaConf.to_container(OmegaConf.load(ROOT / "dvc.yaml"), resolve=False)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_code_dependencies_of_a_stage_are_the_files_it_runs(stage: str) -> None:
-    declared = [dep for dep in PIPELINE["stages"][stage]["deps"] if dep.startswith(("src/", "stages/"))]  # type: ignore[index, call-overload]
+    declared = [dep for dep in PIPELINE["stages"][stage]["deps"] if dep.startswith(("src/", "stages/"))]
     assert declared == code_dependencies(stage), f"paste into dvc.yaml, {stage}, deps:\n{dependency_block(stage)}"
 
 
@@ -37,18 +52,51 @@ for name in list(sys.modules):
     assert files <= set(files_run_by(stage))
 
 
+BITS_OF_ANY_VERSION = {"download": {"numpy", "torchvision"}}
+"""Packages that a stage imports and that make the same files in any version: docs/decisions/0011 says why."""
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_packages_of_a_stage_are_those_of_packages_yaml_that_its_code_imports(stage: str) -> None:
+    described = PIPELINE["stages"][stage]
+    if stage == "plot":  # which depends on all that is locked
+        assert of_stage(described) == []
+        assert "requirements.lock" in described["deps"]
+        return
+    files = [file for one in stages_of(stage) for file in files_run_by(one) if file.endswith(".py")]
+    imported = {module.partition(".")[0] for file in files for module in imported_modules(ROOT / file)}
+    if "src/imgpipe/model/networks.py" in files:
+        imported.add("timm")  # by importlib
+    providing = packages_distributions()
+    used = {canonicalize_name(name) for module in imported for name in providing.get(module, [])}
+    recorded = set(OmegaConf.load(ROOT / "packages.yaml"))
+    assert of_stage(described) == sorted(used & recorded - BITS_OF_ANY_VERSION.get(stage, set()))
+
+
+def test_packages_yaml_has_the_locked_versions_and_they_are_one_for_the_pythons_of_today() -> None:
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    pinned = [Requirement(line.rstrip(" \\")) for line in lines if line and line[0] not in " #"]
+    for python in ("3.11", "3.12", "3.13", "3.14"):
+        marked = {"python_full_version": f"{python}.0", "python_version": python}
+        locked = {one.name: str(one.specifier) for one in pinned if not one.marker or one.marker.evaluate(marked)}
+        for name, version in OmegaConf.load(ROOT / "packages.yaml").items():
+            assert locked[str(name)] == f"=={version}", f"make lock; {python}"
+
+
 def test_commands_are_constant() -> None:
-    assert {name: stage["cmd"] for name, stage in PIPELINE["stages"].items()} == {  # type: ignore[index, call-overload, union-attr]
+    assert {name: stage["cmd"] for name, stage in PIPELINE["stages"].items()} == {
         stage: f"{'exec ' if stage == 'train' else ''}env PYTHONPATH=src python -m stages.{stage}" for stage in STAGES
     }
 
 
-def test_no_stage_depends_on_runtime_and_every_other_section_is_one_stage_s_parameter_and_plot_s_for_the_report() -> (
+def test_no_stage_depends_on_runtime_and_every_other_section_is_one_stage_s_parameter_and_theirs_who_report_all() -> (
     None
 ):
-    used = {name: stage["params"] for name, stage in PIPELINE["stages"].items()}  # type: ignore[index, call-overload, union-attr]
+    used = {name: sections_of_stage(stage) for name, stage in PIPELINE["stages"].items()}
     sections = sorted(str(section) for section in OmegaConf.load(ROOT / "params.yaml") if section != "runtime")
     assert used.pop("plot") == sections
+    assert used.pop("evaluate") == [s for s in sections if s != "plot"]
+    used["evaluate"] = ["evaluate"]
     assert sorted(section for names in used.values() for section in names) == [s for s in sections if s != "plot"]
 
 

@@ -1,9 +1,11 @@
 """Which change reruns what: real ``dvc repro`` over a finished pipeline."""
 
+import json
 import os
 import shutil
 import tarfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -46,23 +48,32 @@ CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "compiled Python": (compiled, []),
     "what an editor leaves": (edited, []),
     "the check of params.yaml": (code("stages/check.py", "def check", "# checked at every start\ndef check"), []),
-    "download: code": (code("src/imgpipe/download/sources.py", "SOURCES = ", "# by name\nSOURCES = "), ["download"]),
+    "download: code": (
+        code("src/imgpipe/download/sources.py", "SOURCES = ", "# by name\nSOURCES = "),
+        ["download", "evaluate"],
+    ),
     "download: an image that changed in its place": (other_image, ALL),
     "prepare: code": (
         code("src/imgpipe/prepare/splits.py", "FAR_OFF = ", "# far\nFAR_OFF = "),
-        ["prepare"],
+        ["prepare", "evaluate"],
     ),
-    "prepare.format": (value(prepare__format="tree"), ["prepare", "pack", "plot"]),
-    "pack: code": (code("src/imgpipe/pack/pack.py", "RUN = ", "# images\nRUN = "), ["pack"]),
+    "prepare.format": (value(prepare__format="tree"), [*ALL[1:3], "evaluate", "plot"]),
+    "pack: code": (code("src/imgpipe/pack/pack.py", "RUN = ", "# images\nRUN = "), ["pack", "evaluate"]),
     "pack.image_size": (value(pack__image_size=9), ALL[2:]),
     "model.dropout": (value(model__dropout=0.5), ALL[3:]),
-    "train: code": (code("src/imgpipe/train/loop.py", "def train_step", "# one update\ndef train_step"), ["train"]),
+    "train: code": (
+        code("src/imgpipe/train/loop.py", "def train_step", "# one update\ndef train_step"),
+        ["train", "evaluate"],
+    ),
     "evaluate: code": (code("src/imgpipe/evaluate/scoring.py", "def score", "# numbers\ndef score"), ["evaluate"]),
     "evaluate.weights": (value(evaluate__weights="last"), ["evaluate", "plot"]),
     "plot: code": (code("src/imgpipe/plot/figures.py", "def roc", "# curves\ndef roc"), ["plot"]),
     "plot: the report's template": (code("src/imgpipe/plot/report.html.jinja", "<main>", "<main >"), ["plot"]),
     "plot.dpi": (value(plot__dpi=70), ["plot"]),
-    "a parameter that changes no output but the report": (value(prepare__max_rejected=0.02), ["prepare", "plot"]),
+    "a parameter that changes nothing but what is said of it": (
+        value(prepare__max_rejected=0.02),
+        ["prepare", "evaluate", "plot"],
+    ),
     "the packages' versions": (code("requirements.lock", "jinja2==", "jinja2==3."), ["plot"]),
 }
 
@@ -73,6 +84,39 @@ def test_a_change_reruns(pipeline: Project, change: Callable[[Project], None], s
     assert pipeline.succeed("dvc", "repro").stages_run == stages
 
 
+def test_another_version_of_a_package_changes_the_stages_in_whose_bits_it_shows(pipeline: Project) -> None:
+    def changed() -> list[str]:
+        return list(json.loads(pipeline.succeed("dvc", "status", "--json").out))
+
+    pipeline.edit("requirements.lock", "\nruff==", "\nruff==99.")
+    assert changed() == ["plot"]
+    pipeline.edit("packages.yaml", "\ntorch: ", "\ntorch: 99.")
+    assert sorted(changed()) == ["evaluate", "plot", "train"]
+
+
+def test_a_stage_refuses_other_packages_than_packages_yaml_says_also_where_all_else_was_checked(
+    pipeline: Project,
+) -> None:
+    assert pipeline.succeed("python", "-m", "stages.plot").out.count("error") == 0
+    installed = version("torch").partition("+")[0]
+    pipeline.edit("packages.yaml", f"\ntorch: {installed}", "\ntorch: 99.0.0")
+    for stage in ALL:
+        run = pipeline.run("python", "-m", f"stages.{stage}")
+        assert (run.status, run.out) == (
+            1,
+            f"error: torch {installed} (not 99.0.0) is installed, but results depend on the versions in packages.yaml; "
+            "make setup installs those, or write the installed one into packages.yaml: what depends on it runs again\n",
+        )
+    pipeline.edit("packages.yaml", "torch: 99.0.0", "torch: 99.0")
+    refusal = "error: packages.yaml: torch is 99.0, which YAML takes for no text; write it in quotes\n"
+    assert pipeline.run("python", "-m", "stages.plot").out == refusal
+
+
+def test_a_package_that_is_not_installed_is_not_asked_for(pipeline: Project) -> None:
+    pipeline.edit("packages.yaml", "\ntimm: ", "\nnever-installed: ")
+    pipeline.succeed("python", "-m", "stages.plot")
+
+
 def archive_of_the_folder(project: Project) -> None:
     shutil.copy(project.folder / "data" / "raw" / "images.tar", project.folder / "images.tar")
     project.set(download__source="archive", download__location="images.tar")
@@ -80,7 +124,7 @@ def archive_of_the_folder(project: Project) -> None:
 
 def test_a_local_archive_that_is_touched_is_not_read_again_and_one_that_changed_is(pipeline: Project) -> None:
     archive_of_the_folder(pipeline)
-    assert pipeline.succeed("dvc", "repro").stages_run == ["download", "plot"]
+    assert pipeline.succeed("dvc", "repro").stages_run == ["download", "evaluate", "plot"]
     (pipeline.folder / "images.tar").touch()
     assert pipeline.succeed("dvc", "repro").stages_run == []
     with tarfile.open(pipeline.folder / "images.tar", "a") as archive:
@@ -139,7 +183,7 @@ def test_everything_run_again_by_force_leaves_the_lock_as_it_was(pipeline: Proje
 
 def test_verify_says_identical_or_how_far_each_metric_moved(pipeline: Project) -> None:
     run = pipeline.succeed("python", "-m", "imgpipe.commands", "verify")
-    assert run.out == "identical: all 25 outputs are those committed\n"
+    assert run.out == "identical: all 26 outputs are those committed\n"
     pipeline.edit(
         "dvc.lock",
         "- path: models/best.safetensors\n      hash: md5\n      md5: ",

@@ -19,6 +19,7 @@ from packaging.version import Version
 from imgpipe.commands.capacity import disk, gib, memory
 from imgpipe.commands.finding import Finding
 from imgpipe.commands.kernel_probes import WAYS, known
+from imgpipe.commands.lock import read_lock
 from imgpipe.commands.probes import TORCHRUN, Facts, ProbeError, ask
 from imgpipe.common.errors import one_line
 from imgpipe.common.kernels import problem_here
@@ -107,17 +108,6 @@ def packages(folder: Path) -> Finding:
         return Finding("packages", f"{len(installed)} installed as requirements.lock has them")
     remedy = SETUP if missing or differing else "make lock writes requirements.lock anew"
     return Finding("packages", f"other than in requirements.lock: {', '.join(problems)}", remedy)
-
-
-def read_lock(path: Path) -> dict[str, str]:
-    """Return the locked versions by name, of those packages that are for this platform."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    pinned = (Requirement(line.rstrip(" \\")) for line in lines if line and line[0] not in " #")
-    return {
-        canonicalize_name(one.name): str(one.specifier).removeprefix("==")
-        for one in pinned
-        if one.marker is None or one.marker.evaluate()
-    }
 
 
 def needed(pyproject: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""Run a stage as a command: params.yaml is checked first, and a user's error is one line."""
+"""Run a stage as a command: params.yaml and packages are checked first, and a user's error is one line."""
 
 import functools
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import typer
 
+from imgpipe.common import packages
 from imgpipe.common.errors import InputError, exit_on_input_error
 from imgpipe.common.files import digest_of, digest_of_text, write_text
 
@@ -21,7 +22,8 @@ def run(stage: Callable[[], None]) -> None:
     """Make the command line of a stage and run it: exit status 1 for what a user can put right, 2 for wrong usage.
 
     The whole of params.yaml is checked by a process of its own, before any work. That check knows every stage's
-    parameters, and can only refuse: its code is no dependency of a stage, so a new plot setting does not retrain.
+    parameters, and can only refuse: its code is no dependency of a stage, so a new plot setting does not retrain. The
+    installed packages are compared with packages.yaml each time.
     """
 
     @functools.wraps(stage)
@@ -32,6 +34,7 @@ def run(stage: Callable[[], None]) -> None:
             _check_code()
             if first:
                 _check_params()
+                packages.check_installed()
             stage()
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

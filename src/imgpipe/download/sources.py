@@ -133,14 +133,16 @@ A third argument names a folder on the same disk, where what comes piece by piec
 """
 
 
-def verify(folder: Path, sha256: str | None) -> None:
-    """Compare the archive in the folder with the expected SHA-256, if there is one. Raises InputError."""
-    if sha256 is None:
-        return
+def identified(folder: Path, sha256: str | None) -> dict[str, str]:
+    """Return the name and the SHA-256 of the archive in the folder.
+
+    sha256: what is expected, if there is one. Raises InputError where it is another.
+    """
     (path,) = folder.iterdir()
     got = sha256_of(path)
-    if got != sha256.lower():
+    if sha256 is not None and got != sha256.lower():
         raise InputError(f"params.yaml: download.sha256 is '{sha256}', but {path.name} has {got}")
+    return {"file": path.name, "sha256": got}
 
 
 def _not_hidden(name: str) -> str:

@@ -1,7 +1,9 @@
 """A classifier: a network with the normalisation in front of it, and the file of its weights and description."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -63,11 +65,15 @@ def new_classifier(description: Description, mean: list[float], std: list[float]
     return Classifier(network, mean, std, description)
 
 
-def save_classifier(path: Path, classifier: Classifier) -> None:
-    """Write weights and description to one safetensors file. Equal weights give equal bytes."""
+def save_classifier(path: Path, classifier: Classifier, beside: Mapping[str, Any] | None = None) -> None:
+    """Write weights and description to one safetensors file. Equal weights give equal bytes.
+
+    beside: what else the file shall say, by keys that are none of the description's.
+    """
+    described = {**classifier.description.as_json(), **(beside or {})}
     weights = {name: value.contiguous().cpu() for name, value in classifier.state_dict().items()}
     with replacing(path) as draft:  # one metadata key: safetensors keeps no order among several
-        draft.write_bytes(save(weights, metadata={"imgpipe": json.dumps(classifier.description.as_json())}))
+        draft.write_bytes(save(weights, metadata={"imgpipe": json.dumps(described)}))
 
 
 def load_classifier(path: Path) -> Classifier:

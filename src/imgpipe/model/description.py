@@ -1,7 +1,7 @@
 """What a classifier is and how it computes, as the head of its file has it. Importing this takes no torch."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -63,12 +63,18 @@ class Description:
 
     @classmethod
     def from_json(cls, flat: dict[str, Any]) -> Self:
-        """Return the description that ``as_json`` wrote."""
+        """Return the description that ``as_json`` wrote, whatever else stands beside it."""
         form = Form(**{field: flat[key] for key, field in PACKING.items()})
-        return cls(form=form, **{name: value for name, value in flat.items() if name not in PACKING})
+        return cls(form=form, **{one.name: flat[one.name] for one in fields(cls) if one.name != "form"})
+
+
+def read_head(path: Path) -> dict[str, Any]:
+    """Read what the head of a file of ``save_classifier`` says: the description, and what stands beside it."""
+    with safe_open(path, framework="np") as file:
+        head: dict[str, Any] = json.loads(file.metadata()["imgpipe"])
+    return head
 
 
 def read_description(path: Path) -> Description:
     """Read the description of the classifier in a file that ``save_classifier`` wrote."""
-    with safe_open(path, framework="np") as file:
-        return Description.from_json(json.loads(file.metadata()["imgpipe"]))
+    return Description.from_json(read_head(path))

@@ -24,16 +24,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from imgpipe.common import params
+from imgpipe.common import packages, params
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import digest_of, digest_of_text, replacing
 from imgpipe.model.devices import World, of_first_process
 from imgpipe.model.names import TIMM
 from imgpipe.train.processes import Interrupted
 from imgpipe.train.state import TrainingState
-
-PACKAGES = ("numpy", "opencv-python-headless", "pillow", "torch", "torchvision")
-"""Those whose versions show in the bits of a training."""
 
 KEPT = 2
 """Checkpoints in a folder: the newest, and one before it in case the newest was cut short."""
@@ -49,14 +46,15 @@ def digests_of_inputs(stage: str, *, device: str) -> dict[str, str]:
     """Digest all that the result of a stage depends on, by name.
 
     That is: its parameters, each file and folder that dvc.yaml lists as its dependency (data and code), the versions of
-    Python, of PACKAGES and, where the network is timm's, of timm, and the kind of device.
+    Python and of the packages that dvc.yaml lists (of timm where the network is timm's), and the kind of device.
     """
     described = params.load(Path("dvc.yaml"))["stages"][stage]
     sections = params.load(params.PARAMS)
-    parameters = json.dumps({name: sections[name] for name in described["params"]})
+    parameters = json.dumps({name: sections[name] for name in packages.sections_of_stage(described)})
     parameters = json.dumps(json.loads(parameters), sort_keys=True)  # keys are texts there, which can be sorted
-    timm = ["timm"] if str(sections.get("model", {}).get("name")).startswith(TIMM) else []
-    versions = {name: metadata.version(name) for name in [*PACKAGES, *timm]} | {"python": platform.python_version()}
+    timm = str(sections.get("model", {}).get("name")).startswith(TIMM)
+    used = [name for name in packages.of_stage(described) if name != "timm" or timm]
+    versions = {name: metadata.version(name) for name in used} | {"python": platform.python_version()}
     return {
         "parameters": digest_of_text(parameters),
         "packages": digest_of_text(json.dumps(versions)),
