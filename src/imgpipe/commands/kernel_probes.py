@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -34,8 +35,6 @@ def same_bits() -> dict[str, Any]:
     """
     fix_for_images()
     fix_for_network("portable")
-    from importlib import metadata
-
     import numpy as np
     import torch
 
