@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgpipe.common.kernels import fix_for_images, fix_for_network
+from imgpipe.common.kernels import IMAGES, NETWORK, OPENCV_NEWER, fix_for_images, fix_for_network
 
 # Before the libraries are imported that choose their code by the processor: what tests compute is as stages compute it.
 fix_for_images()
@@ -105,10 +105,12 @@ class Project:
     def run(self, *command: str, **environment: str) -> Run:
         """A command in the project's folder; ``python``, ``dvc`` and the like are those that run the tests."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        fixed = {*IMAGES, *OPENCV_NEWER, *NETWORK}  # the command is to do that for itself
+        environ = {name: value for name, value in os.environ.items() if name not in fixed}
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env={**os.environ, "PATH": path, "PYTHONPATH": "src", "COLUMNS": "300", **environment},
+            env={**environ, "PATH": path, "PYTHONPATH": "src", "COLUMNS": "300", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -1,18 +1,22 @@
 """Which code libraries run: the variables that they read, and the bits that come of it on another processor."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import emulated
 import pytest
 from closure import ROOT
+from conftest import Project
 
 from imgpipe.commands.kernel_probes import known
 from imgpipe.common import kernels
+from imgpipe.model.classifier import load_classifier, save_classifier
 
 VARIABLES = {**kernels.IMAGES, **kernels.OPENCV_NEWER, **kernels.NETWORK}
 
@@ -76,6 +80,24 @@ def test_a_process_that_has_imported_torch_already_can_not_be_fixed() -> None:
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert "AssertionError: torch has chosen its code already" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["portable", "native"])
+def test_a_model_s_kernels_are_those_with_which_predict_computes(pipeline: Project, kind: str) -> None:
+    model = Path("models/classifier.safetensors")
+    with contextlib.chdir(pipeline.folder):
+        classifier = load_classifier(model)
+        classifier.description = replace(classifier.description, kernels=kind)
+        save_classifier(model, classifier)
+    program = (
+        "import atexit, os, runpy, sys; from imgpipe.common import kernels; "
+        "atexit.register(lambda: print(kernels.IMAGES.items() <= os.environ.items(), "
+        "kernels.NETWORK.items() <= os.environ.items())); "
+        "sys.argv = ['imgpipe', 'predict', 'images/0/0000.png']; "
+        "runpy.run_module('imgpipe.commands', run_name='__main__')"
+    )
+    printed = pipeline.succeed("python", "-c", program).out
+    assert printed.splitlines()[-1] == f"True {kind == 'portable'}"
 
 
 @pytest.mark.skipif(not shutil.which(emulated.QEMU), reason="qemu-x86_64 is not installed (Debian: qemu-user)")
