@@ -103,6 +103,22 @@ def test_a_filler_adds_nothing_to_the_gradient_nor_to_the_statistics() -> None:
     assert differing(whole, with_filler) == []
 
 
+def test_code_that_was_kept_for_other_instructions_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a processor with AVX-512; laid out for that, code run with AVX2 takes every second half of its numbers."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    expected = one_step(1.0)
+    torch._dynamo.reset()
+    shutil.rmtree(tmp_path)
+    with monkeypatch.context() as machine:
+        machine.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+        machine.setenv("ATEN_CPU_CAPABILITY", "avx512")
+        one_step(1.0)
+    torch._dynamo.reset()
+    assert differing(one_step(1.0), expected) == []
+
+
 class Counting(nn.Module):
     """Has the network compiled anew each time that it runs."""
 

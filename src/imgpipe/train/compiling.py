@@ -19,7 +19,11 @@ def compile_network(network: nn.Module) -> None:
     A network for which that is never enough ends in torch's FailOnRecompileLimitHit: see ``run.explained``.
     """
     import torch._dynamo  # not on top: the compiler takes seconds to import
+    import torch.compiler.config
 
+    # Code kept on disk is laid out for the instructions it was made for, which are not in its key: it gives wrong
+    # numbers to a process that has others, by ATEN_CPU_CAPABILITY or since the folder is shared between machines.
+    torch.compiler.config.cache_key_tag = torch.backends.cpu.get_cpu_capability()
     dynamo = torch._dynamo.config
     dynamo.optimize_ddp = False  # it cuts the network where DistributedDataParallel, of several processes, does
     dynamo.recompile_limit = dynamo.accumulated_recompile_limit = MOST_GRAPHS
