@@ -103,9 +103,7 @@ def test_a_filler_adds_nothing_to_the_gradient_nor_to_the_statistics() -> None:
     assert differing(whole, with_filler) == []
 
 
-def test_code_that_was_kept_for_other_instructions_is_not_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_code_that_was_kept_for_other_instructions_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a processor with AVX-512; laid out for that, code run with AVX2 takes every second half of its numbers."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     expected = one_step(1.0)

@@ -10,6 +10,7 @@ from typing import Self
 from rich.cells import cell_len
 
 from imgpipe.common.files import table_text
+from imgpipe.common.safe_text import printable
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,3 @@ def _padded(cell: str, width: int) -> str:
 def readable(path: str) -> str:
     """Return a path as text that can be written in UTF-8: bytes of it that are no UTF-8 become ``\\x..``."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def printable(name: str) -> str:
-    """Return a name on one line, and without what would command a terminal.
-
-    >>> printable("a\\nb é")
-    'a\\\\nb é'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import typer
 
-from imgpipe.commands.answers import Answer, nothing, printable, readable
+from imgpipe.commands.answers import Answer, nothing, readable
 from imgpipe.commands.writing import writing
+from imgpipe.common.safe_text import printable
 from imgpipe.data.packed import Pixels
 from imgpipe.plot import drawing
 from imgpipe.plot.galleries import contact_sheet

@@ -9,12 +9,13 @@ from typing import Annotated
 
 import typer
 
-from imgpipe.commands.answers import Answer, as_csv, as_json, as_table, printable, readable
+from imgpipe.commands.answers import Answer, as_csv, as_json, as_table, readable
 from imgpipe.commands.gathering import Skipped, gather_images
 from imgpipe.commands.writing import check_folder_of, writing
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_text
 from imgpipe.common.kernels import fix_for_network
+from imgpipe.common.safe_text import printable
 
 GRIDS = (".png", ".svg")
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
-from imgpipe.commands.answers import printable
 from imgpipe.commands.auditing.report import Audit, about_images, about_labels, about_slices
 from imgpipe.commands.auditing.slices import Slice
+from imgpipe.common.safe_text import printable
 
 LISTED = 10
 """Rows of each table."""
