@@ -71,7 +71,7 @@ def compare(
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for name in ("dvc.yaml", "src", "stages"):  # what the train stage's checkpoints belong to
+        for name in ("dvc.yaml", "packages.yaml", "src", "stages"):  # what the train stage's checkpoints belong to
             (folder / name).symlink_to(ROOT / name)
         write = partial(write_params, folder, data, model=model, size=size, crop=crop, batch=batch)
         write(micro_batches=micro_batches, precision=precision, kernels="native", cpu_threads=2)
@@ -109,7 +109,7 @@ def compare(
 
 def run(folder: Path, command: list[str], **variables: str) -> str:
     """What Python prints, run in a folder with these variables set; the stages are those of this project."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2", **variables}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}", "OMP_NUM_THREADS": "2", **variables}
     environment.pop("DVC_ROOT", None)
     done = subprocess.run(
         [sys.executable, *command], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True
