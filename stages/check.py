@@ -1,7 +1,11 @@
 """Check the whole of params.yaml: ``python -m stages.check`` says what does not fit, in one line."""
 
+import os
+from itertools import chain
+
 from imgpipe.common import params
-from imgpipe.common.errors import exit_on_input_error
+from imgpipe.common.errors import InputError, exit_on_input_error
+from imgpipe.data.archives import NO_FILE
 from imgpipe.data.packed import Form
 from imgpipe.download.params import Download
 from imgpipe.evaluate.params import Evaluate
@@ -27,9 +31,18 @@ def check() -> None:
     """Check every section, and what must hold between sections. Raises InputError at what does not fit first."""
     sections = params.check(SECTIONS)
     runtime, train = sections["runtime"], sections["train"]
+    _check_location(sections["download"].location)
     machines = machine_count(micro_batches=train.micro_batches)
     if runtime.processes != "auto":
         check_process_count(runtime.processes, micro_batches=train.micro_batches, machines=machines, said_by=PROCESSES)
+
+
+def _check_location(location: str) -> None:
+    """Refuse a location that is or holds a pipe, a socket or a device: DVC opens it, and may wait for ever."""
+    below = (os.path.join(folder, name) for folder, _, names in os.walk(location) for name in names)  # noqa: PTH118
+    for path in chain([location], below):
+        if not os.path.isfile(path) and os.path.exists(path) and not os.path.isdir(path):  # noqa: PTH110, PTH112, PTH113 (a Path raises for long names)
+            raise InputError(f"params.yaml: download.location is '{location}', and '{path}': {NO_FILE}; remove it")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def download() -> None:
     section = params.read("download", Download)
     with replacing_folder(Path("data/raw")) as folder:
         SOURCES[section.source](folder, section, Path("data/partial"))
-        source = identified(folder, section.sha256)
+        source = identified(folder, section)
     write_text(Path("data/source.json"), json.dumps(source, indent=2) + "\n")
 
 

@@ -1,5 +1,6 @@
 """Which images a user names: by files, folders, patterns and a list."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -95,3 +96,23 @@ def test_what_a_pattern_matches_that_gives_no_image_keeps_no_other_from_it(
     found, skipped = gather_images(["*"], [])
     assert found == ["c.png"]
     assert [one.path for one in skipped] == ["a_empty", "b_broken"]
+
+
+def test_pipes_and_links_to_nothing_are_named_and_not_opened_and_links_out_of_a_folder_are_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("d", "elsewhere"):
+        Path(folder).mkdir()
+        Path(folder, "a.png").write_bytes(encoded(noise(0)))
+    os.mkfifo("d/pipe.png")
+    os.mkfifo("d/pipe")
+    Path("d/nothing.png").symlink_to("nowhere")
+    Path("d/link").symlink_to("../elsewhere")
+    found, skipped = gather_images(["d", "d/p*"], ["d/pipe"])
+    assert found == ["d/a.png", "d/link/a.png"]
+    pipe = "it is no file but a pipe, a socket or a device"
+    assert [(one.path, one.reason) for one in skipped] == [
+        ("d/nothing.png", "it is a link to nothing"),
+        *[(name, pipe) for name in ("d/pipe.png", "d/pipe", "d/pipe.png")],
+    ]

@@ -1,5 +1,6 @@
 """What params.yaml may hold, and the one line that anything else gets."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from closure import ROOT
 
 from imgpipe.common.errors import InputError
 from imgpipe.common.params import read
+from imgpipe.download.params import Download
 from imgpipe.model.names import model_names
 from imgpipe.train.params import Train
 from stages.check import SECTIONS, check
@@ -479,3 +481,27 @@ def test_a_missing_file_says_where_it_was_looked_for(tmp_path: Path, monkeypatch
         InputError, match=rf"^params.yaml is not in {tmp_path}; run this from the project's top folder$"
     ):
         check()
+
+
+def test_a_location_that_is_or_holds_a_pipe_is_refused_before_dvc_waits_for_it(params: Path) -> None:
+    os.mkfifo(params.parent / "pipe")
+    (params.parent / "mine/cat").mkdir(parents=True)
+    os.mkfifo(params.parent / "mine/cat/.hidden")
+    location = f"location: {read('download', Download).location}"
+    for name, pipe in {"pipe": "pipe", "mine": "mine/cat/.hidden"}.items():
+        edit(params, location, location := f"location: {name}")
+        with pytest.raises(InputError) as refusal:
+            check()
+        assert str(refusal.value) == (
+            f"params.yaml: download.location is '{name}', and '{pipe}': it is no file but a pipe, a socket or a "
+            "device; remove it"
+        )
+    (params.parent / "mine/cat/.hidden").unlink()
+    (params.parent / "mine/nothing").symlink_to("nowhere")
+    check()
+
+
+@pytest.mark.parametrize("location", ["x" * 300, "x/" * 5000])
+def test_a_location_of_any_length_is_checked(params: Path, location: str) -> None:
+    edit(params, f"location: {read('download', Download).location}", f"location: {location}")
+    check()

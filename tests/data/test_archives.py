@@ -1,17 +1,27 @@
 """Archives, read to their end or refused, and nothing of them on the disk."""
 
+import gzip
 import io
+import itertools
+import lzma
 import os
+import random
+import struct
+import subprocess
+import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from samples import encoded, noise, tar_of, zip_of
 
 from imgpipe.common.errors import InputError
 from imgpipe.data import archives
-from imgpipe.data.archives import Member, is_image, members
+from imgpipe.data.archives import Member, files_below, is_image, members
 
 SMALL = encoded(noise(0))
 
@@ -160,3 +170,278 @@ def test_members_that_are_not_wanted_come_by_name_alone(tmp_path: Path, kind: st
         ("a.csv", b"one", ""),
         ("b.png", None, ""),
     ]
+
+
+NEGATIVE = b"\xff" * 10 + b"\xfe\0"
+"""A tar's field of a size of -512 bytes."""
+END = bytes(1024)
+
+
+def header(kind: bytes = b"0", size: int = 0, field: bytes = b"") -> bytes:
+    """A tar's header of a.png, with this size or, where there is one, this field in its place."""
+    member = tarfile.TarInfo("a.png")
+    member.size = size
+    block = bytearray(member.tobuf(tarfile.USTAR_FORMAT))
+    block[124:136] = field or block[124:136]
+    block[148:157] = b" " * 8 + kind
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def with_header(kind: bytes, content: bytes) -> bytes:
+    """A member after a header of this kind, which holds the content."""
+    return header(kind, len(content)) + content + bytes(-len(content) % 512) + header()
+
+
+def record(keyword: str, value: str) -> bytes:
+    """A record of an extended header."""
+    rest = f" {keyword}={value}\n"
+    return next(f"{n}{rest}".encode() for n in itertools.count() if n == len(f"{n}{rest}"))
+
+
+HOSTILE_TARS = {
+    "size below 0": (header(field=NEGATIVE), "a header says -512 bytes at byte 0"),
+    "extended header of a size below 0": (header(b"x", field=NEGATIVE), "a header says -512 bytes at byte 0"),
+    "long name of a size below 0": (header(b"L", field=NEGATIVE), "a header says -512 bytes at byte 0"),
+    "extended size below 0": (with_header(b"x", record("size", "-512")), "a header says -512 bytes"),
+    "extended size of 30 digits": (with_header(b"x", record("size", "9" * 30)), "unpacks to more than"),
+    "extended size of 5,000 digits": (with_header(b"x", record("size", "9" * 5000)), "ValueError: Exceeds the limit"),
+    "extended header of digits": (with_header(b"x", b"1" * 400_000), "a header has no records"),
+    "header of all that is digits": (with_header(b"g", b"1" * 400_000), "a header has no records"),
+    "record of length 0": (with_header(b"x", b"0 a=b\n"), "a header has no records"),
+    "record of a length below 0": (with_header(b"x", b"-9 a=b\n"), "a header has no records"),
+    "extended header of 2 MiB": (with_header(b"x", bytes(1 << 21)), "a header says 2,097,152 bytes"),
+    "long name of 2 MiB": (with_header(b"L", b"a" * (1 << 21)), "a header says 2,097,152 bytes"),
+    "long link of 2 MiB": (with_header(b"K", b"a" * (1 << 21)), "a header says 2,097,152 bytes"),
+    "name of 5,000 letters": (with_header(b"L", b"a" * 5000 + b"\0"), "holds a name of 5,000 letters"),
+    "extended name of 5,000 letters": (with_header(b"x", record("path", "a" * 5000)), "holds a name of 5,000 letters"),
+    "10,000 headers of one member": (with_header(b"x", record("a", "b"))[:-512] * 10_000 + header(), "RecursionError"),
+    "size of 8 GiB": (header(size=(1 << 33) - 1), "unpacks to more than"),
+    "size of 2^88": (header(field=b"\x80" + b"\x7f" * 11), "unpacks to more than"),
+    "sparse": (header(b"S"), "'a.png' is stored without its zeros"),
+    "sparse, cut within its map": (header(b"S")[:-30], "is neither a zip nor a tar"),
+    "sparse as an extended header says": (with_header(b"x", record("GNU.sparse.major", "1")), "without its zeros"),
+    "other tar behind the end": (header() + END + header(), "goes on behind its end, perhaps with another tar"),
+    "text behind the end": (header() + END + bytes(10_240) + b"text", "goes on behind its end"),
+}
+"""What a tar holds before its end, and how its refusal begins."""
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress, partial(lzma.compress, preset=0)], ids=["tar", "gz", "xz"])
+@pytest.mark.parametrize("kind", HOSTILE_TARS)
+def test_a_hostile_header_of_a_tar_is_refused_in_one_line_whether_first_or_not(
+    tmp_path: Path, kind: str, packed: Callable[[bytes], bytes]
+) -> None:
+    content, reason = HOSTILE_TARS[kind]
+    for before in (b"", header()):
+        path = tmp_path / "x.tar"
+        path.write_bytes(packed(before + content + END))
+        with pytest.raises(InputError) as refusal:
+            for count, _ in enumerate(members(path)):
+                assert count < 5, "members without end"
+        assert str(refusal.value).startswith(str(path))
+        assert (reason.replace("at byte 0", "") if before else reason) in str(refusal.value) or "neither" in reason
+
+
+def test_extended_headers_give_names_and_sizes_as_tarfile_reads_them(tmp_path: Path) -> None:
+    name = "ä/" + "long" * 60 + ".png"
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT, pax_headers={"comment": "of all"}) as tar:
+        for extra in ({}, {"path": name + "x", "size": "3", "comment": "odd = signs\n in it"}):
+            member = tarfile.TarInfo(name)
+            member.size, member.pax_headers = 3, extra
+            tar.addfile(member, io.BytesIO(b"abc"))
+    assert list(members(tmp_path / "x.tar")) == [Member(name, b"abc", ""), Member(name + "x", b"abc", "")]
+
+
+def test_a_tar_unpacks_to_no_more_than_its_own_size_explains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "ALWAYS_UNPACKED", 1 << 20)
+    for name, content in {
+        "members": b"".join(header(size=1 << 20) + bytes(1 << 20) for _ in range(4)),
+        "not wanted": b"".join(header(size=1 << 20) + bytes(1 << 20) for _ in range(4)),
+        "zeros behind the end": header() + bytes(4 << 20),
+    }.items():
+        path = tmp_path / "x.tar"
+        path.write_bytes(lzma.compress(content + END))  # some 1,300 bytes, which may unpack to 2.4 MB
+        with pytest.raises(InputError, match=r"x.tar unpacks to more than [\d,]+ bytes, which images do not; if you"):
+            list(members(path, wanted=lambda _, name=name: name == "members"))  # type: ignore[misc]
+
+
+def test_streams_of_xz_behind_each_other_are_one_and_other_bytes_behind_them_are_refused(tmp_path: Path) -> None:
+    path = tar_of(tmp_path / "x.tar", {"a.png": SMALL, "b.png": os.urandom(100_000)})
+    plain = path.read_bytes()
+    expected = list(members(path))
+    packed = lzma.compress(plain[:700]) + bytes(8) + lzma.compress(plain[700:], preset=9)
+    path.write_bytes(packed)
+    assert list(members(path)) == expected
+    path.write_bytes(lzma.compress(plain, lzma.FORMAT_ALONE))
+    assert list(members(path)) == expected
+    path.write_bytes(packed + b"more")
+    with pytest.raises(InputError, match=r"EOFError: the xz file ends within a stream; get or make it anew"):
+        list(members(path))
+
+
+def test_the_dictionary_of_an_xz_file_is_bounded_in_each_of_its_streams(tmp_path: Path) -> None:
+    large = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 30}]
+    tar = header() + END
+    for packed in (lzma.compress(tar, filters=large), lzma.compress(tar[:512]) + lzma.compress(END, filters=large)):
+        (tmp_path / "x.tar.xz").write_bytes(packed)
+        with pytest.raises(InputError, match="LZMAError: Memory usage limit exceeded; get or make it anew"):
+            list(members(tmp_path / "x.tar.xz"))
+
+
+METHODS = {"stored": 0, "deflate": 8, "bzip2": 12, "lzma": 14}
+
+
+def zipped(path: Path, method: int, files: dict[str, bytes], said: int | None = None) -> Path:
+    """A zip that says of each file, where that is given, that it has so many bytes."""
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    whole = bytearray(path.read_bytes())
+    place = -1
+    while said is not None and (place := whole.find(b"PK\1\2", place + 1)) >= 0:
+        whole[place + 24 : place + 28] = struct.pack("<I", said)
+    path.write_bytes(whole)
+    return path
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_of_a_zip_is_read(tmp_path: Path, method: str) -> None:
+    files = {"a.png": os.urandom((1 << 20) + 1), "b.png": SMALL, "c.png": b"", "d.png": bytes(2 << 20)}
+    path = zipped(tmp_path / "x.zip", METHODS[method], files)
+    assert list(members(path)) == [Member(name, content, "") for name, content in files.items()]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("said", [0, 1000, 4 << 20], ids=["nothing", "little", "more"])
+def test_a_member_of_a_zip_that_has_not_the_size_it_says_is_damaged(tmp_path: Path, method: str, said: int) -> None:
+    path = zipped(tmp_path / "x.zip", METHODS[method], {"a.png": bytes(2 << 20), "b.png": bytes(1 << 20)}, said)
+    for member in members(path):
+        assert member.content is None
+        assert member.problem.startswith("damaged: ")
+
+
+def test_a_zip_that_holds_more_than_it_says_takes_no_memory_for_it(tmp_path: Path) -> None:
+    """The bzip2 member has 128 MiB in a hundred bytes; the address space that is left would not hold half of it."""
+    path = zipped(tmp_path / "x.zip", METHODS["bzip2"], {"a.png": bytes(128 << 20)}, 1000)
+    program = f"""
+from pathlib import Path
+from resource import RLIMIT_AS, setrlimit
+from mmap import PAGESIZE
+from imgpipe.data.archives import members
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+setrlimit(RLIMIT_AS, (pages * PAGESIZE + (48 << 20),) * 2)
+(member,) = members(Path({str(path)!r}))
+print(member.problem)
+"""
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT / "src", capture_output=True, text=True, check=True)
+    assert run.stdout == "damaged: BadZipFile Bad CRC-32 for file 'a.png'\n"
+
+
+def test_members_of_a_zip_in_the_same_bytes_are_refused(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "x.zip", 8, {"a.png": bytes(1000), "b.png": bytes(1000)})
+    content = bytearray(path.read_bytes())
+    second = content.rindex(b"PK\1\2")
+    content[second + 42 : second + 46] = bytes(4)  # where it begins
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"x.zip holds 'a.png' and 'b.png' in the same bytes; make the archive anew"):
+        list(members(path))
+
+
+def test_a_zip_unpacks_to_no_more_than_its_own_size_explains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "ALWAYS_UNPACKED", 1 << 20)
+    path = zipped(tmp_path / "x.zip", METHODS["bzip2"], {f"{i}.png": bytes(1 << 20) for i in range(4)})
+    with pytest.raises(InputError, match=r"x.zip unpacks to more than [\d,]+ bytes"):
+        list(members(path))
+    assert len(list(members(path, wanted=lambda name: name == "0.png"))) == 4
+
+
+@pytest.mark.parametrize("kind", ["zip", "bzip2", "", "gz", "bz2", "xz"])
+def test_whatever_byte_of_an_archive_is_damaged_it_is_read_or_refused(tmp_path: Path, kind: str) -> None:
+    files = {"cat/a.png": SMALL[:300], "ä" * 120 + ".png": SMALL[:200], "dog/b.png": b""}
+    if kind in ("zip", "bzip2"):
+        path = zipped(tmp_path / "x", METHODS.get(kind, 8), files)
+    else:
+        path = tar_of(tmp_path / "x", files, kind)
+    whole, choice = path.read_bytes(), random.Random(0)
+    for _ in range(150):
+        content = bytearray(whole)
+        for _ in range(choice.choice([1, 1, 3])):
+            content[choice.randrange(len(content))] = choice.choice([0, 0x7F, 0x80, 0xFF, choice.randrange(256)])
+        path.write_bytes(content[: choice.choice([None, None, choice.randrange(len(content))])])
+        try:
+            assert len(list(members(path))) <= 4
+        except InputError as refusal:
+            assert str(refusal).startswith(str(path))
+
+
+def test_what_is_no_file_is_no_archive_and_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.zip")
+    with pytest.raises(InputError, match=r"x.zip is no file that can be read as an archive; name a zip or tar"):
+        list(members(tmp_path / "x.zip"))
+
+
+def below(folder: Path, outside: bool = False) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): problem for path, problem in files_below(folder, outside=outside)}
+
+
+def test_each_real_folder_is_read_once_and_where_it_stands(tmp_path: Path) -> None:
+    for name in ("a", "b/c", ".store"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "x.png").touch()
+        for i in range(9):
+            (tmp_path / name / f"{i}").symlink_to(tmp_path)
+    (tmp_path / "0").symlink_to("b")
+    (tmp_path / "hidden").symlink_to(".store")
+    (tmp_path / "y.png").symlink_to(".store/x.png")
+    assert below(tmp_path) == dict.fromkeys(["a/x.png", "b/c/x.png", "hidden/x.png", "y.png"], "")
+
+
+def test_a_link_out_of_a_folder_is_refused_by_name_or_followed_on_request(tmp_path: Path) -> None:
+    (tmp_path / "mine/cat").mkdir(parents=True)
+    (tmp_path / "mine-not").mkdir()
+    (tmp_path / "mine-not/secret.png").touch()
+    for target in ("../../mine-not", "../../mine-not/secret.png", "../inside", "/"):
+        for link in (tmp_path / "mine/cat/link", tmp_path / "mine/inside"):
+            link.unlink(missing_ok=True)
+        (tmp_path / "mine/inside").symlink_to("../mine-not")
+        (tmp_path / "mine/cat/link").symlink_to(target)
+        with pytest.raises(InputError, match=r"^'.*mine/.*' is a link out of the folder, to '/.*'; put a copy in its"):
+            below(tmp_path / "mine")
+    (tmp_path / "mine/cat/link").unlink()
+    assert below(tmp_path / "mine", outside=True) == {"inside/secret.png": ""}
+
+
+def test_links_to_nothing_and_what_is_no_file_are_named_and_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "self").symlink_to("self")
+    (tmp_path / "nothing.png").symlink_to("nowhere")
+    (tmp_path / "pipe-link.png").symlink_to("pipe.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    link, pipe = "it is a link to nothing", "it is no file but a pipe, a socket or a device"
+    assert below(tmp_path) == {"self": link, "nothing.png": link, "pipe.png": pipe, "pipe-link.png": pipe}
+
+
+def test_a_folder_of_1_100_levels_is_read_and_one_of_too_long_a_path_is_an_error(tmp_path: Path) -> None:
+    for name, levels in (("d", 1100), ("e" * 250, 17)):
+        where = os.open(tmp_path, os.O_RDONLY)
+        for _ in range(levels):
+            os.mkdir(name, dir_fd=where)
+            deeper = os.open(name, os.O_RDONLY, dir_fd=where)
+            os.close(where)
+            where = deeper
+        os.close(os.open("x.png", os.O_CREAT, dir_fd=where))
+        os.close(where)
+        if name == "d":
+            assert below(tmp_path) == {"d/" * levels + "x.png": ""}
+    with pytest.raises(OSError, match="File name too long"):
+        below(tmp_path)
+    subprocess.run(["rm", "-rf", tmp_path], check=True)  # Python's own tools go no deeper than 1,000 levels
+
+
+def test_a_file_that_is_removed_while_its_folder_is_read_is_none_of_it(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).touch()
+    found = files_below(tmp_path, outside=False)
+    assert next(found) == (tmp_path / "a", "")
+    (tmp_path / "b").unlink()
+    assert list(found) == [(tmp_path / "c", "")]

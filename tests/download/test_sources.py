@@ -8,10 +8,12 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+import fsspec
 import numpy as np
 import pytest
 from conftest import Project, write_images
@@ -19,9 +21,10 @@ from PIL import Image
 from samples import encoded, noise, tar_of, zip_of
 
 from imgpipe.common.errors import InputError
-from imgpipe.data.archives import members
+from imgpipe.data.archives import content_of, members
+from imgpipe.download import sources
 from imgpipe.download.params import Download
-from imgpipe.download.sources import SOURCES
+from imgpipe.download.sources import SOURCES, identified
 
 
 def bring(raw: Path, source: str, **values: object) -> list[str]:
@@ -151,14 +154,95 @@ def test_what_is_hidden_as_a_source_is_not_in_data_raw(tmp_path: Path) -> None:
     assert bring(tmp_path / "two", "archive", location=str(path)) == ["cats.zip"]
 
 
-def test_folders_behind_links_are_read_once(tmp_path: Path) -> None:
-    write_images(tmp_path / "elsewhere", count=20, classes=2)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/cat").symlink_to(tmp_path / "elsewhere/0")
-    (tmp_path / "mine/dog").symlink_to(tmp_path / "elsewhere/1")
-    (tmp_path / "elsewhere/1/up").symlink_to(tmp_path / "mine")
+def test_links_within_a_folder_are_followed_and_what_they_lead_to_is_read_once(tmp_path: Path) -> None:
+    write_images(tmp_path / "mine", count=20, classes=2)
+    (tmp_path / "mine/1/up").symlink_to(tmp_path / "mine")
+    (tmp_path / "mine/0/again").symlink_to("../1")
     bring(tmp_path / "raw", "folder", location=str(tmp_path / "mine"))
-    assert Counter(member.name[:3] for member in members(tmp_path / "raw/mine.tar")) == {"cat": 11, "dog": 9}
+    assert Counter(member.name[:2] for member in members(tmp_path / "raw/mine.tar")) == {"0/": 11, "1/": 9}
+
+
+def test_a_link_out_of_a_folder_or_a_table_s_folder_is_refused_and_nothing_is_copied(tmp_path: Path) -> None:
+    folder_of(tmp_path / "mine", {"labels.csv": b"file\ncat/a.png\n", "cat/b.png": encoded(noise(0))})
+    (tmp_path / "secret.png").write_bytes(encoded(noise(1)))
+    (tmp_path / "mine/cat/a.png").symlink_to("../../secret.png")
+    for source, location in {"folder": tmp_path / "mine", "table": tmp_path / "mine/labels.csv"}.items():
+        with pytest.raises(InputError) as refusal:
+            bring(tmp_path / source, source, location=str(location))
+        assert str(refusal.value) == (
+            f"params.yaml: download.location is '{location}', and '{tmp_path}/mine/cat/a.png' is a link out of the "
+            f"folder, to '{tmp_path}/secret.png'; put a copy in its place"
+        )
+        assert not list((tmp_path / source).iterdir())
+
+
+def test_links_to_nothing_and_what_is_no_file_are_left_out_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder_of(tmp_path / "mine", {"cat/c.png": encoded(noise(0))})
+    (tmp_path / "mine/cat/a.png").symlink_to("nowhere.png")
+    os.mkfifo(tmp_path / "mine/cat/b.png")
+    bring(tmp_path / "raw", "folder", location=str(tmp_path / "mine"))
+    assert [member.name for member in members(tmp_path / "raw/mine.tar")] == ["cat/c.png"]
+    assert caplog.messages == [f"2 paths are left out, such as {tmp_path}/mine/cat/a.png: it is a link to nothing"]
+
+
+@pytest.mark.parametrize("name", ["a.png", "labels.csv"])
+def test_a_file_of_20_gb_is_refused_before_it_is_read(tmp_path: Path, name: str) -> None:
+    folder_of(tmp_path / "mine", {"labels.csv": b"file\na.png\n", "a.png": b"x"})
+    os.truncate(tmp_path / "mine" / name, 20_000_000_000)  # which takes no room
+    for source, location in {"folder": tmp_path / "mine", "table": tmp_path / "mine/labels.csv"}.items():
+        with pytest.raises(
+            InputError, match=rf", and '.*{name}': its 20,000,000,000 bytes are more than the [\d,]+ tha"
+        ):
+            bring(tmp_path / source, source, location=str(location))
+
+
+def test_cells_that_name_odd_things_name_no_file(tmp_path: Path) -> None:
+    odd = ["", ".", "..", "/etc/passwd", "x" * 5000, "a\0b", "~", "*", "cat", "../out.png", "pipe", ".hidden.png"]
+    folder_of(tmp_path / "mine", {"cat/a.png": encoded(noise(0)), ".hidden.png": b"x", "../out.png": b"x"})
+    os.mkfifo(tmp_path / "mine/pipe")
+    (tmp_path / "mine/labels.csv").write_text("\n".join([*odd, "cat/a.png"]))
+    bring(tmp_path / "raw", "table", location=str(tmp_path / "mine/labels.csv"))
+    assert [member.name for member in members(tmp_path / "raw/mine.tar")] == ["labels.csv", "cat/a.png"]
+
+
+def test_a_file_that_is_removed_while_the_folder_is_copied_is_an_error_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_of(tmp_path / "mine", {"cat/a.png": encoded(noise(0)), "cat/b.png": encoded(noise(1))})
+
+    def also_removing(path: Path) -> bytes:
+        (tmp_path / "mine/cat/b.png").unlink(missing_ok=True)
+        return content_of(path)
+
+    monkeypatch.setattr(sources, "content_of", also_removing)
+    with pytest.raises(InputError, match=r"which can't be read whole: .*No such file or directory: '.*b.png'; change"):
+        bring(tmp_path / "raw", "folder", location=str(tmp_path / "mine"))
+
+
+def test_what_fetch_has_verified_is_not_hashed_again(tmp_path: Path) -> None:
+    (tmp_path / "pets.zip").write_bytes(b"not these bytes")
+    url = Download("url", "nowhere", "http://localhost/pets.zip", None, "AB" * 32)
+    assert identified(tmp_path, url) == {"file": "pets.zip", "sha256": "ab" * 32}
+    with pytest.raises(InputError, match=r"download.sha256 is 'AB.*', but pets.zip has "):
+        identified(tmp_path, replace(url, source="archive"))
+
+
+@pytest.mark.parametrize(
+    ("address", "name"), [("%00", "archive"), ("a%00b.zip", "ab.zip"), ("..%2f..%2f.x.tar", "x.tar"), ("%ff", "\ufffd")]
+)
+def test_whatever_an_address_is_named_the_file_lies_in_its_folder(tmp_path: Path, address: str, name: str) -> None:
+    fsspec.filesystem("memory").pipe(f"/{address}", b"images")
+    url, sha256 = f"memory://{address}", hashlib.sha256(b"images").hexdigest()
+    assert bring(tmp_path / "raw", "url", url=url.replace("memory://", "memory:///"), sha256=sha256) == [name]
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://a:b@[x/pets.zip?token=secret"])
+def test_what_is_no_address_is_said_in_one_line_and_without_its_secrets(tmp_path: Path, url: str) -> None:
+    with pytest.raises(InputError, match=r"^params.yaml: download.url is 'http://\.\.\.', which is no address: ") as no:
+        bring(tmp_path / "raw", "url", url=url)
+    assert "secret" not in str(no.value)
 
 
 def test_an_archive_stays_as_it_is(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from prepare.pets import pets, read
 from samples import encoded, noise, photo, tar_of, zip_of
 
 from imgpipe.common.errors import InputError
+from imgpipe.prepare import reading
 from imgpipe.prepare.reading import Rejected, check_rejected
 
 
@@ -57,3 +58,20 @@ def test_too_many_rejected_images_are_refused_and_other_files_do_not_count() -> 
     )
     with pytest.raises(InputError, match="the archive holds no images"):
         check_rejected(0, rejected[1:], most=0.1, listed="data/rejected.csv")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_only_images_that_are_read_are_put_on_the_disk(tmp_path: Path, processes: int) -> None:
+    odd = {"cat/zeros.txt": bytes(1 << 20), "cat/zeros.png": bytes(1 << 20), "../evil.png": encoded(noise(8))}
+    images = pets(20)
+    found, rejected = read(zip_of(tmp_path / "pets.zip", odd | images), processes)
+    assert len(rejected) == 3
+    spool = (tmp_path / "pets.spool").read_bytes()
+    assert {image.source: spool[image.offset : image.offset + image.bytes] for image in found} == images
+    assert len(spool) == sum(map(len, images.values()))
+
+
+def test_more_images_than_fit_on_the_disk_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "COPIES", 1 << 60)  # of each image, for which no disk has room
+    with pytest.raises(InputError, match=r"pets.zip holds more images than fit .*: 'pets/cat/0.png' is the first "):
+        read(zip_of(tmp_path / "pets.zip", pets()))

@@ -13,7 +13,7 @@ from PIL import Image
 from imgpipe.commands.layout_guess import Layout, guess_layout
 from imgpipe.common.errors import InputError
 from imgpipe.common.progress import counting
-from imgpipe.data.archives import Member, files_below, is_image, is_image_file, members
+from imgpipe.data.archives import Member, content_of, files_below, is_image, is_image_file, members
 from imgpipe.data.cells import TABLE_SUFFIX
 from imgpipe.data.images import decode
 from imgpipe.data.parallel import by_processes
@@ -159,11 +159,20 @@ def _members(path: Path, source: str) -> Iterator[Member]:
         yield from members(path)
         return
     folder = path if source == "folder" else path.parent
-    for file in sorted(files_below(folder)):
+    try:
+        below = sorted(files_below(folder, outside=source == "table"))
+    except OSError as error:
+        raise InputError(f"'{folder}' can't be read whole: {error}; change that") from None
+    for file, problem in below:
         name = file.relative_to(folder).as_posix()
+        if problem:
+            yield Member(name, None, problem)
+            continue
         try:
             wanted = name.lower().endswith(TABLE_SUFFIX) or is_image_file(file)
-            yield Member(name, file.read_bytes() if wanted else b"", "")
+            yield Member(name, content_of(file) if wanted else b"", "")
+        except InputError as error:
+            yield Member(name, None, str(error))
         except OSError as error:
             yield Member(name, None, f"it can't be read: {error.strerror}")
 

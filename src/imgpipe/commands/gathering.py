@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgpipe.common.errors import InputError
-from imgpipe.data.archives import IMAGE_SUFFIXES, files_below, is_image_file
+from imgpipe.data.archives import IMAGE_SUFFIXES, NO_FILE, files_below, is_image_file, names_an_image
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ def gather_images(names: Iterable[str], listed: Iterable[str]) -> tuple[list[str
     listed: files and folders, no patterns.
     """
     found: dict[str, str] = {}
-    skipped = []
+    skipped: list[Skipped] = []
     for name, is_pattern in _with_listed(names, listed):
         matches = _matches(name) if is_pattern else [name]
         if not matches:
             skipped.append(Skipped(name, "nothing matches this pattern"))
         for match in matches:
             try:
-                for path in _images(match):
+                for path in _images(match, skipped):
                     found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 (a Path would drop the ./ of a name)
             except InputError as error:
                 skipped.append(Skipped(match, str(error)))
@@ -55,20 +55,27 @@ def _matches(pattern: str) -> list[str]:
     return sorted(glob.glob(pattern, recursive=True), key=Path)  # noqa: PTH207 (keeps the paths as they are named)
 
 
-def _images(name: str) -> Sequence[str]:
-    """Return the name itself, or the images in the folder of that name. Raises InputError where there is none."""
+def _images(name: str, skipped: list[Skipped]) -> Sequence[str]:
+    """Return the name itself, or the images in the folder of that name. Raises InputError where there is none.
+
+    skipped: gets what is named in the folder as images are and is none.
+    """
     path = Path(name)
     try:
         if not name or not path.exists():
             raise InputError("there is no such file or folder")
-        if not path.is_dir():
+        if path.is_file():
             return [name]
+        if not path.is_dir():
+            raise InputError(NO_FILE)
     except OSError as error:
         raise InputError(f"it can't be read: {error.strerror}") from None
     try:
-        images = [str(file) for file in sorted(files_below(path)) if _may_be_image(file)]
+        below = sorted(files_below(path, outside=True))
     except OSError as error:
         raise InputError(f"the folder can't be read: {error.strerror}") from None
+    skipped += [Skipped(str(file), why) for file, why in below if why and names_an_image(file.name)]
+    images = [str(file) for file, why in below if not why and _may_be_image(file)]
     if not images:
         raise InputError(
             f"the folder holds no images; their names end in {', '.join(IMAGE_SUFFIXES)}, or their first bytes tell"

@@ -3,19 +3,26 @@
 A zip or a tar is read member by member: nothing is unpacked to the disk. Tars are written, too.
 """
 
+import bz2
+import copy
 import io
 import lzma
 import os
+import stat
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import Any
 
 from imgpipe.common.errors import InputError, one_line
+from imgpipe.data.tars import DICTIONARY, PIECE, Tar
 
 IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
@@ -30,6 +37,15 @@ SPLIT_OF_FOLDER = {
 """The split that a folder of this name, in small letters, holds."""
 LARGEST = 1 << 28
 """Bytes of the largest file that is read."""
+ALWAYS_UNPACKED = 1 << 30
+"""Bytes that an archive of whatever size may unpack to."""
+MOST_EXPANSION = 1100
+"""Times its own size that an archive may unpack to, beyond ``ALWAYS_UNPACKED``; deflate reaches 1,032."""
+LONGEST_NAME = 4096
+"""Letters of the longest path of a member. Linux has no longer ones."""
+ZIP_HEADER = 30
+"""Bytes that stand before a member of a zip at least."""
+NO_FILE = "it is no file but a pipe, a socket or a device"
 DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -37,7 +53,10 @@ DAMAGE = (
     lzma.LZMAError,
     struct.error,
     EOFError,
+    IndexError,
+    MemoryError,
     OSError,
+    OverflowError,
     RuntimeError,
     ValueError,
 )
@@ -67,21 +86,57 @@ def is_image_file(path: Path) -> bool:
         return is_image(path.name, file.read(12))
 
 
-def files_below(folder: Path, above: Set[str] = frozenset()) -> Iterator[Path]:
-    """Yield the files in a folder and those below it, except hidden ones.
+def files_below(folder: Path, *, outside: bool) -> Iterator[tuple[Path, str]]:
+    """Yield each path in a folder and below it, except hidden ones, and why it is not read; nothing where it is a file.
 
-    Links are followed, but for those back to a folder above them.
+    Links are followed. Each real folder is read once: where it stands, not where a link to it does.
 
-    above: the real paths of the folders that lead here.
+    outside: whether links that lead out of the folder are followed, too.
+
+    Raises InputError at such a link where they are not, and OSError where a folder can't be read.
     """
-    above = above | {os.path.realpath(folder)}
-    for path in folder.iterdir():
-        if path.name.startswith(".") or os.path.realpath(path) in above:  # Path.resolve raises at a link to itself
+    read: set[tuple[int, int]] = set()
+    folders, links = [folder], deque[Path]()
+    while folders or links:
+        within = folders.pop() if folders else links.popleft()
+        real = within.stat()
+        if (real.st_dev, real.st_ino) in read:
             continue
-        if path.is_dir():
-            yield from files_below(path, above)
-        elif path.is_file():
-            yield path
+        read.add((real.st_dev, real.st_ino))
+        with os.scandir(within) as entries:
+            shown = [entry for entry in entries if not entry.name.startswith(".")]
+        for entry in sorted(shown, key=lambda entry: entry.name):
+            path, link = within / entry.name, entry.is_symlink()
+            if link and not outside:
+                check_within(path, folder)
+            try:
+                mode = path.stat().st_mode
+            except OSError as error:
+                if link:
+                    yield path, "it is a link to nothing"
+                elif not isinstance(error, FileNotFoundError):  # that one was removed just now
+                    raise
+                continue
+            if stat.S_ISDIR(mode):
+                (links if link else folders).append(path)
+            else:
+                yield path, "" if stat.S_ISREG(mode) else NO_FILE
+
+
+def check_within(path: Path, folder: Path) -> None:
+    """Refuse a path in a folder that links lead out of it."""
+    real = os.path.realpath(path)
+    if not Path(real).is_relative_to(os.path.realpath(folder)):
+        raise InputError(f"'{path}' is a link out of the folder, to '{real}'; put a copy in its place")
+
+
+def content_of(path: Path) -> bytes:
+    """Return a file's bytes. Raises InputError with the reason where they are too many, and OSError."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > LARGEST:
+            raise InputError(f"its {size:,} bytes are more than the {LARGEST:,} that are read")
+        return file.read()
 
 
 @dataclass(frozen=True)
@@ -113,14 +168,15 @@ def members(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> It
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder, not an archive; source folder would take it")
+    if not path.is_file():
+        raise InputError(f"{path} is no file that can be read as an archive; name a zip or tar")
     try:
-        tarred = tarfile.is_tarfile(path)  # first: a tar may end with a zip, which is_zipfile would find
-        if not tarred and not zipfile.is_zipfile(path):
-            with path.open("rb") as file:
-                if file.read(4) == b"PK\3\4":
-                    raise InputError(f"{path} is a zip archive without its end; get or make it anew")
-            raise InputError(f"{path} is neither a zip nor a tar archive, as far as its content tells")
-        for member in _tarred(path, wanted) if tarred else _zipped(path, wanted):
+        for member in _tarred(path, wanted) if _is_tar(path) else _zipped(path, wanted):  # a tar may end with a zip
+            if len(member.name) > LONGEST_NAME:
+                raise InputError(
+                    f"{path} holds a name of {len(member.name):,} letters, where {LONGEST_NAME:,} are read: "
+                    f"'{member.shown[:40]}...'; make the archive anew"
+                )
             if not any(part.startswith(".") and part != ".." for part in PurePosixPath(member.name).parts):
                 yield member
     except InputError:
@@ -129,37 +185,100 @@ def members(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> It
         raise InputError(f"{path} can't be read: {one_line(error, named=True)}; get or make it anew") from None
 
 
+def _check_unpacked(path: Path, unpacked: int) -> None:
+    """Refuse an archive that unpacks to more bytes than its own size explains."""
+    most = ALWAYS_UNPACKED + MOST_EXPANSION * path.stat().st_size
+    if unpacked > most:
+        raise InputError(
+            f"{path} unpacks to more than {most:,} bytes, which images do not; if you trust it, unpack it yourself and "
+            "take source folder"
+        )
+
+
 def _zipped(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            if file.read(4) == b"PK\3\4":
+                raise InputError(f"{path} is a zip archive without its end; get or make it anew")
+        raise InputError(f"{path} is neither a zip nor a tar archive, as far as its content tells")
+    unpacked = 0
     with zipfile.ZipFile(path) as archive:
+        _check_apart(path, archive)
         for member in archive.infolist():
             name = member.filename.replace("\\", "/")  # as some programs on Windows write them
             if name.endswith("/"):
                 continue
-            problem = _problem(name, member.file_size)
-            try:
-                content = archive.read(member) if wanted(name) and not problem else None
-            except DAMAGE as error:
-                reason = " ".join([type(error).__name__, *str(error).split()])  # as data/rejected.csv has it
-                content, problem = None, f"damaged: {reason}"
+            problem, content = _problem(name, member.file_size), None
+            if wanted(name) and not problem:
+                unpacked += member.file_size
+                _check_unpacked(path, unpacked)
+                try:
+                    content = _unzipped(archive, member)
+                except DAMAGE as error:
+                    reason = " ".join([type(error).__name__, *str(error).split()])  # as data/rejected.csv has it
+                    problem = f"damaged: {reason}"
             yield Member(name, content, problem)
 
 
-class _StrictTarInfo(tarfile.TarInfo):
-    """Makes a damaged header within a tar an error; tarfile takes it for the archive's end."""
+def _check_apart(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse a zip whose members overlap, so that few bytes unpack to many."""
+    for one, other in pairwise(sorted(archive.infolist(), key=lambda member: member.header_offset)):
+        if one.header_offset + ZIP_HEADER + one.compress_size > other.header_offset:
+            raise InputError(
+                f"{path} holds '{one.filename}' and '{other.filename}' in the same bytes; make the archive anew"
+            )
 
-    @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
-        try:
-            return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"{error} at byte {archive.offset:,}") from None
+
+def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Return a member's bytes, of which no more are unpacked than it says to have. Raises one of DAMAGE."""
+    if member.compress_type not in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with archive.open(member) as file:
+            content = b"".join(iter(partial(file.read, PIECE), b""))
+    else:
+        content = _decoded(archive, member)
+    if len(content) != member.file_size or zlib.crc32(content) != member.CRC:
+        raise zipfile.BadZipFile(f"Bad CRC-32 for file {member.filename!r}")
+    return content
+
+
+def _decoded(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Return what a member of bzip2 or lzma unpacks to, up to a byte more than it says to have.
+
+    zipfile would unpack 4 kB of it at a time, which may be gigabytes.
+    """
+    packed = copy.copy(member)
+    packed.compress_type, packed.file_size = zipfile.ZIP_STORED, member.compress_size
+    del packed.CRC  # that of the unpacked bytes
+    with archive.open(packed) as file:
+        start = b""
+        decoder: Any = bz2.BZ2Decompressor()
+        if member.compress_type == zipfile.ZIP_LZMA:  # a version, the size of the properties, these, and the stream
+            start = file.read(9)[4:] + b"\xff" * 8  # as an lzma file of unknown length begins
+            decoder = lzma.LZMADecompressor(lzma.FORMAT_ALONE, DICTIONARY)
+        pieces = [decoder.decompress(start, 0)]
+        left = member.file_size + 1
+        while left and not decoder.eof:
+            block = file.read(PIECE) if decoder.needs_input else b""
+            if decoder.needs_input and not block:
+                break
+            pieces.append(decoder.decompress(block, left))
+            left -= len(pieces[-1])
+    return b"".join(pieces)
+
+
+def _is_tar(path: Path) -> bool:
+    try:
+        Tar.open(path).close()
+    except tarfile.ReadError:
+        return False
+    return True
 
 
 def _tarred(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
-    with tarfile.open(path, tarinfo=_StrictTarInfo) as archive:
-        for member in archive:
+    with Tar.open(path) as archive:
+        while member := archive.next():
+            archive.members.clear()  # type: ignore[attr-defined]  # else it keeps all
+            _check_unpacked(path, archive.offset)
             if member.isdir():
                 continue
             problem = _problem(member.name, member.size)
@@ -168,8 +287,13 @@ def _tarred(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
             file = archive.extractfile(member) if wanted(member.name) and not problem else None
             yield Member(member.name, file.read() if file else None, problem)
         assert archive.fileobj
-        while archive.fileobj.read(1 << 20):  # to the end, where compressed ones have their checksum
-            pass
+        while block := archive.fileobj.read(PIECE):  # to the end, where compressed ones have their checksum
+            if block.strip(b"\0"):
+                raise InputError(
+                    f"{path} goes on behind its end, perhaps with another tar: make one archive of both (tar "
+                    "--ignore-zeros unpacks them)"
+                )
+            _check_unpacked(path, archive.fileobj.tell())
 
 
 def _problem(name: str, size: int) -> str:

@@ -32,5 +32,7 @@ class Download:
             raise InputError(f"{key} is null; source {self.source} needs {needed[self.source]}")
         if self.source == "table" and not self.location.lower().endswith(".csv"):
             raise InputError(f"location is '{self.location}'; source table needs the path of a file that ends in .csv")
+        if "\0" in self.location:
+            raise InputError(f"location is {self.location!r}; no path has a NUL in it")
         if self.location.startswith("~"):
             raise InputError(f"location is '{self.location}'; write the path in full, since DVC does not know ~")

@@ -5,7 +5,10 @@ To add a source: a function here, a line in SOURCES, and its name in ``params.Do
 
 import io
 import logging
+import os
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -13,10 +16,19 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from PIL import Image
 
-from imgpipe.common.errors import InputError
+from imgpipe.common.errors import InputError, without_secrets
 from imgpipe.common.files import sha256_of
 from imgpipe.common.progress import counting
-from imgpipe.data.archives import IMAGE_SUFFIXES, files_below, is_image, is_image_file, members, write_tar
+from imgpipe.data.archives import (
+    IMAGE_SUFFIXES,
+    check_within,
+    content_of,
+    files_below,
+    is_image,
+    is_image_file,
+    members,
+    write_tar,
+)
 from imgpipe.data.cells import TABLE_SUFFIX, path_in, rows_of
 from imgpipe.data.fetching import AddressError, HashError, fetch
 from imgpipe.download.datasets import torchvision_images
@@ -47,21 +59,22 @@ def from_folder(folder: Path, section: Download, partial: Path) -> None:
         raise InputError(f"{LOCATION} '{source}', which is no folder; name the folder that holds the images")
     taken: list[Path] = []
     others: list[Path] = []
-    try:
-        for file in sorted(files_below(source)):
-            (taken if _is_table(file) or is_image_file(file) else others).append(file)
-        if all(_is_table(file) for file in taken):
-            raise InputError(f"{LOCATION} '{source}', {NO_IMAGES}")
-        if others:
-            logging.warning(
-                "%d files are images neither by name nor by content and left out, such as %s", len(others), others[0]
-            )
-        write_tar(
-            folder / _not_hidden(f"{source.resolve().name}.tar"),
-            ((file.relative_to(source).as_posix(), file.read_bytes()) for file in taken),
+    odd: list[str] = []
+    with _readable(source):
+        for file, problem in sorted(files_below(source, outside=False)):
+            if problem:
+                odd.append(f"{file}: {problem}")
+            else:
+                (taken if _is_table(file) or is_image_file(file) else others).append(file)
+    if all(_is_table(file) for file in taken):
+        raise InputError(f"{LOCATION} '{source}', {NO_IMAGES}")
+    if others:
+        logging.warning(
+            "%d files are images neither by name nor by content and left out, such as %s", len(others), others[0]
         )
-    except PermissionError as error:
-        raise InputError(f"{LOCATION} '{source}', of which a file may not be read: {error}; change that") from None
+    if odd:
+        logging.warning("%d paths are left out, such as %s", len(odd), odd[0])
+    _write_files(folder, source, source, taken)
 
 
 def _is_table(file: Path) -> bool:
@@ -73,20 +86,55 @@ def from_table(folder: Path, section: Download, partial: Path) -> None:
     table = Path(section.location)
     if not table.is_file():
         raise InputError(f"{LOCATION} '{table}', which is no file; name the table of the images")
-    try:
-        named = {path_in(cell) for _, cells in rows_of(table.read_bytes(), str(table)) for cell in cells}
-        below = ((file.relative_to(table.parent).as_posix(), file) for file in sorted(files_below(table.parent)))
-        files = [(name, file) for name, file in below if name in named and file != table]
-        if not files:
-            raise InputError(
-                f"{LOCATION} '{table}', where no cell names a file; it must have their paths, from the table's folder"
-            )
-        write_tar(
-            folder / _not_hidden(f"{table.parent.resolve().name}.tar"),
-            ((name, file.read_bytes()) for name, file in [(_not_hidden(table.name), table), *files]),
+    with _readable(table, table):
+        content = content_of(table)
+    named = {path_in(cell) for _, cells in rows_of(content, str(table)) for cell in cells}
+    files = [file for name in named if (file := _shown_file(table.parent, name)) and file != table]
+    if not files:
+        raise InputError(
+            f"{LOCATION} '{table}', where no cell names a file; it must have their paths, from the table's folder"
         )
-    except PermissionError as error:
-        raise InputError(f"{LOCATION} '{table}', and a file may not be read: {error}; change that") from None
+    with _readable(table):
+        for file in files:
+            check_within(file, table.parent)
+    _write_files(folder, table, table.parent, [table, *sorted(files)])
+
+
+def _shown_file(folder: Path, name: str) -> Path | None:
+    """Return the file of a path below the folder; nothing where there is none, or a hidden one."""
+    path = folder / name
+    hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
+    inside = not hidden and path.is_relative_to(folder)
+    return path if inside and os.path.isfile(path) else None  # noqa: PTH113 (a Path raises for long names)
+
+
+def _write_files(target: Path, source: Path, folder: Path, files: Sequence[Path]) -> None:
+    """Write files of a folder to one tar in another, named after it.
+
+    source: ``location``, for errors.
+
+    Raises InputError where a file can't be read.
+    """
+
+    def contents() -> Iterator[tuple[str, bytes]]:
+        for file in files:
+            with _readable(source, file):
+                content = content_of(file)
+            yield _not_hidden(file.relative_to(folder).as_posix()), content  # a hidden one is the table
+
+    write_tar(target / _not_hidden(f"{folder.resolve().name}.tar"), contents())
+
+
+@contextmanager
+def _readable(source: Path, file: Path | None = None) -> Iterator[None]:
+    """Raise InputError where the block can't read ``location``, or a file of it."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{LOCATION} '{source}', which can't be read whole: {error}; change that") from None
+    except InputError as error:
+        where = f"'{file}': " if file else ""
+        raise InputError(f"{LOCATION} '{source}', and {where}{error}") from None
 
 
 def from_archive(folder: Path, section: Download, partial: Path) -> None:
@@ -102,7 +150,12 @@ def from_archive(folder: Path, section: Download, partial: Path) -> None:
 def from_url(folder: Path, section: Download, partial: Path) -> None:
     """Fetch the zip or tar at ``url`` as it is. What has come is kept in ``partial`` until it is whole."""
     assert section.url, "the section is checked for that"
-    name = PurePosixPath(unquote(urlsplit(section.url).path)).name
+    try:
+        name = PurePosixPath(unquote(urlsplit(section.url).path)).name
+    except ValueError as error:
+        raise InputError(
+            f"params.yaml: download.url is '{without_secrets(section.url)}', which is no address: {error}; check it"
+        ) from None
     try:
         fetch(section.url, folder / _not_hidden(name), partial=partial, sha256=section.sha256)
     except AddressError as error:
@@ -133,21 +186,24 @@ A third argument names a folder on the same disk, where what comes piece by piec
 """
 
 
-def identified(folder: Path, sha256: str | None) -> dict[str, str]:
+def identified(folder: Path, section: Download) -> dict[str, str]:
     """Return the name and the SHA-256 of the archive in the folder.
 
-    sha256: what is expected, if there is one. Raises InputError where it is another.
+    Raises InputError where the section expects another.
     """
     (path,) = folder.iterdir()
+    expected = section.sha256.lower() if section.sha256 else None
+    if section.source == "url" and expected:  # fetch has verified it: another hour would be lost to an interrupt
+        return {"file": path.name, "sha256": expected}
     got = sha256_of(path)
-    if sha256 is not None and got != sha256.lower():
-        raise InputError(f"params.yaml: download.sha256 is '{sha256}', but {path.name} has {got}")
+    if expected not in (None, got):
+        raise InputError(f"params.yaml: download.sha256 is '{section.sha256}', but {path.name} has {got}")
     return {"file": path.name, "sha256": got}
 
 
 def _not_hidden(name: str) -> str:
-    """Return the name without a dot at its start: a hidden file in data/raw would be none of the pipeline's."""
-    return name.lstrip(".") or "archive"
+    """Return the name without a dot at its start, which would hide it in data/raw, and what no file's name may have."""
+    return name.replace("\0", "").lstrip(".") or "archive"
 
 
 def _png(levels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:

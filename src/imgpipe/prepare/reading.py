@@ -2,8 +2,10 @@
 
 import hashlib
 import logging
+import shutil
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -40,7 +42,7 @@ class Found:
     thumbnail: Thumbnail
     """``near.thumbnail``, similar for similar images."""
     offset: int
-    """Where the file begins in the spool."""
+    """Where the file begins in the spool, once it is there."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,10 @@ class Rejected:
     """Whether it was to be an image, by its name or content or a table."""
 
 
-Spooled = tuple[Member, int, PathParts | None]
-"""A file of the archive, where it begins in the spool, and what a table says of it."""
+Named = tuple[Member, PathParts | None]
+"""A file of the archive, and what a table says of it."""
+COPIES = 2
+"""Times that the images are on the disk while they are prepared: in the spool and in data/prepared."""
 
 
 def read_archive(
@@ -68,26 +72,34 @@ def read_archive(
     tables: what says in the paths' place what the images are; images of which it says nothing are left out.
     processes: how many share the work; they change nothing in the result.
 
-    Raises InputError where the archive can't be read to its end or has two files of one name.
+    Raises InputError where the archive can't be read to its end or has two files of one name, or the images do not fit
+    on the disk.
     """
     found: list[Found] = []
     rejected: list[Rejected] = []
+    waiting: deque[Member] = deque()
+    room = shutil.disk_usage(spool.parent).free // COPIES
 
+    def named() -> Iterator[Named]:
+        for member in members(archive):
+            if tables and tables.holds(member.shown):
+                continue
+            waiting.append(member)
+            yield member, tables.named(member.shown) if tables else None
+
+    examine = partial(_examine, pattern=pattern, table=tables.name if tables else None)
     with spool.open("wb") as file:
-
-        def spooled() -> Iterator[Spooled]:
-            for member in members(archive):
-                if tables and tables.holds(member.shown):
-                    continue
-                said = tables.named(member.shown) if tables else None
-                yield member, file.tell(), said
-                if said or tables is None:
-                    file.write(member.content or b"")
-
-        examine = partial(_examine, pattern=pattern, table=tables.name if tables else None)
-        for result in counting("reading", by_processes(examine, spooled(), processes=processes)):
+        for result in counting("reading", by_processes(examine, named(), processes=processes)):
+            content = waiting.popleft().content
             if isinstance(result, Found):
-                found.append(result)
+                assert content is not None
+                found.append(replace(result, offset=file.tell()))
+                if file.tell() + len(content) > room:
+                    raise InputError(
+                        f"{archive} holds more images than fit on the disk, of which {COPIES} copies are made and "
+                        f"{room * COPIES:,} bytes are free; make room: '{result.source}' is the first without any"
+                    )
+                file.write(content)
             else:
                 rejected.append(result)
     found.sort(key=lambda image: image.source)
@@ -104,12 +116,12 @@ def _unnamed(table: str) -> str:
     return f"{table} does not name it"
 
 
-def _examine(spooled: Spooled, *, pattern: str, table: str | None) -> Found | Rejected:
+def _examine(file: Named, *, pattern: str, table: str | None) -> Found | Rejected:
     """Return an image or, where it is none or can't be read or is not wanted, why it is left out.
 
     table: name of the tables where there are some; then only what they name is wanted.
     """
-    member, offset, said = spooled
+    member, said = file
     name = member.shown
     picture = is_image(name, member.content or b"") or said is not None
     if picture and table is not None and said is None:
@@ -132,7 +144,7 @@ def _examine(spooled: Spooled, *, pattern: str, table: str | None) -> Found | Re
         sha256=hashlib.sha256(member.content).hexdigest(),
         pixels=pixel_hash(image),
         thumbnail=thumbnail(image),
-        offset=offset,
+        offset=0,
     )
 
 
