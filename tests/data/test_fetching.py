@@ -1,9 +1,11 @@
 """Downloads from real servers on this machine that misbehave in every way known."""
 
+import contextlib
 import gzip
 import hashlib
 import io
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,7 +26,9 @@ from conftest import ROOT
 from fsspec.implementations.memory import MemoryFile
 
 from imgpipe.common.errors import InputError
-from imgpipe.data.fetching import BLOCK, AddressError, HashError, Patience, fetch
+from imgpipe.data import fetching
+from imgpipe.data.asking import BLOCK
+from imgpipe.data.fetching import AddressError, HashError, Patience, fetch
 
 THOUSAND = np.random.default_rng(0).bytes(1000)
 OTHERS = np.random.default_rng(1).bytes(1000)
@@ -143,7 +147,7 @@ def get(url: str, folder: Path, content: bytes | None = THOUSAND, **patience: An
 
 def kept(folder: Path) -> bytes | None:
     """The bytes in the folder of partial downloads; None if it is empty."""
-    files = sorted((folder / "partial").iterdir())
+    files = sorted(file for file in (folder / "partial").iterdir() if file.suffix != ".lock")  # which a kill leaves
     if not files:
         return None
     assert [file.suffix for file in files] == [".json", ".part"]
@@ -553,3 +557,260 @@ def test_a_file_of_another_protocol_that_changed_comes_anew(tmp_path: Path, in_m
     with pytest.raises(InputError, match=sha256(LONG)):
         get("memory://pets.tar", tmp_path, None)
     assert in_memory == [0, BLOCK, 2 * BLOCK, 0, BLOCK, 2 * BLOCK, 3 * BLOCK]
+
+
+Answer = Callable[[socket.socket], None]
+"""What a server does on a connection once it was asked; then it closes."""
+GOOD = b"HTTP/1.1 200 OK\r\nServer: good\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n"
+
+
+@dataclass
+class RawServer:
+    """A server that answers each connection to the byte as the next line of its plan says, and the rest as the last."""
+
+    url: str
+    plan: list[Answer | bytes] = field(default_factory=list)
+    asked: int = 0
+
+
+@pytest.fixture
+def raw(monkeypatch: pytest.MonkeyPatch) -> Iterator[RawServer]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    listener = socket.create_server(("127.0.0.1", 0))
+    state = RawServer(f"http://127.0.0.1:{listener.getsockname()[1]}/pets.tar")
+
+    def answer_one(connection: socket.socket, answer: Answer | bytes) -> None:
+        with connection, contextlib.suppress(OSError):  # the client may close first
+            while not connection.recv(1 << 16).endswith(b"\r\n\r\n"):
+                pass
+            if callable(answer):
+                answer(connection)
+            else:
+                connection.sendall(answer)
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(1)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                state.asked += 1
+                answer = state.plan.pop(0) if len(state.plan) > 1 else state.plan[0]
+                threading.Thread(target=answer_one, args=(connection, answer)).start()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield state
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+REDIRECTION = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere/pets.tar\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "head", [GOOD, GOOD.replace(b"Content-Length", b"X"), REDIRECTION], ids=["", "no length", "on"]
+)
+def test_a_connection_that_ends_anywhere_in_the_head_is_tried_again(
+    raw: RawServer, tmp_path: Path, head: bytes
+) -> None:
+    for end in range(len(head)):
+        raw.plan, raw.asked = [head[:end], GOOD + THOUSAND], 0
+        assert get(raw.url, tmp_path, tries=2) == THOUSAND
+        assert raw.asked == 2, head[:end]
+
+
+def drops(start: bytes, drop: bytes, pause: float = 0.02) -> Answer:
+    """An answer that goes on without an end, a drop after each pause."""
+
+    def send(connection: socket.socket) -> None:
+        connection.sendall(start)
+        while True:
+            connection.sendall(drop)
+            time.sleep(pause)
+
+    return send
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+WITHOUT_END = {
+    "head by the byte": (drops(OK + b"X: ", b"x"), "the head of the answer did not come in 0.3 s"),
+    "head by the line": (drops(OK, b"X: x\r\n"), "the head of the answer did not come in 0.3 s"),
+    "100 Continue now and then": (drops(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "the head of the answer did not come"),
+    "100 Continue at once": (drops(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, 0), "bytes of the answer are none of"),
+    "head of lines": (drops(OK, b"X: x\r\n" * 1000, 0), "got more than 100 headers"),
+    "line of a head": (drops(OK + b"X: ", b"x" * 10_000, 0), "got more than 65536 bytes when reading header line"),
+    "status line": (drops(b"HTTP/1.1 200 ", b"x" * 10_000, 0), "got more than 65536 bytes when reading status line"),
+    "body by the byte": (drops(OK + b"Content-Length: 1000\r\n\r\n", b"x"), r"only \d+ bytes came in 0\.\d s"),
+    "body of no length by the byte": (drops(OK + b"\r\n", b"x"), r"only \d+ bytes came in 0\.\d s"),
+    "chunks by the byte": (drops(CHUNKED, b"1\r\nx\r\n"), r"only \d+ bytes came in 0\.\d s"),
+    "length of a chunk": (drops(CHUNKED, b"0" * 10_000, 0), "[Cc]hunk|chunk|bytes of the answer are none of the file"),
+    "chunks of a byte with much to say": (drops(CHUNKED, b"1;" + b"x" * 5000 + b"\r\nx\r\n", 0), "bytes of the answer"),
+    "what is behind the last chunk": (drops(CHUNKED + b"0\r\n", b"X: x\r\n" * 1000, 0), "bytes of the answer are none"),
+    "body of a redirection to itself": (drops(REDIRECTION, b"x" * 10_000, 0), "Exceeded 30 redirects"),
+    "chunks of a redirection to itself": (
+        drops(REDIRECTION[:-2] + b"Transfer-Encoding: chunked\r\n\r\n", b"64\r\n" + b"x" * 100 + b"\r\n", 0),
+        "Exceeded 30 redirects",
+    ),
+}
+"""Answers that would keep a client for ever, and what is said of them."""
+
+
+@pytest.mark.parametrize("kind", WITHOUT_END)
+def test_an_answer_that_comes_drop_by_drop_or_without_an_end_is_given_up(
+    raw: RawServer, tmp_path: Path, kind: str
+) -> None:
+    answer, reason = WITHOUT_END[kind]
+    raw.plan = [answer]
+    began = time.monotonic()
+    with pytest.raises(AddressError, match=reason):
+        get(raw.url, tmp_path, tries=1, timeout=0.3)
+    assert time.monotonic() - began < 5
+
+
+def test_a_slow_but_steady_server_is_waited_for(raw: RawServer, tmp_path: Path) -> None:
+    def steady(connection: socket.socket) -> None:
+        connection.sendall(GOOD)
+        for start in range(0, 1000, 100):
+            connection.sendall(THOUSAND[start : start + 100])
+            time.sleep(0.05)
+
+    raw.plan = [steady]
+    assert get(raw.url, tmp_path, tries=1, timeout=0.2) == THOUSAND
+
+
+def test_a_body_of_no_length_may_take_half_of_the_free_disk(
+    raw: RawServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "UNSAID_SHARE", shutil.disk_usage(tmp_path).free // (1 << 20))  # a MiB, or so
+    for head in (OK + b"\r\n", CHUNKED):
+        raw.plan = [drops(head, b"2710\r\n" + b"x" * 10_000 + b"\r\n", 0)]
+        with pytest.raises(
+            AddressError, match=r"which sends more than \d{6,7} bytes without an end; check the address"
+        ):
+            get(raw.url, tmp_path)
+        assert raw.asked == 1
+        raw.asked = 0
+
+
+LENGTH = OK + b"Connection: close\r\nContent-Length: "
+ON = b"HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: "
+TRIED = "the last of 1 tries failed: "
+ODD_ANSWERS = {
+    LENGTH + b"9" * 17 + b"\r\n\r\n": "whose 99999999999999999 bytes do not fit on the disk: ",
+    LENGTH + b"9" * 4000 + b"\r\n\r\n": TRIED,
+    LENGTH + b"9" * 5000 + b"\r\n\r\n": "",
+    LENGTH + b"-5\r\n\r\n": "",
+    LENGTH + b"1e3\r\n\r\n": "",
+    LENGTH + b"\xb2\r\n\r\n": "",
+    LENGTH + b"5, 7\r\n\r\n": "",
+    CHUNKED + b"-5\r\nabcdefgh": TRIED,
+    CHUNKED + b"-1\r\nabcdefgh": TRIED,
+    CHUNKED + b"f" * 50 + b"\r\nabcdefgh": TRIED,
+    CHUNKED + b"zz\r\nabcdefgh": TRIED,
+    CHUNKED + b"5": TRIED,
+    ON + b"http://127.0.0.1:99999/\r\n\r\n": "which can't be fetched: ",
+    ON + b"http://127.0.0.1:-1/\r\n\r\n": "which can't be fetched: ",
+    ON + b"http://127.0.0.1:" + b"9" * 5000 + b"/\r\n\r\n": "which can't be fetched: ",
+    ON + b"http://[::1/\r\n\r\n": "which can't be fetched: ",
+    ON + b"http://\xff\xfe/\r\n\r\n": "which can't be fetched: ",
+    ON + b"/\xff\xfe\r\n\r\n": "which can't be fetched: ",
+    ON + b"file:///etc/passwd\r\n\r\n": "which can't be fetched: No connection adapters",
+    ON + b"http://" + b"a" * 300 + b"/\r\n\r\n": "",
+    ON + b"http://a..b/\r\n\r\n": "",
+    b"HTTP/1.1 503 no\r\nRetry-After: " + b"9" * 5000 + b"\r\n\r\n": TRIED + "the server answers 503 no; ",
+    b"HTTP/1.1 503 " + b"no" * 500 + b"\r\n\r\n": TRIED + "the server answers 503 " + "no" * 40 + "; ",
+    b"HTTP/1.1 9999 OK\r\n\r\n": TRIED,
+    b"HTTP/7 200 OK\r\n\r\n": TRIED,
+    b"\0\0\0\r\n\r\n": TRIED,
+    b"HTTP/1.1 " + b"9" * 5000 + b" OK\r\n\r\n": TRIED,
+}
+"""Answers that are odd, and what is said of them."""
+
+
+@pytest.mark.parametrize("answer", ODD_ANSWERS, ids=range(len(ODD_ANSWERS)))
+def test_an_odd_answer_is_an_error_in_one_line(raw: RawServer, tmp_path: Path, answer: bytes) -> None:
+    raw.plan = [answer]
+    with pytest.raises(InputError) as refusal:
+        get(raw.url, tmp_path, tries=1)
+    assert ODD_ANSWERS[answer] in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("size", ["9" * 5000, "9" * 4000, "0", "-7", "*"])
+def test_an_odd_range_is_none(raw: RawServer, tmp_path: Path, size: str) -> None:
+    part = b"HTTP/1.1 206 Part\r\nConnection: close\r\nContent-Range: bytes %s-%s/%s\r\n\r\n" + THOUSAND[300:]
+    for values in ((size, "999", "1000"), ("300", size, "1000"), ("300", "999", size)):
+        odd = part % tuple(value.encode() for value in values)
+        raw.plan = [GOOD + THOUSAND[:300], odd, GOOD + THOUSAND]
+        assert get(raw.url, tmp_path, tries=3) == THOUSAND
+
+
+NOTES = [
+    "[]", "1", "null", '"total"', "{}", '{"total": 1000}', '{"total": 1000, "version": null}',
+    '{"total": [], "version": {}}', '{"total": "1000", "version": {}}', '{"total": -1, "version": {}}',
+    '{"total": 1000, "version": []}', '{"total": 1000, "version": {"ETag": 1}}', "[" * 100_000,
+    '{"total": ' + "9" * 5000 + ', "version": {}}', '{"total": ' + "9" * 4000 + ', "version": {}}',
+    '{"total": 1e999, "version": {}}', "\ufeff{}",
+]  # fmt: skip
+"""Notes of a partial file that are none."""
+
+
+def test_an_odd_note_means_a_new_start(server: Server, tmp_path: Path) -> None:
+    for note in NOTES:
+        server.plan, server.asked = [answer(upto=300), answer()], []
+        with pytest.raises(InputError):
+            get(server.url, tmp_path, tries=1)
+        (path,) = tmp_path.glob("partial/*.json")
+        path.write_text(note)
+        assert get(server.url, tmp_path) == THOUSAND
+        assert server.ranges == [None, None], note
+
+
+def test_a_mark_that_can_t_be_sent_back_is_not_kept(raw: RawServer, tmp_path: Path) -> None:
+    raw.plan = [GOOD[:-2] + b'ETag: "a\n b"\r\n\r\n' + THOUSAND[:300], GOOD + THOUSAND]
+    assert get(raw.url, tmp_path) == THOUSAND
+
+
+def test_a_file_of_unsaid_length_with_a_wrong_hash_comes_anew_once(server: Server, tmp_path: Path) -> None:
+    server.plan = [answer(length=False, upto=300), answer()]
+    assert get(server.url, tmp_path) == THOUSAND
+    assert server.ranges == [None, None]
+
+
+def test_of_two_processes_that_fetch_one_file_the_second_says_so(server: Server, tmp_path: Path) -> None:
+    server.content = LONG
+    server.plan = [answer(upto=2 * BLOCK, then_hang=True), answer()]
+    program = f"""
+from pathlib import Path
+from imgpipe.data.fetching import Patience, fetch
+folder = Path({str(tmp_path)!r})
+path, partial = folder / "raw/pets.tar", folder / "partial"
+fetch({server.url!r}, path, partial=partial, sha256=None, patience=Patience(tries=1, timeout=600, pause=0))
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT / "src", stdout=subprocess.DEVNULL)
+    while sum(part.stat().st_size for part in tmp_path.glob("partial/*.part")) < 2 * BLOCK:
+        assert process.poll() is None, "the download ended too early"
+        time.sleep(0.01)
+    with pytest.raises(InputError, match=r"^another process downloads to .*\.part; wait for it and run again$"):
+        get(server.url, tmp_path, LONG)
+    assert kept(tmp_path) == LONG[: 2 * BLOCK]
+    assert get(f"{server.url}?other", tmp_path, LONG) == LONG
+    process.kill()
+    process.wait()
+    assert get(server.url, tmp_path, LONG) == LONG
+    assert not list((tmp_path / "partial").iterdir())
+
+
+def test_secrets_of_an_address_are_in_no_error_and_no_note(server: Server, tmp_path: Path) -> None:
+    url = server.url.replace("http://", "http://me:secret@") + "?token=secret"
+    server.plan = [answer(upto=300), refuse(404), refuse(302, Location="file:///secret"), answer()]
+    for content in (THOUSAND, THOUSAND, OTHERS):
+        with pytest.raises(InputError) as refusal:
+            get(url, tmp_path, content, tries=1)
+        assert server.url.removeprefix("http://") in str(refusal.value)
+        assert "me:secret" not in str(refusal.value)
+        assert "token=" not in str(refusal.value)
+        assert "secret" not in "".join(note.read_text() for note in tmp_path.glob("partial/*.json"))
