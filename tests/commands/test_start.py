@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from imgpipe.commands.__main__ import app
 from imgpipe.commands.fingerprint import Fingerprint, fingerprint
 from imgpipe.commands.params_file import chosen_before, values_of, with_values
 from imgpipe.commands.plan import Machine, planned
+from imgpipe.common.errors import InputError
 from imgpipe.common.params import load
 from stages.check import check
 
@@ -427,3 +429,25 @@ def test_the_rules_are_documented_in_their_order() -> None:
     page = (ROOT / "docs/start.md").read_text(encoding="utf-8")
     documented = [line.split("|")[2].strip() for line in page.splitlines() if line.startswith("| `")]
     assert documented == [(rule.__doc__ or "").strip() for rule in plan.RULES]
+
+
+def test_what_is_no_file_is_named_and_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / "mine" / label).mkdir(parents=True)
+        for i in range(3):
+            (tmp_path / "mine" / label / f"{i}.png").write_bytes(encoded(noise(len(label) + i)))
+    os.mkfifo(tmp_path / "mine/cat/pipe.png")
+    (tmp_path / "mine/cat/gone.png").symlink_to("nowhere.png")
+    (tmp_path / "mine/cat/large.png").touch()
+    os.truncate(tmp_path / "mine/cat/large.png", 20_000_000_000)  # which takes no room
+    seen = fingerprint(tmp_path / "mine", "mine", processes=1)
+    assert {image.name: image.reason.partition("; ")[0] for image in seen.unreadable} == {
+        "cat/gone.png": "it is a link to nothing",
+        "cat/large.png": "its 20,000,000,000 bytes are more than the 268,435,456 that are read",
+        "cat/pipe.png": "it is no file but a pipe, a socket or a device",
+    }
+    (tmp_path / "mine/dog/out").symlink_to(tmp_path)
+    with pytest.raises(
+        InputError, match=r"mine/dog/out' is a link out of the folder, to '.*'; put a copy in its place"
+    ):
+        fingerprint(tmp_path / "mine", "mine", processes=1)
