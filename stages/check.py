@@ -5,7 +5,7 @@ from itertools import chain
 
 from imgpipe.common import params
 from imgpipe.common.errors import InputError, exit_on_input_error
-from imgpipe.data.archives import NO_FILE
+from imgpipe.data.folders import NO_FILE
 from imgpipe.data.packed import Form
 from imgpipe.download.params import Download
 from imgpipe.evaluate.params import Evaluate

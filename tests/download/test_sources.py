@@ -21,7 +21,8 @@ from PIL import Image
 from samples import encoded, noise, tar_of, zip_of
 
 from imgpipe.common.errors import InputError
-from imgpipe.data.archives import content_of, members
+from imgpipe.data.archives import members
+from imgpipe.data.folders import content_of
 from imgpipe.download import sources
 from imgpipe.download.params import Download
 from imgpipe.download.sources import SOURCES, identified

@@ -13,8 +13,9 @@ from PIL import Image
 from imgpipe.commands.layout_guess import Layout, guess_layout
 from imgpipe.common.errors import InputError
 from imgpipe.common.progress import counting
-from imgpipe.data.archives import Member, content_of, files_below, is_image, is_image_file, members
+from imgpipe.data.archives import Member, is_image, is_image_file, members
 from imgpipe.data.cells import TABLE_SUFFIX
+from imgpipe.data.folders import content_of, files_below
 from imgpipe.data.images import decode
 from imgpipe.data.parallel import by_processes
 from imgpipe.prepare.duplicates import pixel_hash

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgpipe.common.errors import InputError
-from imgpipe.data.archives import IMAGE_SUFFIXES, NO_FILE, files_below, is_image_file, names_an_image
+from imgpipe.data.archives import IMAGE_SUFFIXES, is_image_file, names_an_image
+from imgpipe.data.folders import NO_FILE, files_below
 
 
 @dataclass(frozen=True)

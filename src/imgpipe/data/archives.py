@@ -1,4 +1,4 @@
-"""What is in an archive or a folder: its files, which of them are images, and which splits its folders name.
+"""What is in an archive: its files, which of them are images, and which splits its folders name.
 
 A zip or a tar is read member by member: nothing is unpacked to the disk. Tars are written, too.
 """
@@ -7,13 +7,10 @@ import bz2
 import copy
 import io
 import lzma
-import os
-import stat
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -45,7 +42,6 @@ LONGEST_NAME = 4096
 """Letters of the longest path of a member. Linux has no longer ones."""
 ZIP_HEADER = 30
 """Bytes that stand before a member of a zip at least."""
-NO_FILE = "it is no file but a pipe, a socket or a device"
 DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -84,59 +80,6 @@ def is_image_file(path: Path) -> bool:
         return True
     with path.open("rb") as file:
         return is_image(path.name, file.read(12))
-
-
-def files_below(folder: Path, *, outside: bool) -> Iterator[tuple[Path, str]]:
-    """Yield each path in a folder and below it, except hidden ones, and why it is not read; nothing where it is a file.
-
-    Links are followed. Each real folder is read once: where it stands, not where a link to it does.
-
-    outside: whether links that lead out of the folder are followed, too.
-
-    Raises InputError at such a link where they are not, and OSError where a folder can't be read.
-    """
-    read: set[tuple[int, int]] = set()
-    folders, links = [folder], deque[Path]()
-    while folders or links:
-        within = folders.pop() if folders else links.popleft()
-        real = within.stat()
-        if (real.st_dev, real.st_ino) in read:
-            continue
-        read.add((real.st_dev, real.st_ino))
-        with os.scandir(within) as entries:
-            shown = [entry for entry in entries if not entry.name.startswith(".")]
-        for entry in sorted(shown, key=lambda entry: entry.name):
-            path, link = within / entry.name, entry.is_symlink()
-            if link and not outside:
-                check_within(path, folder)
-            try:
-                mode = path.stat().st_mode
-            except OSError as error:
-                if link:
-                    yield path, "it is a link to nothing"
-                elif not isinstance(error, FileNotFoundError):  # that one was removed just now
-                    raise
-                continue
-            if stat.S_ISDIR(mode):
-                (links if link else folders).append(path)
-            else:
-                yield path, "" if stat.S_ISREG(mode) else NO_FILE
-
-
-def check_within(path: Path, folder: Path) -> None:
-    """Refuse a path in a folder that links lead out of it."""
-    real = os.path.realpath(path)
-    if not Path(real).is_relative_to(os.path.realpath(folder)):
-        raise InputError(f"'{path}' is a link out of the folder, to '{real}'; put a copy in its place")
-
-
-def content_of(path: Path) -> bytes:
-    """Return a file's bytes. Raises InputError with the reason where they are too many, and OSError."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > LARGEST:
-            raise InputError(f"its {size:,} bytes are more than the {LARGEST:,} that are read")
-        return file.read()
 
 
 @dataclass(frozen=True)
@@ -185,14 +128,18 @@ def members(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> It
         raise InputError(f"{path} can't be read: {one_line(error, named=True)}; get or make it anew") from None
 
 
-def _check_unpacked(path: Path, unpacked: int) -> None:
-    """Refuse an archive that unpacks to more bytes than its own size explains."""
+def _unpacking_check(path: Path) -> Callable[[int], None]:
+    """Return what refuses the number of bytes that an archive unpacks to, where its own size does not explain it."""
     most = ALWAYS_UNPACKED + MOST_EXPANSION * path.stat().st_size
-    if unpacked > most:
-        raise InputError(
-            f"{path} unpacks to more than {most:,} bytes, which images do not; if you trust it, unpack it yourself and "
-            "take source folder"
-        )
+
+    def check(unpacked: int) -> None:
+        if unpacked > most:
+            raise InputError(
+                f"{path} unpacks to more than {most:,} bytes, which images do not; if you trust it, unpack it yourself "
+                "and take source folder"
+            )
+
+    return check
 
 
 def _zipped(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
@@ -201,7 +148,7 @@ def _zipped(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
             if file.read(4) == b"PK\3\4":
                 raise InputError(f"{path} is a zip archive without its end; get or make it anew")
         raise InputError(f"{path} is neither a zip nor a tar archive, as far as its content tells")
-    unpacked = 0
+    unpacked, check = 0, _unpacking_check(path)
     with zipfile.ZipFile(path) as archive:
         _check_apart(path, archive)
         for member in archive.infolist():
@@ -211,7 +158,7 @@ def _zipped(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
             problem, content = _problem(name, member.file_size), None
             if wanted(name) and not problem:
                 unpacked += member.file_size
-                _check_unpacked(path, unpacked)
+                check(unpacked)
                 try:
                     content = _unzipped(archive, member)
                 except DAMAGE as error:
@@ -233,11 +180,13 @@ def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     """Return a member's bytes, of which no more are unpacked than it says to have. Raises one of DAMAGE."""
     if member.compress_type not in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         with archive.open(member) as file:
-            content = b"".join(iter(partial(file.read, PIECE), b""))
+            content = b"".join(iter(partial(file.read, PIECE), b""))  # of which it verifies the checksum
     else:
         content = _decoded(archive, member)
-    if len(content) != member.file_size or zlib.crc32(content) != member.CRC:
-        raise zipfile.BadZipFile(f"Bad CRC-32 for file {member.filename!r}")
+        if zlib.crc32(content) != member.CRC:
+            raise zipfile.BadZipFile(f"Bad CRC-32 for file {member.filename!r}")
+    if len(content) != member.file_size:
+        raise zipfile.BadZipFile(f"{len(content)} of {member.file_size} bytes for file {member.filename!r}")
     return content
 
 
@@ -275,10 +224,11 @@ def _is_tar(path: Path) -> bool:
 
 
 def _tarred(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
+    check = _unpacking_check(path)
     with Tar.open(path) as archive:
         while member := archive.next():
             archive.members.clear()  # type: ignore[attr-defined]  # else it keeps all
-            _check_unpacked(path, archive.offset)
+            check(archive.offset)
             if member.isdir():
                 continue
             problem = _problem(member.name, member.size)
@@ -293,7 +243,7 @@ def _tarred(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
                     f"{path} goes on behind its end, perhaps with another tar: make one archive of both (tar "
                     "--ignore-zeros unpacks them)"
                 )
-            _check_unpacked(path, archive.fileobj.tell())
+            check(archive.fileobj.tell())
 
 
 def _problem(name: str, size: int) -> str:

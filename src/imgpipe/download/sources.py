@@ -19,18 +19,10 @@ from PIL import Image
 from imgpipe.common.errors import InputError, without_secrets
 from imgpipe.common.files import sha256_of
 from imgpipe.common.progress import counting
-from imgpipe.data.archives import (
-    IMAGE_SUFFIXES,
-    check_within,
-    content_of,
-    files_below,
-    is_image,
-    is_image_file,
-    members,
-    write_tar,
-)
+from imgpipe.data.archives import IMAGE_SUFFIXES, is_image, is_image_file, members, write_tar
 from imgpipe.data.cells import TABLE_SUFFIX, path_in, rows_of
 from imgpipe.data.fetching import AddressError, HashError, fetch
+from imgpipe.data.folders import check_within, content_of, files_below
 from imgpipe.download.datasets import torchvision_images
 from imgpipe.download.params import Download
 
