@@ -1,8 +1,10 @@
 """Small images and archives that tests are made of."""
 
 import io
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +37,23 @@ def photo(seed: int = 0, size: tuple[int, int] = (160, 120)) -> Image.Image:
     whole = Image.fromarray(load_sample_image("china.jpg" if seed % 2 else "flower.jpg"))
     left, top = np.random.default_rng(seed).integers(0, [whole.width - size[0], whole.height - size[1]]).tolist()
     return whole.crop((left, top, left + size[0], top + size[1]))
+
+
+def png(width: int, height: int, *, colour: int = 0, bits: int = 8, chunks: bytes = b"", rows: bytes = b"") -> bytes:
+    """A PNG whose header promises so many pixels, with these rows behind it, or hardly any."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    content = chunk(b"IDAT", zlib.compress(rows or bytes(99)))
+    return b"\x89PNG\r\n\x1a\n" + header + chunks + content + chunk(b"IEND", b"")
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def palette_beyond_its_end() -> bytes:
+    """A PNG whose palette says how transparent 257 colours are."""
+    palette = chunk(b"PLTE", bytes(range(256)) * 3) + chunk(b"tRNS", bytes(257))
+    return png(2, 2, colour=3, chunks=palette, rows=bytes(6))
 
 
 def zip_of(path: Path, files: Mapping[str, bytes]) -> Path:

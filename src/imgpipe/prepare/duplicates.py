@@ -6,13 +6,15 @@ from collections.abc import Hashable, Iterable
 
 from PIL import Image
 
-from imgpipe.data.images import eight_bits
+from imgpipe.data.images import eight_bits, strips
 
 
 def pixel_hash(image: Image.Image) -> str:
     """Return a hash that is equal for images of one size with equal pixels, as RGB of 8 bits, in whatever format."""
-    rgb = eight_bits(image, 3)
-    return hashlib.blake2b(rgb.tobytes(), digest_size=16, person=b"%dx%d" % rgb.size).hexdigest()
+    digest = hashlib.blake2b(digest_size=16, person=b"%dx%d" % image.size)
+    for strip in strips(image):
+        digest.update(eight_bits(strip, 3).tobytes())
+    return digest.hexdigest()
 
 
 def equal_groups(keys: Iterable[Hashable]) -> list[list[int]]:
