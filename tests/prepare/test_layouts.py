@@ -76,3 +76,27 @@ def test_names_and_classes_that_do_not_fit_are_refused(names: object, merged: ob
     with pytest.raises(InputError) as refusal:
         classes_of(["cat", "dog"], names, merged)  # type: ignore[arg-type]
     assert message in str(refusal.value)
+
+
+def test_classes_that_differ_in_their_unicode_form_alone_are_one_and_that_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Four names of which two pairs look the same; NFD alone stays as it is."""
+    composed, apart, alone = "caf\u00e9", "cafe\u0301", "o\u0308l"
+    classes = classes_of([composed, apart, alone, "cat"], None, None)
+    assert classes == {composed: composed, apart: composed, alone: alone, "cat": "cat"}
+    assert caplog.messages == [
+        f"class '{composed}' is written in 2 Unicode forms, which look the same: 'cafe\\u0301', 'caf\\xe9'; "
+        "they are taken for one class"
+    ]
+    assert classes_of(["1", "2"], {1: composed, 2: apart}, None) == {"1": composed, "2": composed}
+    assert classes_of(["1", "2"], None, {composed: [1], apart: [2]}) == {"1": composed, "2": composed}
+
+
+def test_a_class_s_name_that_no_folder_can_have_is_refused_and_cut_short() -> None:
+    assert classes_of(["c" * 255], None, None) == {"c" * 255: "c" * 255}
+    for label in ("c" * 256, "é" * 128, "c" * 140_000):
+        with pytest.raises(
+            InputError, match=r"^a class can't be named '.{40}\.\.\.', of [\d,]+ bytes: it is a folder's"
+        ):
+            classes_of([label], None, None)

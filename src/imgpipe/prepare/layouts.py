@@ -1,16 +1,22 @@
 """Read what an image's path says: its class and, where the path names them, its split and its group."""
 
+import logging
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
+from unicodedata import normalize
 
 from imgpipe.common.errors import InputError, did_you_mean
 from imgpipe.data.archives import SPLIT_OF_FOLDER
 
 GROUPS = ("label", "split", "group")
 """Groups that a pattern may name; it must name the first."""
+LONGEST_NAME = 255
+"""Bytes of the longest name of a file or folder, on all common file systems."""
+LONGEST_PATH = 4096
+"""Bytes of the longest path, Linux's PATH_MAX. Paths are kept in CSV tables, whose cells hold 131,072 characters."""
 REST = "rest"
 """The word that stands, in place of a list of labels, for all that are in no list."""
 
@@ -70,6 +76,16 @@ def _split_of(folders: Sequence[str]) -> str:
     return splits[-1] if splits else ""
 
 
+def too_long(path: str) -> str:
+    """Return why a path is too long for a file of that name to be written; nothing where it is not."""
+    length, longest = len(path.encode()), max(len(part.encode()) for part in path.split("/"))
+    if longest > LONGEST_NAME:
+        return f"its path has a name of {longest:,} bytes, and a file's or folder's has {LONGEST_NAME} at most"
+    if length > LONGEST_PATH:
+        return f"its path has {length:,} bytes, and {LONGEST_PATH:,} are the most"
+    return ""
+
+
 def classes_of(
     labels: Iterable[str], class_names: Mapping[Any, Any] | None, class_map: Mapping[Any, Any] | None
 ) -> dict[str, str]:
@@ -94,9 +110,35 @@ def classes_of(
         merged = _merged(set(classes.values()), class_map)
         classes = {label: merged[name] for label, name in classes.items()}
     for name in classes.values():
+        if len(name.encode()) > LONGEST_NAME:
+            raise InputError(
+                f"a class can't be named '{name[:40]}...', of {len(name.encode()):,} bytes: it is a folder's name, "
+                f"which has {LONGEST_NAME} at most; see params.yaml: prepare"
+            )
         if "/" in name or "\\" in name or "\0" in name or name in ("", ".", ".."):
             raise InputError(f"a class can't be named '{name}': it is a folder's name; see params.yaml: prepare")
-    return classes
+    return _in_one_form(classes)
+
+
+def _in_one_form(classes: Mapping[str, str]) -> dict[str, str]:
+    """Return the classes with those merged, and said, whose names differ in their Unicode form alone.
+
+    An é is one character or an e and an accent, as the system has it on which a folder was made. A form of which there
+    is no other stays as it is.
+    """
+    forms: dict[str, set[str]] = {}
+    for name in classes.values():
+        forms.setdefault(normalize("NFC", name), set()).add(name)
+    for composed, names in sorted(forms.items()):
+        if len(names) > 1:
+            logging.warning(
+                "class '%s' is written in %d Unicode forms, which look the same: %s; they are taken for one class",
+                composed,
+                len(names),
+                ", ".join(map(ascii, sorted(names))),
+            )
+    merged = {name: composed for composed, names in forms.items() if len(names) > 1 for name in names}
+    return {label: merged.get(name, name) for label, name in classes.items()}
 
 
 def _merged(names: Collection[str], class_map: Mapping[Any, Any]) -> dict[str, str]:

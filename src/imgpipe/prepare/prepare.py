@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from imgpipe.common.errors import InputError
 from imgpipe.prepare.duplicates import equal_groups
-from imgpipe.prepare.layouts import classes_of
+from imgpipe.prepare.layouts import classes_of, too_long
 from imgpipe.prepare.near import NearPair, near_pairs
 from imgpipe.prepare.params import Prepare
 from imgpipe.prepare.reading import Found
@@ -260,6 +260,11 @@ def _named(found: Sequence[Found], candidates: Sequence[Candidate], splits: Mapp
     for i, split in splits.items():
         one = found[i]
         file = short[i] if counts[short[i]] == 1 else f"{folders[i]}/{one.source.replace('/', '_')}"
+        if problem := too_long(file):
+            raise InputError(
+                f"'{one.source}' is one of several of its name, so it is called by its whole path, and {problem}; "
+                "rename it"
+            )
         if file in images:
             raise InputError(f"'{images[file].source}' and '{one.source}' would both be {file}; rename one")
         images[file] = PreparedImage(
