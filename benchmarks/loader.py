@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import typer
@@ -81,7 +81,7 @@ def prepare(data: Path, folder: Path, packed_size: int) -> None:
     for split in SPLITS:
         (folder / "packed" / split).mkdir(parents=True)
         pack(
-            [{"file": image.file, "label": image.label} for image in images if image.split == split],
+            [{name: str(value) for name, value in asdict(image).items()} for image in images if image.split == split],
             lambda file: (folder / file).read_bytes(), folder / "packed" / split,
             classes=sorted({image.label for image in images}),
             form=replace(FORM, image_size=packed_size), processes=cores(),

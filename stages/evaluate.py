@@ -7,7 +7,7 @@ from typing import Any
 
 from imgpipe.common import kernels, params, stage
 from imgpipe.common.files import read_rows, write_text
-from imgpipe.data.packed import read_split, read_statistics
+from imgpipe.data.packed import check_content, read_packed
 from imgpipe.evaluate.params import Evaluate
 from imgpipe.evaluate.provenance import PROVENANCE, provenance
 from imgpipe.model.description import read_description
@@ -42,13 +42,13 @@ def evaluate() -> None:
     classifier = load_classifier(trained)
     description = classifier.description = replace(classifier.description, flips=section.flips)
     devices.set_up_computing(cpu_threads=description.cpu_threads)
-    form = read_statistics(PACKED / "statistics.json").form
-    splits = {name: read_split(PACKED / name, form) for name in ("val", "test")}
+    _, splits = read_packed(PACKED, ("val", "test"))
 
     logits, size, threads = {}, section.batch_size, runtime.loader_threads
     with devices.joined_world(device) as world:
         classifier.to(world.device)
         for name, split in splits.items():
+            check_content(split, PACKED / name, part=world.rank, parts=world.size)
             logits[name] = predict_split(
                 classifier, split, world, batch_size=size, threads=threads, says=f"testing on {name}"
             ).numpy()

@@ -15,6 +15,7 @@ from imgpipe.train.processes import deferred_signals, die_with_parent
 CHECKPOINTS = Path(os.environ.get("DVC_ROOT", ".")) / ".dvc" / "tmp" / "imgpipe"
 """Outside of the workspace, so that queued and temporary experiments find them too: DVC_ROOT is the project's."""
 
+PACKED = Path("data/packed")
 HISTORY = Path("metrics/train/history.csv")
 RUNS = Path("runs")
 """Times, rates and traces, which neither Git nor DVC tracks: they differ between equal runs."""
@@ -44,11 +45,11 @@ def train() -> None:
     from imgpipe.model.devices import joined_world
     from imgpipe.train import checkpoints, start, watching
     from imgpipe.train.loop import fit
-    from imgpipe.train.micro_batches import read_splits
+    from imgpipe.train.micro_batches import check_splits, read_splits
     from imgpipe.train.run import opened_run
     from imgpipe.train.state import Epoch
 
-    splits = read_splits(Path("data/packed"), recipe, fit=model.fit)
+    splits = read_splits(PACKED, recipe, fit=model.fit)
     device = start.device_of(runtime)
     if runtime.tensorboard:
         watching.check_tensorboard()
@@ -56,6 +57,7 @@ def train() -> None:
     start.start_processes(runtime, recipe, device)  # all that can be refused is: from here on there may be several
 
     with deferred_signals() as stop_signal, joined_world(device) as world:
+        check_splits(splits, PACKED, world)
         digests = checkpoints.digests_of_inputs("train", device=device)
         checkpoints.same_everywhere(digests, world)
         state = start.new_state(classifier.to(world.device), recipe)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from imgpipe.common.files import write_table
+from imgpipe.data.packed import INDEX
 from stages.plot import plot
 
 EPOCHS = 12
@@ -257,10 +258,10 @@ def _packed(test: Outcome, folder: Path) -> None:
     images[:, : height // 2, : width // 2, 0] = (test.labels * 37 % 256)[:, None, None]
     np.save(folder / "test/images.npy", images.reshape(-1))
     index = (
-        {"file": file, "label": label, "offset": i * size, "bytes": size, "height": height, "width": width}
+        dict(zip(INDEX, (file, label, i * size, size, height, width, 0), strict=True))
         for i, (file, label) in enumerate(zip(test.files, test.labels.tolist(), strict=True))
     )
-    write_table(folder / "test/index.csv", ["file", "label", "offset", "bytes", "height", "width"], index)
+    write_table(folder / "test/index.csv", INDEX, index)
     statistics = {"classes": list(test.classes), "encoding": "raw", "channels": channels, "mean": [0.5] * channels}
     statistics |= {"image_size": min(height, width), "enlarge": True, "jpeg_quality": 90}
     (folder / "statistics.json").write_text(json.dumps(statistics | {"std": [0.25] * channels}), encoding="utf-8")

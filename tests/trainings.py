@@ -105,6 +105,7 @@ def split_of(content: Pixels, labels: Integers) -> Split:
         heights=np.full(images, 8),
         widths=np.full(images, 8),
         labels=labels,
+        checksums=np.zeros(images, np.int64),
         files=[f"{i}.png" for i in range(images)],
     )
 

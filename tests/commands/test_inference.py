@@ -8,6 +8,7 @@ from PIL import Image
 from samples import described, encoded, form, noise, photo
 
 from imgpipe.commands.inference import network_input
+from imgpipe.data.images import decode
 from imgpipe.data.packed import read_split
 from imgpipe.model.crops import FITS, evaluation_square
 from imgpipe.pack.pack import pack
@@ -29,7 +30,8 @@ def test_the_network_sees_the_pixels_that_pack_and_the_crop_give_to_the_bit(
         "grey.png": encoded(noise(3, (60, 41)).convert("L")),
     }
     how = form(image_size=40, enlarge=enlarge, channels=channels, encoding=encoding, jpeg_quality=60)
-    rows = [{"file": name, "label": "a"} for name in files]
+    sizes = {name: decode(content).size for name, content in files.items()}
+    rows = [{"file": name, "label": "a", "width": str(w), "height": str(h)} for name, (w, h) in sizes.items()]
     pack(rows, files.__getitem__, tmp_path, classes=["a"], form=how, processes=1)
     split = read_split(tmp_path, how)
     for fit in FITS:

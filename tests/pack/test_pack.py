@@ -1,7 +1,13 @@
 """Packed splits, in either encoding, and their statistics."""
 
+import contextlib
 import io
+import itertools
+import os
+import re
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +18,31 @@ from PIL import Image
 from samples import encoded, form, noise, photo
 
 from imgpipe.common.errors import InputError
-from imgpipe.common.files import write_table
+from imgpipe.common.files import read_table, write_table
 from imgpipe.data import parallel
-from imgpipe.data.packed import Split, read_split
-from imgpipe.pack.pack import mean_and_std, pack
+from imgpipe.data.packed import (
+    INDEX,
+    Split,
+    Statistics,
+    check_content,
+    read_packed,
+    read_split,
+    write_statistics,
+)
+from imgpipe.pack.pack import mean_and_std, pack, pack_image
 from stages.pack import pack as pack_stage
 
 IMAGES = {f"train/a/{i}.png": noise(i, (20, 10 + i)) for i in range(3)} | {"train/b/0.png": photo()}
 
 
+def row_of(file: str, image: Image.Image) -> dict[str, str]:
+    """What data/images.csv says of an image, as far as pack needs it."""
+    return {"file": file, "label": file.split("/")[1], "width": str(image.width), "height": str(image.height)}
+
+
 def packed(folder: Path, *, processes: int = 1, **changes: Any) -> Split:
     """The images packed at 11 pixels in colour, but for the changes."""
-    rows = [{"file": file, "label": file.split("/")[1]} for file in IMAGES]
+    rows = [row_of(file, image) for file, image in IMAGES.items()]
     how = form(**{"image_size": 11, "channels": 3, **changes})
     folder.mkdir(exist_ok=True)
     pack(rows, lambda file: encoded(IMAGES[file]), folder, classes=["a", "b"], form=how, processes=processes)
@@ -80,30 +99,105 @@ def test_processes_and_threads_change_no_byte(tmp_path: Path, encoding: str, mon
 
 
 def test_a_prepared_image_that_broke_is_named(tmp_path: Path) -> None:
-    row = {"file": "train/a/x.png", "label": "a"}
+    row = row_of("train/a/x.png", noise(0))
     with pytest.raises(InputError, match=r"prepared image train/a/x.png: it is empty; take it out"):
         pack([row], lambda file: b"", tmp_path, classes=["a"], form=form(), processes=1)
 
 
-@pytest.mark.parametrize(
-    ("size", "encoding", "said"),
-    [((1, 70_000), "jpeg", "11 x 770000"), ((1, 2_000_000), "raw", "11 x 22000000")],
-    ids=["longer than a JPEG may be", "more pixels than are read"],
-)
-def test_an_image_too_long_to_be_packed_is_named(
-    size: tuple[int, int], encoding: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(IMAGES, "train/a/0.png", Image.new("L", size))
-    with pytest.raises(
-        InputError, match=f"train/a/0.png: it is so long that it would be packed as {said} pixels; take"
-    ):
-        packed(tmp_path, encoding=encoding)
+def test_the_longest_image_is_packed_with_a_shorter_short_side_where_else_it_would_be_too_large() -> None:
+    """At a short side of 2,000 it would be 100,000 long: JPEG ends at 65,500, and all at 67,108,864 pixels."""
+    height, width, _ = pack_image(encoded(Image.new("L", (2, 100))), form(image_size=2000, encoding="jpeg"))
+    assert (height, width) == (57_926, 1159)
+
+
+def _becomes_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "cut": ("images.npy", lambda path: os.truncate(path, path.stat().st_size - 1), "mmap length is greater"),
+    "cut header": ("images.npy", lambda path: os.truncate(path, 20), "EOF"),
+    "empty": ("images.npy", lambda path: path.write_bytes(b""), "is not as"),
+    "folder": ("images.npy", _becomes_a_folder, "Is a directory"),
+    "gone": ("images.npy", Path.unlink, "No such file"),
+    "objects": ("images.npy", lambda path: np.save(path, np.array([print]), allow_pickle=True), "Python objects"),
+    "zip": ("images.npy", lambda path: np.savez(path.open("wb"), a=np.zeros(3)), "magic string"),
+    "floats": ("images.npy", lambda path: np.save(path, np.zeros(9)), "images.npy is float64 (9,), and not uint8"),
+    "two dimensions": ("images.npy", lambda path: np.save(path, np.zeros((3, 3), np.uint8)), "is uint8 (3, 3)"),
+    "longer": ("images.npy", lambda path: np.save(path, np.zeros(9999, np.uint8)), "has 9,999 bytes, and the images"),
+    "no table": ("index.csv", lambda path: path.write_bytes(b"\xff\0"), "is not as"),
+    "no column": ("index.csv", lambda path: path.write_text("file,label\na,0\n"), "KeyError: 'offset'"),
+    "no rows": ("index.csv", lambda path: path.write_text("file,label,offset,bytes,height,width,crc32\n"), "no images"),
+    "cell of 200,000": ("index.csv", lambda path: path.write_text("file\n" + "a" * 200_000), "field larger"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_packed_files_that_are_damaged_are_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    packed(tmp_path)
+    file, damage, said = DAMAGES[name]
+    damage(tmp_path / file)
+    _refused(tmp_path, said)
+
+
+ODD = ("-1", "0", "1", "12", "255", "99999999999", "9" * 5000, "1.5", "", "x")
+
+
+@pytest.mark.parametrize("column", INDEX[1:])
+def test_no_odd_number_in_the_index_gets_past_both_checks(column: str, tmp_path: Path) -> None:
+    packed(tmp_path)
+    index = read_table(tmp_path / "index.csv")
+    for row, odd in itertools.product(range(len(index)), ODD):
+        if index[row][column] != odd:
+            changed = [cells | {column: odd} if i == row else cells for i, cells in enumerate(index)]
+            write_table(tmp_path / "index.csv", INDEX, changed)
+            _refused(tmp_path, "is not as pack wrote it")
+
+
+def test_a_flipped_byte_of_any_image_is_found_by_whoever_checks_that_part(tmp_path: Path) -> None:
+    split = packed(tmp_path)
+    path = tmp_path / "images.npy"
+    whole = path.read_bytes()
+    start = len(whole) - len(split.content)
+    for number in range(len(split)):
+        check_content(split, tmp_path, part=number, parts=len(split))
+        damaged = bytearray(whole)
+        damaged[start + int(split.offsets[number])] ^= 1
+        path.write_bytes(damaged)
+        broken = read_split(tmp_path, split.form)
+        for part in range(len(split)):
+            with pytest.raises(InputError, match="another") if part == number else contextlib.nullcontext():
+                check_content(broken, tmp_path, part=part, parts=len(split))
+
+
+def test_a_label_of_no_class_and_statistics_that_are_none_are_refused(tmp_path: Path) -> None:
+    split = packed(tmp_path / "train")
+    whole = Statistics(["a", "b"], split.form, [0.5] * 3, [0.2] * 3)
+    write_statistics(tmp_path / "statistics.json", whole)
+    assert read_packed(tmp_path, ["train"])[0] == whole
+    for wrong in (replace(whole, classes=["a"]), replace(whole, mean=[0.5]), replace(whole, std=[float("nan")] * 3)):
+        write_statistics(tmp_path / "statistics.json", wrong)
+        with pytest.raises(InputError, match="is not as pack wrote it"):
+            read_packed(tmp_path, ["train"])
+    for text in ("", "[]", "{}", "[" * 100_000, '{"classes": 3}'):
+        (tmp_path / "statistics.json").write_text(text)
+        with pytest.raises(InputError, match=r"statistics.json is not as pack wrote it"):
+            read_packed(tmp_path, ["train"])
+
+
+def _refused(folder: Path, said: str) -> None:
+    """Either on opening or on reading all, in one line that names what is damaged and says what to do."""
+    with pytest.raises(InputError, match=re.escape(said)) as refusal:
+        check_content(read_split(folder, form(image_size=11, channels=3)), folder, part=0, parts=1)
+    assert re.fullmatch(r".*(images.npy|index.csv|" + re.escape(str(folder)) + r") is not as pack wrote it \(.*"
+                        r"\); where dvc checkout does not help, .*", str(refusal.value))  # fmt: skip
 
 
 def test_images_of_one_size_are_known_to_be(tmp_path: Path) -> None:
     assert packed(tmp_path).common_shape is None
     alike = {"train/a/0.png": noise(0), "train/a/1.png": noise(1)}
-    rows = [{"file": file, "label": "a"} for file in alike]
+    rows = [row_of(file, image) for file, image in alike.items()]
     how = form(image_size=10, enlarge=False, channels=3)
     pack(rows, lambda file: encoded(alike[file]), tmp_path, classes=["a"], form=how, processes=1)
     split = read_split(tmp_path, how)

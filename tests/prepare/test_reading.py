@@ -4,11 +4,14 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from prepare.pets import pets, read
-from samples import encoded, noise, photo, tar_of, zip_of
+from prepare.pets import pets, read, sort_in
+from samples import encoded, noise, palette_beyond_its_end, photo, tar_of, zip_of
 
 from imgpipe.common.errors import InputError
+from imgpipe.common.files import read_table, write_records
 from imgpipe.prepare import reading
+from imgpipe.prepare.formats import FORMATS
+from imgpipe.prepare.prepare import PreparedImage
 from imgpipe.prepare.reading import Rejected, check_rejected
 
 
@@ -33,6 +36,38 @@ def test_files_that_are_left_out_are_named_with_the_reason(tmp_path: Path) -> No
         "top.png": ("it is in no folder, which would name its class", True),
     }
     assert {"pets/cat/jpeg-in-truth.png", "pets/cat/no-ending"} < {image.source for image in found}
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("cat/" + "a" * 251 + ".png", ""),
+        ("cat/" + "a" * 252 + ".png", "its path has a name of 256 bytes, and a file's or folder's has 255 at most"),
+        ("cat/" + "é" * 126 + ".png", "its path has a name of 256 bytes, and a file's or folder's has 255 at most"),
+        ("c" * 256 + "/a.png", "its path has a name of 256 bytes, and a file's or folder's has 255 at most"),
+        ("cat/" + "a" * 140_000, "its path has a name of 140,000 bytes, and a file's or folder's has 255 at most"),
+        ("d/" * 2043 + "cat/a.png", ""),
+        ("d/" * 2044 + "cat/a.png", "its path has 4,097 bytes, and 4,096 are the most"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["tar", "tree"])
+def test_a_path_that_is_too_long_is_rejected_and_every_table_can_be_read(
+    path: str, said: str, kind: str, tmp_path: Path
+) -> None:
+    found, rejected = read(tar_of(tmp_path / "pets.tar", pets() | {path: encoded(noise(99))}))
+    assert [file.reason for file in rejected] == ([said] if said else [])
+    images, _ = sort_in(found)
+    write_records(tmp_path / "rejected.csv", Rejected, rejected)
+    write_records(tmp_path / "images.csv", PreparedImage, images)
+    assert len(read_table(tmp_path / "rejected.csv")) == len(rejected)
+    assert len(read_table(tmp_path / "images.csv")) == len(images)
+    FORMATS[kind](tmp_path, ((image.file, b"") for image in images))
+
+
+def test_damage_that_shows_only_when_pixels_are_converted_is_that_image_s_rejection(tmp_path: Path) -> None:
+    found, rejected = read(zip_of(tmp_path / "pets.zip", pets() | {"pets/cat/bad.png": palette_beyond_its_end()}))
+    assert [(file.source, file.picture) for file in rejected] == [("pets/cat/bad.png", True)]
+    assert len(found) == len(pets())
 
 
 def test_two_files_of_one_path_are_refused(tmp_path: Path) -> None:

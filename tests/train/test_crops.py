@@ -105,6 +105,7 @@ def split_of(images: list[Pixels]) -> Split:
         heights=np.array([image.shape[0] for image in images]),
         widths=np.array([image.shape[1] for image in images]),
         labels=np.zeros(len(images), np.int64),
+        checksums=np.zeros(len(images), np.int64),
         files=[str(i) for i in range(len(images))],
     )
 

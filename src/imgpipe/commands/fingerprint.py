@@ -135,7 +135,7 @@ def fingerprint(path: Path, location: str, *, processes: int) -> Fingerprint:
             else:
                 others += 1
 
-    for seen in counting("looking", by_processes(look_at, images(), processes=processes)):
+    for seen in counting("looking", by_processes(look_at, images(), weigh=_weight, processes=processes)):
         (looks if isinstance(seen, Look) else unreadable).append(seen)  # type: ignore[arg-type]
     if not looks:
         raise InputError(
@@ -176,6 +176,10 @@ def _members(path: Path, source: str) -> Iterator[Member]:
             yield Member(name, None, str(error))
         except OSError as error:
             yield Member(name, None, f"it can't be read: {error.strerror}")
+
+
+def _weight(member: Member) -> int:
+    return len(member.content or b"")
 
 
 def look_at(member: Member) -> Look | Unreadable:

@@ -90,7 +90,8 @@ def read_tested(description: Description) -> Tested:
             )
     anew = "dvc repro makes both anew"
     try:
-        statistics, split = read_statistics(needed[0]), read_split(PACKED / "test", description.form)
+        statistics = read_statistics(needed[0])
+        split = read_split(PACKED / "test", statistics.form)
         rows, probabilities = read_table(PREDICTIONS), np.load(PROBABILITIES)
         tested = Tested(split, [row["predicted"] for row in rows], probabilities)
         files = [row["file"] for row in rows]

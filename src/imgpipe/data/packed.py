@@ -1,6 +1,9 @@
 """Packed splits: the images of each in one plain .npy file, with a CSV index (docs/data-flow.md)."""
 
 import json
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -9,12 +12,17 @@ from typing import Annotated, Any, Literal
 import cv2
 import numpy as np
 
+from imgpipe.common.errors import InputError, one_line
 from imgpipe.common.files import read_table, write_text
 from imgpipe.common.rules import Interval
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 
+INDEX = ("file", "label", "offset", "bytes", "height", "width", "crc32")
+"""The columns of index.csv."""
+LONGEST = 1 << 16
+"""Pixels that no side of a packed image has."""
 COLOURS = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR_RGB}
 
 
@@ -51,6 +59,8 @@ class Split:
     """In pixels, int64 (images,)."""
     labels: Integers
     """Numbers of the classes, in the order of ``Statistics.classes``, int64 (images,)."""
+    checksums: Integers
+    """``checksum`` of each image, int64 (images,)."""
     files: list[str]
     """Paths of the images within the prepared data."""
 
@@ -93,22 +103,93 @@ def unpacked(content: Pixels, height: int, width: int, form: Form) -> Pixels:
 
 
 def read_split(folder: Path, form: Form) -> Split:
-    """Read a packed split: ``images.npy`` and ``index.csv`` in the folder. The images stay on the disk until used."""
-    index = read_table(folder / "index.csv")
+    """Read a packed split: ``images.npy`` and ``index.csv`` in the folder. The images stay on the disk until used.
 
-    def column(name: str) -> Integers:
-        return np.array([int(row[name]) for row in index], dtype=np.int64)
-
-    return Split(
+    Raises InputError where these are no such files, or do not fit each other; ``check_content`` reads the images.
+    """
+    with _explained(folder / "index.csv"):
+        index = read_table(folder / "index.csv")
+        columns = {name: [row[name] for row in index] for name in INDEX}
+        numbers = {name: np.array([int(cell) for cell in columns[name]], dtype=np.int64) for name in INDEX[1:]}
+    with _explained(folder / "images.npy"):
+        mapped = np.lib.format.open_memmap(folder / "images.npy", mode="r")  # which unpickles nothing
+    split = Split(
         form=form,
-        content=np.asarray(np.load(folder / "images.npy", mmap_mode="r")),  # a plain view: numpy.memmap slices slowly
-        offsets=column("offset"),
-        lengths=column("bytes"),
-        heights=column("height"),
-        widths=column("width"),
-        labels=column("label"),
-        files=[row["file"] for row in index],
+        content=np.asarray(mapped),  # a plain view: numpy.memmap slices slowly
+        offsets=numbers["offset"],
+        lengths=numbers["bytes"],
+        heights=numbers["height"],
+        widths=numbers["width"],
+        labels=numbers["label"],
+        checksums=numbers["crc32"],
+        files=columns["file"],
     )
+    if problem := _misfit(split):
+        raise _broken(folder, problem)
+    return split
+
+
+def _misfit(split: Split) -> str:
+    """Return what in a split does not fit the rest of it; nothing where all does."""
+    content, lengths = split.content, split.lengths
+    if content.dtype != np.uint8 or content.ndim != 1:
+        return f"images.npy is {content.dtype} {content.shape}, and not uint8 of one dimension"
+    if not len(split) or lengths.min() < 1 or split.labels.min() < 0:
+        return "index.csv has no images, or empty ones, or labels below 0"
+    if lengths.max() > len(content) or not np.array_equal(split.offsets, np.cumsum(lengths) - lengths):
+        return "the images of index.csv do not follow one another"
+    if (total := int(lengths.sum())) != len(content):
+        return f"images.npy has {len(content):,} bytes, and the images of index.csv {total:,}"
+    sides = np.stack([split.heights, split.widths])
+    if sides.min() < 1 or sides.max() >= LONGEST:
+        return "index.csv has images without pixels, or too large to have been packed"
+    if split.form.encoding == "raw" and not np.array_equal(sides.prod(axis=0) * split.channels, lengths):
+        return "the bytes of an image of index.csv are not as many as its pixels need"
+    return ""
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Raise InputError in place of what is raised where a file of the packed splits can't be read."""
+    try:
+        yield
+    except Exception as error:  # a damaged header makes numpy raise almost anything, and so do damaged tables
+        raise _broken(path, one_line(error, named=True)) from None
+
+
+def _broken(path: Path, problem: str) -> InputError:
+    """Make the error for packed files that are damaged, and so is what DVC's cache has of them where it has links."""
+    return InputError(
+        f"{path} is not as pack wrote it ({problem}); where dvc checkout does not help, remove it from DVC's cache, "
+        "for f in data/packed/*/*; do find .dvc/cache -samefile $f -delete; done, and make it anew: "
+        "dvc repro --force --single-item pack"
+    )
+
+
+def checksum(content: bytes | memoryview, cells: Iterable[str | int]) -> int:
+    """Return the CRC-32 of a packed image and of what the index says of it.
+
+    content: its bytes.
+    cells: of its row in the index, but for the last.
+    """
+    return zlib.crc32(content, zlib.crc32(",".join(map(str, cells)).encode()))
+
+
+def check_content(split: Split, folder: Path, *, part: int, parts: int) -> None:
+    """Check that images and index are byte for byte as pack wrote them, which DVC does not where a file's time is old.
+
+    folder: where the split was read.
+    part, parts: the number of the part to check, from 0, and how many there are.
+
+    Raises InputError where an image is another.
+    """
+    numbers = (split.labels, split.offsets, split.lengths, split.heights, split.widths, split.checksums)
+    mine = slice(len(split) * part // parts, len(split) * (part + 1) // parts)
+    content = split.content.data
+    for file, *cells, expected in zip(split.files[mine], *(column[mine].tolist() for column in numbers), strict=True):
+        _, offset, length, *_ = cells
+        if checksum(content[offset : offset + length], (file, *cells)) != expected:
+            raise _broken(folder, f"image {file} is another")
 
 
 @dataclass(frozen=True)
@@ -131,7 +212,27 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
 
 
 def read_statistics(path: Path) -> Statistics:
-    """Read what ``write_statistics`` wrote."""
-    flat = json.loads(path.read_text(encoding="utf-8"))
-    form = Form(**{field.name: flat[field.name] for field in fields(Form)})
-    return Statistics(classes=flat["classes"], form=form, mean=flat["mean"], std=flat["std"])
+    """Read what ``write_statistics`` wrote. Raises InputError where it is something else."""
+    with _explained(path):
+        flat = json.loads(path.read_text(encoding="utf-8"))
+        form = Form(**{field.name: flat[field.name] for field in fields(Form)})
+        statistics = Statistics(classes=flat["classes"], form=form, mean=flat["mean"], std=flat["std"])
+        numbers = np.array([statistics.mean, statistics.std], dtype=np.float64)
+    if numbers.shape != (2, form.channels) or not np.isfinite(numbers).all():
+        raise _broken(path, f"mean and std are not {form.channels} numbers")
+    return statistics
+
+
+def read_packed(folder: Path, names: Iterable[str]) -> tuple[Statistics, dict[str, Split]]:
+    """Read the statistics, and the splits of these names.
+
+    Raises InputError as ``read_statistics`` and ``read_split`` do, and where a split has labels of no class.
+    """
+    statistics = read_statistics(folder / "statistics.json")
+    splits = {name: read_split(folder / name, statistics.form) for name in names}
+    for name, split in splits.items():
+        if (highest := int(split.labels.max())) >= len(statistics.classes):
+            raise _broken(
+                folder / name, f"index.csv has label {highest}, and there are {len(statistics.classes)} classes"
+            )
+    return statistics, splits

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from itertools import islice
 from time import monotonic
 from typing import TypeVar
 
@@ -19,7 +18,11 @@ Result = TypeVar("Result")
 ALONE = 2.0
 """Seconds for which one process works before others are started, which takes about one."""
 CHUNK = 8
-"""Items that a process gets at a time."""
+"""Items that a process gets at a time, at the most."""
+CHUNK_BYTES = 1 << 22
+"""Bytes with which a process has enough for a time."""
+BYTES_AHEAD = 1 << 25
+"""Bytes of items and results that may wait, beside the last item, for each process."""
 
 
 def by_threads(function: Callable[[Item], Result], items: Iterable[Item], *, threads: int) -> Iterator[Result]:
@@ -28,13 +31,17 @@ def by_threads(function: Callable[[Item], Result], items: Iterable[Item], *, thr
     This is for a function that mostly waits, or computes without Python's lock.
     """
     with ThreadPoolExecutor(threads) as pool:
-        yield from _in_order(pool, function, items, limit=2 * threads)
+        yield from _in_order(pool, function, ((item, 0) for item in items), limit=2 * threads, most_bytes=0)
 
 
-def by_processes(function: Callable[[Item], Result], items: Iterable[Item], *, processes: int) -> Iterator[Result]:
+def by_processes(
+    function: Callable[[Item], Result], items: Iterable[Item], *, weigh: Callable[[Item], int], processes: int
+) -> Iterator[Result]:
     """Yield the function of each item, as ``map`` does, by so many processes where it takes more than a moment.
 
     This is for a function that computes in Python. It, the items and the results are pickled, so it must be a module's.
+
+    weigh: returns about how many bytes an item and its result take in memory. Few items wait that are large.
 
     Raises InputError where a process was killed.
     """
@@ -46,14 +53,33 @@ def by_processes(function: Callable[[Item], Result], items: Iterable[Item], *, p
             break
     else:
         return
-    chunks: Iterator[list[Item]] = iter(lambda: list(islice(rest, CHUNK)), [])
     # spawned, not forked: a fork copies the locks of threads that it does not copy
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         try:
-            for results in _in_order(pool, partial(_each, function), chunks, limit=2 * processes):
+            for results in _in_order(
+                pool,
+                partial(_each, function),
+                _chunks(rest, weigh),
+                limit=2 * processes,
+                most_bytes=processes * BYTES_AHEAD,
+            ):
                 yield from results
         except BrokenProcessPool:
             raise InputError("a process that works on images was killed; most likely memory ran out") from None
+
+
+def _chunks(items: Iterable[Item], weigh: Callable[[Item], int]) -> Iterator[tuple[list[Item], int]]:
+    """Yield the items, some at a time, and what these weigh together."""
+    chunk: list[Item] = []
+    weight = 0
+    for item in items:
+        chunk.append(item)
+        weight += weigh(item)
+        if len(chunk) == CHUNK or weight >= CHUNK_BYTES:
+            yield chunk, weight
+            chunk, weight = [], 0
+    if chunk:
+        yield chunk, weight
 
 
 def _each(function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
@@ -61,22 +87,32 @@ def _each(function: Callable[[Item], Result], items: list[Item]) -> list[Result]
 
 
 def _in_order(
-    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], *, limit: int
+    pool: Executor,
+    function: Callable[[Item], Result],
+    weighed: Iterable[tuple[Item, int]],
+    *,
+    limit: int,
+    most_bytes: int,
 ) -> Iterator[Result]:
     """Yield the results in the items' order.
 
-    limit: results that may wait to be taken, so that the items may be more than fit in memory.
+    weighed: each item, and what it and its result weigh in bytes.
+    limit, most_bytes: results that may wait to be taken, and what they may weigh, so that the items may be more than
+        fit in memory.
     """
-    waiting: deque[Future[Result]] = deque()
+    waiting: deque[tuple[Future[Result], int]] = deque()
+    bytes_waiting = 0
     try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > limit:
-                yield waiting.popleft().result()
+        for item, weight in weighed:
+            waiting.append((pool.submit(function, item), weight))
+            bytes_waiting += weight
+            while len(waiting) > limit or bytes_waiting > most_bytes:
+                bytes_waiting -= waiting[0][1]
+                yield waiting.popleft()[0].result()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()[0].result()
     finally:
-        for future in waiting:  # whoever reads the results has stopped
+        for future, _ in waiting:  # whoever reads the results has stopped
             future.cancel()
 
 

@@ -1,6 +1,7 @@
 """Pack image files: each is decoded and resized once, for good."""
 
 import io
+import math
 import mmap
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,15 +15,12 @@ from PIL import Image
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_table
 from imgpipe.common.progress import counting
-from imgpipe.data.images import MOST_PIXELS, decode, packed_size, pixels
-from imgpipe.data.packed import Form, Pixels, Split
+from imgpipe.data.images import decode, packed_size, pixels
+from imgpipe.data.packed import INDEX, Form, Pixels, Split, checksum
 from imgpipe.data.parallel import by_processes, by_threads
 
 RUN = 256
 """Images that one thread counts at a time."""
-LONGEST_JPEG = 65_500
-"""Pixels of a side, the most that libjpeg writes."""
-INDEX = ("file", "label", "offset", "bytes", "height", "width")
 
 
 def image_reader(folder: Path) -> Callable[[str], bytes]:
@@ -58,22 +56,28 @@ def pack(
 ) -> None:
     """Write ``images.npy`` and ``index.csv`` to a folder, an image for each row of the table.
 
-    rows: of data/images.csv, with the file and the label of each image.
+    rows: of data/images.csv, with the file, the label, the width and the height of each image.
     read: returns the bytes of a file.
     classes: all names, in the order of their numbers.
     processes: how many share the work, which changes nothing in the result.
 
-    Raises InputError where an image can't be read or packed.
+    Raises InputError where an image can't be read.
     """
-    files = ((row["file"], read(row["file"])) for row in rows)
+    files = ((row, read(row["file"])) for row in rows)
     index: list[dict[str, str | int]] = []
+
+    def weight(file: tuple[Mapping[str, str], bytes]) -> int:
+        row, content = file
+        size = packed_size((int(row["width"]), int(row["height"])), form.image_size, enlarge=form.enlarge)
+        return len(content) + math.prod(size) * form.channels
 
     def stored() -> Iterator[bytes]:
         offset = 0
-        results = counting("packing", by_processes(partial(_packed, form=form), files, processes=processes), len(rows))
+        packing = by_processes(partial(_packed, form=form), files, weigh=weight, processes=processes)
+        results = counting("packing", packing, len(rows))
         for row, (height, width, content) in zip(rows, results, strict=True):
-            place = {"offset": offset, "bytes": len(content), "height": height, "width": width}
-            index.append({"file": row["file"], "label": classes.index(row["label"]), **place})
+            cells = (row["file"], classes.index(row["label"]), offset, len(content), height, width)
+            index.append(dict(zip(INDEX, (*cells, checksum(content, cells)), strict=True)))
             offset += len(content)
             yield content
 
@@ -81,14 +85,14 @@ def pack(
     write_table(folder / "index.csv", INDEX, index)
 
 
-def _packed(file: tuple[str, bytes], form: Form) -> tuple[int, int, bytes]:
-    """Pack a prepared file, given its name and its bytes."""
-    name, content = file
+def _packed(file: tuple[Mapping[str, str], bytes], form: Form) -> tuple[int, int, bytes]:
+    """Pack a prepared file, given its row and its bytes."""
+    row, content = file
     try:
         return pack_image(content, form)
     except InputError as error:
         raise InputError(
-            f"prepared image {name}: {error}; take it out of the source, or, if it was damaged here, "
+            f"prepared image {row['file']}: {error}; take it out of the source, or, if it was damaged here, "
             "dvc repro --force prepare makes it anew"
         ) from None
 
@@ -98,7 +102,7 @@ def pack_image(content: bytes, form: Form) -> tuple[int, int, bytes]:
 
     Returns its height, its width and its packed bytes, which ``packed.unpacked`` turns into pixels.
 
-    Raises InputError with the reason, without a name, if it can't be read or packed.
+    Raises InputError with the reason, without a name, if it can't be read.
     """
     return pack_decoded(decode(content), form)
 
@@ -106,8 +110,6 @@ def pack_image(content: bytes, form: Form) -> tuple[int, int, bytes]:
 def pack_decoded(decoded: Image.Image, form: Form) -> tuple[int, int, bytes]:
     """Pack an image that ``images.decode`` gave: what ``pack_image`` does after that, with its results and errors."""
     size = packed_size(decoded.size, form.image_size, enlarge=form.enlarge)
-    if size[0] * size[1] > MOST_PIXELS or (form.encoding == "jpeg" and max(size) > LONGEST_JPEG):
-        raise InputError(f"it is so long that it would be packed as {size[0]} x {size[1]} pixels")
     image = pixels(decoded, size=size, channels=form.channels)
     return *image.shape[:2], image.tobytes() if form.encoding == "raw" else _jpeg(image, form.jpeg_quality)
 

@@ -16,7 +16,7 @@ from imgpipe.data.archives import Member, is_image, members
 from imgpipe.data.images import decode
 from imgpipe.data.parallel import by_processes
 from imgpipe.prepare.duplicates import pixel_hash
-from imgpipe.prepare.layouts import PathParts, read_path
+from imgpipe.prepare.layouts import PathParts, read_path, too_long
 from imgpipe.prepare.near import Thumbnail, thumbnail
 from imgpipe.prepare.tables import Tables
 
@@ -58,6 +58,8 @@ class Rejected:
 
 Named = tuple[Member, PathParts | None]
 """A file of the archive, and what a table says of it."""
+SHOWN = 100
+"""Characters that are shown of a name that is too long."""
 COPIES = 2
 """Times that the images are on the disk while they are prepared: in the spool and in data/prepared."""
 
@@ -89,7 +91,7 @@ def read_archive(
 
     examine = partial(_examine, pattern=pattern, table=tables.name if tables else None)
     with spool.open("wb") as file:
-        for result in counting("reading", by_processes(examine, named(), processes=processes)):
+        for result in counting("reading", by_processes(examine, named(), weigh=_weight, processes=processes)):
             content = waiting.popleft().content
             if isinstance(result, Found):
                 assert content is not None
@@ -116,6 +118,11 @@ def _unnamed(table: str) -> str:
     return f"{table} does not name it"
 
 
+def _weight(file: Named) -> int:
+    """Return the bytes of a file that waits to be examined."""
+    return len(file[0].content or b"")
+
+
 def _examine(file: Named, *, pattern: str, table: str | None) -> Found | Rejected:
     """Return an image or, where it is none or can't be read or is not wanted, why it is left out.
 
@@ -124,6 +131,8 @@ def _examine(file: Named, *, pattern: str, table: str | None) -> Found | Rejecte
     member, said = file
     name = member.shown
     picture = is_image(name, member.content or b"") or said is not None
+    if problem := too_long(name):
+        return Rejected(f"{name[:SHOWN]}...", problem, picture=picture)
     if picture and table is not None and said is None:
         return Rejected(name, _unnamed(table), picture=False)
     if member.content is None:
@@ -132,20 +141,19 @@ def _examine(file: Named, *, pattern: str, table: str | None) -> Found | Rejecte
         return Rejected(name, "it is no image, neither by its name nor by its content", picture=False)
     try:
         image = decode(member.content)
-        named = said or read_path(name, pattern)
+        return Found(
+            source=name,
+            named=said or read_path(name, pattern),
+            width=image.width,
+            height=image.height,
+            bytes=len(member.content),
+            sha256=hashlib.sha256(member.content).hexdigest(),
+            pixels=pixel_hash(image),
+            thumbnail=thumbnail(image),
+            offset=0,
+        )
     except InputError as error:
         return Rejected(name, str(error), picture=True)
-    return Found(
-        source=name,
-        named=named,
-        width=image.width,
-        height=image.height,
-        bytes=len(member.content),
-        sha256=hashlib.sha256(member.content).hexdigest(),
-        pixels=pixel_hash(image),
-        thumbnail=thumbnail(image),
-        offset=0,
-    )
 
 
 def check_rejected(found: int, rejected: Sequence[Rejected], *, most: float, listed: str) -> None:

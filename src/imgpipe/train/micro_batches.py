@@ -14,8 +14,9 @@ from pathlib import Path
 from torch import Tensor
 
 from imgpipe.common.errors import InputError
-from imgpipe.data.packed import Pixels, Split, Statistics, read_split, read_statistics
+from imgpipe.data.packed import Pixels, Split, Statistics, check_content, read_packed
 from imgpipe.model.crops import fitted
+from imgpipe.model.devices import World
 from imgpipe.model.predict import batches
 from imgpipe.model.randomness import generator, random_rows
 from imgpipe.train.augment import DRAWS, augmentation
@@ -43,16 +44,23 @@ def read_splits(folder: Path, recipe: Train, *, fit: str) -> Splits:
 
     fit: how an image becomes a square, one of ``crops.FITS``.
 
-    Raises InputError where the training split does not fill a batch, or class weights name what is no class.
+    Raises InputError where they can't be read, the training split does not fill a batch, or class weights name what is
+    no class.
     """
-    statistics = read_statistics(folder / "statistics.json")
-    train, val = (read_split(folder / name, statistics.form) for name in ("train", "val"))
+    statistics, packed = read_packed(folder, ("train", "val"))
+    train, val = packed["train"], packed["val"]
     if recipe.batch_size > len(train):
         raise InputError(
             f"params.yaml: train.batch_size is {recipe.batch_size}, more than the {len(train)} images of the "
             f"training split; at most {len(train) // recipe.micro_batches * recipe.micro_batches} fit"
         )
     return Splits(fitted(train, fit), val, statistics, recipe.class_weights(train.labels, statistics.classes))
+
+
+def check_splits(splits: Splits, folder: Path, world: World) -> None:
+    """Check this process's share of the packed images: see ``packed.check_content``."""
+    for name, split in (("train", splits.train), ("val", splits.val)):
+        check_content(split, folder / name, part=world.rank, parts=world.size)
 
 
 @dataclass(frozen=True)
