@@ -213,8 +213,6 @@ HOSTILE_TARS = {
     "extended header of 2 MiB": (with_header(b"x", bytes(1 << 21)), "a header says 2,097,152 bytes"),
     "long name of 2 MiB": (with_header(b"L", b"a" * (1 << 21)), "a header says 2,097,152 bytes"),
     "long link of 2 MiB": (with_header(b"K", b"a" * (1 << 21)), "a header says 2,097,152 bytes"),
-    "name of 5,000 letters": (with_header(b"L", b"a" * 5000 + b"\0"), "holds a name of 5,000 letters"),
-    "extended name of 5,000 letters": (with_header(b"x", record("path", "a" * 5000)), "holds a name of 5,000 letters"),
     "10,000 headers of one member": (with_header(b"x", record("a", "b"))[:-512] * 10_000 + header(), "RecursionError"),
     "size of 8 GiB": (header(size=(1 << 33) - 1), "unpacks to more than"),
     "size of 2^88": (header(field=b"\x80" + b"\x7f" * 11), "unpacks to more than"),

@@ -38,8 +38,10 @@ ALWAYS_UNPACKED = 1 << 30
 """Bytes that an archive of whatever size may unpack to."""
 MOST_EXPANSION = 1100
 """Times its own size that an archive may unpack to, beyond ``ALWAYS_UNPACKED``; deflate reaches 1,032."""
-LONGEST_NAME = 4096
-"""Letters of the longest path of a member. Linux has no longer ones."""
+LONGEST_NAME = 255
+"""Bytes of the longest name of a file or folder, on all common file systems."""
+LONGEST_PATH = 4096
+"""Bytes of the longest path, Linux's PATH_MAX. Paths are kept in CSV tables, whose cells hold 131,072 characters."""
 ZIP_HEADER = 30
 """Bytes that stand before a member of a zip at least."""
 DAMAGE = (
@@ -95,8 +97,9 @@ class Member:
 
     @property
     def shown(self) -> str:
-        """Its path, with what is no UTF-8 in it written as escapes."""
-        return self.name.encode("utf-8", "backslashreplace").decode()
+        """Its path, with what is no UTF-8 in it written as escapes; the middle left out where it is too long."""
+        name = self.name if not too_long(self.name) else f"{self.name[:60]}...{self.name[-40:]}"
+        return name.encode("utf-8", "backslashreplace").decode()
 
 
 def members(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[Member]:
@@ -115,11 +118,6 @@ def members(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> It
         raise InputError(f"{path} is no file that can be read as an archive; name a zip or tar")
     try:
         for member in _tarred(path, wanted) if _is_tar(path) else _zipped(path, wanted):  # a tar may end with a zip
-            if len(member.name) > LONGEST_NAME:
-                raise InputError(
-                    f"{path} holds a name of {len(member.name):,} letters, where {LONGEST_NAME:,} are read: "
-                    f"'{member.shown[:40]}...'; make the archive anew"
-                )
             if not any(part.startswith(".") and part != ".." for part in PurePosixPath(member.name).parts):
                 yield member
     except InputError:
@@ -255,6 +253,17 @@ def _problem(name: str, size: int) -> str:
         return "its name is not valid UTF-8"
     if size > LARGEST:
         return f"its {size:,} bytes are more than the {LARGEST:,} that are read"
+    return too_long(name)
+
+
+def too_long(path: str) -> str:
+    """Return why a path is too long for a file of that name to be written; nothing where it is not."""
+    name = path.encode("utf-8", "backslashreplace")
+    length, longest = len(name), max(map(len, name.split(b"/")))
+    if longest > LONGEST_NAME:
+        return f"its path has a name of {longest:,} bytes, and a file's or folder's has {LONGEST_NAME} at most"
+    if length > LONGEST_PATH:
+        return f"its path has {length:,} bytes, and {LONGEST_PATH:,} are the most"
     return ""
 
 

@@ -9,14 +9,10 @@ from typing import Any
 from unicodedata import normalize
 
 from imgpipe.common.errors import InputError, did_you_mean
-from imgpipe.data.archives import SPLIT_OF_FOLDER
+from imgpipe.data.archives import LONGEST_NAME, SPLIT_OF_FOLDER
 
 GROUPS = ("label", "split", "group")
 """Groups that a pattern may name; it must name the first."""
-LONGEST_NAME = 255
-"""Bytes of the longest name of a file or folder, on all common file systems."""
-LONGEST_PATH = 4096
-"""Bytes of the longest path, Linux's PATH_MAX. Paths are kept in CSV tables, whose cells hold 131,072 characters."""
 REST = "rest"
 """The word that stands, in place of a list of labels, for all that are in no list."""
 
@@ -74,16 +70,6 @@ def split_of_folders(path: str) -> str:
 def _split_of(folders: Sequence[str]) -> str:
     splits = [SPLIT_OF_FOLDER[folder.lower()] for folder in folders if folder.lower() in SPLIT_OF_FOLDER]
     return splits[-1] if splits else ""
-
-
-def too_long(path: str) -> str:
-    """Return why a path is too long for a file of that name to be written; nothing where it is not."""
-    length, longest = len(path.encode()), max(len(part.encode()) for part in path.split("/"))
-    if longest > LONGEST_NAME:
-        return f"its path has a name of {longest:,} bytes, and a file's or folder's has {LONGEST_NAME} at most"
-    if length > LONGEST_PATH:
-        return f"its path has {length:,} bytes, and {LONGEST_PATH:,} are the most"
-    return ""
 
 
 def classes_of(

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from imgpipe.common.errors import InputError
+from imgpipe.data.archives import too_long
 from imgpipe.prepare.duplicates import equal_groups
-from imgpipe.prepare.layouts import classes_of, too_long
+from imgpipe.prepare.layouts import classes_of
 from imgpipe.prepare.near import NearPair, near_pairs
 from imgpipe.prepare.params import Prepare
 from imgpipe.prepare.reading import Found

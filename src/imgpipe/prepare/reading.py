@@ -16,7 +16,7 @@ from imgpipe.data.archives import Member, is_image, members
 from imgpipe.data.images import decode
 from imgpipe.data.parallel import by_processes
 from imgpipe.prepare.duplicates import pixel_hash
-from imgpipe.prepare.layouts import PathParts, read_path, too_long
+from imgpipe.prepare.layouts import PathParts, read_path
 from imgpipe.prepare.near import Thumbnail, thumbnail
 from imgpipe.prepare.tables import Tables
 
@@ -58,8 +58,6 @@ class Rejected:
 
 Named = tuple[Member, PathParts | None]
 """A file of the archive, and what a table says of it."""
-SHOWN = 100
-"""Characters that are shown of a name that is too long."""
 COPIES = 2
 """Times that the images are on the disk while they are prepared: in the spool and in data/prepared."""
 
@@ -131,8 +129,6 @@ def _examine(file: Named, *, pattern: str, table: str | None) -> Found | Rejecte
     member, said = file
     name = member.shown
     picture = is_image(name, member.content or b"") or said is not None
-    if problem := too_long(name):
-        return Rejected(f"{name[:SHOWN]}...", problem, picture=picture)
     if picture and table is not None and said is None:
         return Rejected(name, _unnamed(table), picture=False)
     if member.content is None:
