@@ -1,7 +1,9 @@
 """Decode image files, and bring images to the pixels that are packed."""
 
 import io
+import logging
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +39,11 @@ STRIP = 1 << 21
 EIGHT_BITS = (np.arange(1 << 16) / 257).round().astype(np.uint8)
 """The level of 8 bits for each of 16."""
 
+ITEM = re.compile(rb"infe([\2\3]).{3}", re.DOTALL)
+"""Start of what a HEIC file says of an item of its: version and flags, then a number, two bytes and the item's type."""
+
 warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata; what matters is an error
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # the same
 
 
 def decode(content: bytes) -> Image.Image:
@@ -50,7 +56,11 @@ def decode(content: bytes) -> Image.Image:
     if not content:
         raise InputError("it is empty")
     with _reasons_said():
-        return upright(Image.open(io.BytesIO(content), formats=_heif() if is_heic(content) else FORMATS))
+        formats: tuple[str, ...] = FORMATS
+        if is_heic(content):
+            _check_item_types(content)
+            formats = _heif()
+        return upright(Image.open(io.BytesIO(content), formats=formats))
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -127,6 +137,15 @@ def is_heic(content: bytes) -> bool:
     brands = {content[8:12], *(content[place : place + 4] for place in range(16, end, 4))}
     is_one = content[8:12] in HEIC_BRANDS or (content[8:12] in CONTAINERS and bool(brands & HEIC_BRANDS))
     return content[4:8] == b"ftyp" and is_one
+
+
+def _check_item_types(content: bytes) -> None:
+    """Raise InputError where an item's type in a HEIC file is no ASCII: pi-heif 1.4 then ends the process."""
+    for item in ITEM.finditer(content):
+        number = 2 if item[1] == b"\2" else 4
+        start = item.end() + number + 2
+        if not content[start : start + 4].isascii():
+            raise InputError(f"it is damaged: at byte {item.start():,} is no type of an item")
 
 
 def _heif() -> tuple[str]:
