@@ -5,13 +5,15 @@ SIZE ?= 224
 CROP ?= resized
 BATCH ?= 32
 MODEL ?= resnet18
+KIND ?= archives
+MINUTES ?= 20
 
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras repro test soak check verify verify-portable bench-noop bench-loader bench-accuracy bench-evaluate bench-train bench-verdicts lock
+.PHONY: help setup extras repro test soak fuzz check verify verify-portable bench-noop bench-loader bench-accuracy bench-evaluate bench-train bench-verdicts lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +47,9 @@ test: setup ## run the tests
 
 soak: setup ## kill and take up trainings a hundred times
 	SOAK=25 $(BIN)/pytest --numprocesses auto tests/train/test_soak.py
+
+fuzz: setup ## give odd inputs for minutes: make fuzz KIND=archives (or pictures, models, servers, params) MINUTES=20
+	$(BIN)/python tests/fuzzing/run.py $(KIND) --minutes $(MINUTES)
 
 check: setup ## formatting, lint and types
 	$(BIN)/ruff format --check
