@@ -70,7 +70,7 @@ def run(
         one, found = first[place]
         typer.echo(f"{count:6} x {place}\n         {found.what!r}, first with seed {one!r}")
     if first:
-        keep(kind, {one: found.what for one, found in first.values()})
+        keep(kind, {one: found.what[:100] for one, found in first.values()})
         raise typer.Exit(1)
 
 

@@ -3,6 +3,9 @@
 And images and archives damaged at random: how many are read and how many are named is counted.
 """
 
+import os
+import socket
+import sys
 from pathlib import Path
 from random import Random
 
@@ -17,7 +20,7 @@ from imgpipe.common.errors import InputError
 from imgpipe.data.images import decode, eight_bits
 from imgpipe.prepare.reading import read_archive
 
-INPUTS = {"archives": 150, "pictures": 70, "models": 10, "servers": 15, "params": 8}
+INPUTS = {"archives": 150, "pictures": 50, "models": 10, "servers": 15, "params": 8}
 """Of the table, and random ones, that fit into a second or two."""
 SLOW = ("for ever", "MB ", "million", "100,000", "wait")
 """Words in the names of inputs that take long even where all is well."""
@@ -59,9 +62,9 @@ def misbehave(content: bytes, folder: Path) -> None:
         case b"refusal of what memory does not suffice for":
             raise InputError("MemoryError")
         case b"two lines":
-            raise InputError("one\ntwo")
+            sys.stderr.write("error: one\ntwo\n")
         case b"escape":
-            raise InputError("\x1b[2J")
+            sys.stderr.write("error: \x1b[2J\n")
         case b"error":
             int("x")
         case b"file":
@@ -69,16 +72,10 @@ def misbehave(content: bytes, folder: Path) -> None:
         case b"folder":
             Path("/folder").mkdir()
         case b"program":
-            import os
-
             os.system("true")
         case b"host":
-            import socket
-
             socket.create_connection(("192.0.2.1", 1))
         case b"exit":
-            import os
-
             os._exit(3)
         case b"hang":
             while True:
@@ -102,7 +99,7 @@ def misbehave(content: bytes, folder: Path) -> None:
         ("folder", "os.mkdir outside of the folder: /folder", ""),
         ("program", "os.system", ""),
         ("host", "reaches for '192.0.2.1'", ""),
-        ("exit", "the process died: 3", ""),
+        ("exit", "the process ended with exit status 3", ""),
         ("hang", "more than 0.5 s", ""),
     ],
 )

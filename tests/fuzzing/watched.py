@@ -142,7 +142,9 @@ class Worker:
         except (EOFError, ConnectionError):
             self._process.join()
             said = self._log.read_text(errors="replace")
-            found = Finding(f"the process died: {self._process.exitcode} {said[:100]!r}", _place_in(said) or said[:40])
+            status = self._process.exitcode or 0
+            how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+            found = Finding(f"the process ended with {how}", _place_in(said) or said[:40])
         self._stop()
         return found
 
