@@ -63,7 +63,7 @@ def random(random: Random) -> bytes:
         members = [_random_member(random) for _ in range(random.randrange(1, 5))]
         press = PRESSES[random.choice(list(PRESSES))]
         content = press(b"".join(members) + random.choice([REST, bytes(1024), b""]))
-        return fields.damaged(content, random) if content and random.random() < 0.3 else content
+        return fields.damaged(content, random) if random.random() < 0.3 else content
     return fields.randomly_changed(GOOD[name], random)
 
 

@@ -94,6 +94,8 @@ def randomly_changed(good: Good, random: Random) -> bytes:
 
 def damaged(content: bytes, random: Random) -> bytes:
     """Bytes flipped, a piece cut out, the end cut off, two pieces swapped or one written over with noise."""
+    if not content:
+        return content
     data = bytearray(content)
     a, b = sorted((random.randrange(len(data)), random.randrange(len(data))))
     match random.randrange(5):
