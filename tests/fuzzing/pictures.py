@@ -107,4 +107,4 @@ def take(content: bytes, folder: Path) -> None:
     assert not list(folder.iterdir())
 
 
-KIND = Kind(table, random, take, seconds=15)
+KIND = Kind(table, random, take, seconds=30)

@@ -45,10 +45,14 @@ def test_odd_inputs_are_answered_or_refused_in_one_line(name: str) -> None:
 
 @pytest.mark.parametrize("name", Name)
 def test_what_was_found_once_is_found_no_more(name: str) -> None:
-    kind, seeds = kind_named(name), kept_seeds().get(name, {})
+    kind, seeds = kind_named(name), set(kept_seeds()[name])
     table = kind.table()
+    unknown = {one for one in seeds if not one.isdecimal() and one not in table}
+    assert all("HEIC" in one for one in unknown), (
+        "names of the table have changed"
+    )  # HEIC takes packages that are extras
     with Worker(kind) as worker:
-        found = {one: worker.finding(input_of(kind, table, one)) for one in seeds}
+        found = {one: worker.finding(input_of(kind, table, one)) for one in sorted(seeds - unknown)}
     assert {one: finding for one, finding in found.items() if finding} == {}
 
 
