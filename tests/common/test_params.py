@@ -1,5 +1,6 @@
 """What params.yaml may hold, and the one line that anything else gets."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -457,13 +458,16 @@ def test_what_is_no_mapping_is_refused_in_one_line(params: Path, text: str, mess
 BOMBS = {
     "lists in lists": ("a: " + "[" * 3000 + "]" * 3000, "params.yaml: line 1 is nested more than 20 levels deep"),
     "mappings in mappings": ("{a: " * 3000 + "1" + "}" * 3000, "params.yaml: line 1 is nested more than 20 levels"),
-    "indented": ("".join(f"{' ' * i}a:\n" for i in range(3000)), "params.yaml: line 21 is nested more than 20 levels"),
+    "indented": ("".join(f"{' ' * i}a:\n" for i in range(1000)), "params.yaml: line 21 is nested more than 20 levels"),
     "aliases of aliases": (
         "a: &a [1, 1]\n" + "".join(f"b{i}: &b{i} [{', '.join([f'*{before}'] * 10)}]\n" for i, before in
                                   enumerate(["a", *(f"b{i}" for i in range(6))])),
         "params.yaml: line 2 has the alias *a; write the value itself",
     ),
     "a number of many digits": ("a: " + "9" * 10_000, "params.yaml is not valid YAML: "),
+    "many bytes": ("a: " + "b" * 1_000_000, "params.yaml has more than 1,000,000 bytes"),
+    "many values": ("a: [" + "1, " * 20_000 + "1]", "params.yaml: line 1 has one of more than 20,000 keys and values"),
+    "a long key": ("b" * 1000 + ": 1", f"params.yaml: {'b' * 200}... is unknown; its sections are "),
 }  # fmt: skip
 
 
@@ -473,6 +477,52 @@ def test_what_would_fill_memory_or_time_is_refused_before_it_is_built(params: Pa
     with pytest.raises(InputError) as refusal:
         check()
     assert str(refusal.value).startswith(message)
+
+
+ODD_VALUES = {
+    "hexadecimal": "0x" + "f" * 10_000,
+    "binary": "0b" + "1" * 100_000,
+    "octal": "0" + "7" * 10_000,
+    "in sixties": ":".join(["59"] * 10_000),
+    "in sixties with a fraction": ":".join(["59"] * 10_000) + ".5",
+    "a long text": "a" * 100_000,
+    "a long list": "[" + "1, " * 10_000 + "1]",
+    "no truth": "!!bool maybe",
+    "no number": "!!int a",
+    "no date": "2001-99-99",
+    "a set": "!!set {a, b}",
+    "Python": "!!python/object/apply:os.getcwd []",
+    "commands": '"\\e[31m\\n"',
+}
+
+
+@pytest.mark.parametrize("value", ODD_VALUES.values(), ids=ODD_VALUES)
+def test_an_odd_value_gets_a_short_line(params: Path, value: str) -> None:
+    edit(params, "epochs: 20", f"epochs: {value}")
+    with pytest.raises(InputError) as refusal:
+        check()
+    said = str(refusal.value)
+    assert said.startswith(("params.yaml: train.epochs is ", "params.yaml is not valid YAML: "))
+    assert len(said) < 700
+    assert said.isprintable()
+
+
+HYDRA_S = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
+
+
+@pytest.mark.parametrize("key", ["class_names", "class_map"])
+def test_what_hydra_would_call_is_data(params: Path, key: str) -> None:
+    """At any depth: it is a label's name, or refused, and called never."""
+    called = params.parent / "called"
+    section = "prepare:" + params.read_text(encoding="utf-8").partition("prepare:")[2].partition("pack:")[0]
+    for hydra in HYDRA_S:
+        for value in ("pathlib.Path.touch", f"{{_target_: pathlib.Path.touch, _args_: [{called}]}}"):
+            for within in ("{%s}", "{a: {%s}}", "{a: [{%s}]}", "{1: cat, %s}"):
+                params.write_text(section.replace(f"{key}: null", f"{key}: " + within % f"{hydra}: {value}"))
+                with contextlib.suppress(InputError):
+                    given = getattr(read("prepare", SECTIONS["prepare"]), key)
+                    assert all(type(name) in (str, int) for name in given), given
+    assert not called.exists()
 
 
 def test_a_missing_file_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

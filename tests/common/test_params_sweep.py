@@ -222,7 +222,7 @@ def test_a_wrong_value_is_refused_in_one_line_that_names_its_key(key: str) -> No
         with pytest.raises(InputError) as refusal:
             check(with_value(as_it_comes(), key, value))
         said = str(refusal.value)
-        assert said.startswith(f"params.yaml: {key} is "), said
+        assert said.startswith((f"params.yaml: {key} is ", f"params.yaml: {key}.a is ")), said  # .a of a mapping
         assert "\n" not in said
 
 

@@ -18,7 +18,6 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import yaml
 from hydra_zen import builds, instantiate
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from imgpipe.common.errors import InputError, did_you_mean, one_line
 from imgpipe.common.rules import Choice, Rule, one_of
@@ -29,6 +28,12 @@ Section = dict[str, Any]
 PARAMS = Path("params.yaml")
 DEEPEST = 20
 """Levels of mappings and lists within one another."""
+LARGEST = 1_000_000
+"""Bytes of a file, which are read in about a second."""
+MOST_VALUES = 20_000
+"""Keys and values of a file, likewise."""
+MOST_SHOWN = 200
+"""Letters of a value or key that an error shows."""
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 
 
@@ -60,35 +65,68 @@ def check(kinds: Mapping[str, type], path: Path = PARAMS) -> dict[str, Any]:
 
 
 def load(path: Path) -> Section:
-    """Read a YAML file as it is, a mapping. Raises InputError for one that is missing, no YAML, or too deep."""
+    """Read a YAML file as it is, a mapping.
+
+    Raises InputError for one that is missing, no YAML, too large or too deep.
+    """
     try:
-        _check_nesting(path)
+        _check_size(path)
         config = OmegaConf.to_container(OmegaConf.load(path))
     except InputError:
         raise
     except FileNotFoundError:
         raise InputError(f"{path} is not in {Path.cwd()}; run this from the project's top folder") from None
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError, OSError) as error:
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror or error}") from None
+    except Exception as error:  # what YAML's and OmegaConf's own readers raise depends on what is in the file
         raise InputError(f"{path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(config, dict):
         raise InputError(f"{path} holds no sections; it must be keys and values like 'train: {{epochs: 20, ...}}'")
     return {str(key): value for key, value in config.items()}
 
 
-def _check_nesting(path: Path) -> None:
-    """Raise InputError where a few lines of YAML would become more than memory and time suffice for."""
-    depth = 0
+def _check_size(path: Path) -> None:
+    """Raise InputError where the YAML would become more than memory and a second suffice for."""
     with path.open("rb") as file:
-        for event in yaml.parse(file, Loader=yaml.SafeLoader):
-            line = event.start_mark.line + 1
-            if isinstance(event, yaml.AliasEvent):
-                raise InputError(f"{path}: line {line} has the alias *{event.anchor}; write the value itself")
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEEPEST:
-                raise InputError(f"{path}: line {line} is nested more than {DEEPEST} levels deep; no parameter is")
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise InputError(f"{path} has more than {LARGEST:,} bytes; no file of parameters needs as many")
+    depth = count = 0
+    for event in yaml.parse(content, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            raise InputError(f"{path}: line {line} has the alias *{_cut(event.anchor)}; write the value itself")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise InputError(f"{path}: line {line} is nested more than {DEEPEST} levels deep; no parameter is")
+        count += isinstance(event, yaml.ScalarEvent)
+        if count > MOST_VALUES:
+            raise InputError(f"{path}: line {line} has one of more than {MOST_VALUES:,} keys and values; shorten it")
 
 
 def typed(value: Any, hint: Any, where: str) -> Any:
+    """Return a value of a YAML file as its annotation describes it: see ``fitted``.
+
+    Raises InputError where the value does not fit, and where OmegaConf or DVC would put another in its place.
+    """
+    _check_literal(value, where)
+    return fitted(value, hint, where)
+
+
+def _check_literal(value: Any, where: str) -> None:
+    """Raise InputError at a text, a key among them, that stands for another value."""
+    if isinstance(value, dict):
+        for key, within in value.items():
+            _check_literal(key, where)
+            _check_literal(within, f"{where}.{_cut(str(key))}")
+    elif isinstance(value, list):
+        for within in value:
+            _check_literal(within, where)
+    elif isinstance(value, str) and ("${" in value or value == "???"):
+        raise InputError(f"{where} is {_shown(value)}, which DVC does not follow; write the value itself")
+
+
+def fitted(value: Any, hint: Any, where: str) -> Any:
     """Return the value as its annotation describes it: a dataclass for a section, a bound function for a choice.
 
     where: names the value in an error: the file and the keys that lead to it.
@@ -105,9 +143,6 @@ def typed(value: Any, hint: Any, where: str) -> Any:
             return hint(**values)  # type: ignore[operator]
         except InputError as error:  # of the section as a whole, which does not know its place in the file
             raise InputError(f"{where}.{error}") from None
-    for text in _texts(value):
-        if "${" in text or text == "???":
-            raise InputError(f"{where} is {_shown(text)}, which DVC does not follow; write the value itself")
     if not _fits(value, hint):
         meant = "".join(did_you_mean(value, names) for names in _known(hint))
         raise InputError(f"{where} is {_shown(value)}; it must be {_says(hint)}{meant}")
@@ -119,7 +154,7 @@ def _values(section: Any, hints: Mapping[str, Any], where: str) -> Section:
     if not isinstance(section, dict):
         raise InputError(f"{where} is {_shown(section)}; it must be a section of keys and values")
     _check_keys(section, hints, where, "keys", ".")
-    return {key: typed(value, hints[key], f"{where}.{key}") for key, value in section.items()}
+    return {key: fitted(value, hints[key], f"{where}.{key}") for key, value in section.items()}
 
 
 def _chosen(table: Mapping[str, Callable[..., Any]], section: Any, where: str) -> Callable[..., Any]:
@@ -174,7 +209,7 @@ def _check_keys(section: Section, allowed: Iterable[str], where: str, what: str,
     there_are = f"its {what} are {', '.join(allowed)}" if allowed else f"it has no {what} here"
     for key in section:
         if key not in allowed:
-            raise InputError(f"{where}{dot}{key} is unknown; {there_are}{did_you_mean(key, allowed)}")
+            raise InputError(f"{where}{dot}{_cut(key)} is unknown; {there_are}{did_you_mean(key, allowed)}")
     for key in allowed:
         if key not in section:
             raise InputError(f"{where}{dot}{key} is missing; {there_are}, and none has a default")
@@ -182,6 +217,8 @@ def _check_keys(section: Section, allowed: Iterable[str], where: str, what: str,
 
 def _fits(value: Any, hint: Any) -> bool:
     """Return whether the value is of the annotated type and its rules allow it. Only an int may stand for a float."""
+    if hint is Any:
+        return True
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _fits(value, args[0]) and all(rule.allows(value) for rule in args[1:])
@@ -223,15 +260,16 @@ def _takes_floats(hint: Any) -> bool:
     return hint is float or any(_takes_floats(arg) for arg in get_args(hint))
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Yield every text in the value, keys of mappings among them."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for item in [*value, *(value.values() if isinstance(value, dict) else ())]:
-            yield from _texts(item)
-
-
 def _shown(value: Any) -> str:
+    """Return a value to stand in an error."""
     names = {None: "null", True: "true", False: "false"}
-    return names[value] if value is None or isinstance(value, bool) else repr(value)
+    if value is None or isinstance(value, bool):
+        return names[value]
+    try:
+        return _cut(repr(value))
+    except ValueError:  # Python writes no number of so many digits
+        return "a number of thousands of digits"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
