@@ -117,6 +117,18 @@ def content_of(path: str) -> bytes:
 
 
 def probabilities_of(images: Sequence[Pixels], classifier: Classifier) -> NDArray[np.float64]:
-    """Compute the probabilities of the classes, float64 (images, classes), of images, uint8 (size, size, channels)."""
-    logits = predict_batch(classifier, torch.from_numpy(np.stack(images)))
-    return softmax(logits.cpu().numpy() / classifier.description.temperature)
+    """Compute the probabilities of the classes, float64 (images, classes), of images, uint8 (size, size, channels).
+
+    Raises InputError where memory does not suffice, and where the model's numbers make none of an image.
+    """
+    try:
+        logits = predict_batch(classifier, torch.from_numpy(np.stack(images))).cpu().numpy()
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise InputError(f"memory does not suffice for {len(images)} images at once; take fewer") from None
+        raise
+    with np.errstate(over="ignore"):
+        scaled = logits / classifier.description.temperature
+    if not np.isfinite(scaled).all():
+        raise InputError("the model makes numbers of an image that are not finite; its file is damaged: take another")
+    return softmax(scaled)

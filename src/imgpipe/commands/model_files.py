@@ -15,12 +15,10 @@ def explained(path: Path) -> Iterator[None]:
         raise InputError(f"there is no model file '{path}'; dvc repro makes one, dvc pull brings one; or name another")
     try:
         yield
-    except InputError:
-        raise
     except Exception as error:  # whatever is in the file decides what fails
+        reason = one_line(error, named=not isinstance(error, InputError))
         raise InputError(
-            f"'{path}' is no classifier that this imgpipe can read ({one_line(error, named=True)}); "
-            "take what dvc repro leaves in models/"
+            f"'{path}' is no classifier that this imgpipe can read ({reason}); take what dvc repro leaves in models/"
         ) from None
 
 

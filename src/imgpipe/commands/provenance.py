@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from imgpipe.commands.model_files import explained
 from imgpipe.commands.params_file import shown, values_of
@@ -15,12 +15,29 @@ from imgpipe.common import packages, params
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import sha256_of
 from imgpipe.common.kernels import problem_here
+from imgpipe.common.rules import Rule
 from imgpipe.evaluate.provenance import PROVENANCE, settings
 from imgpipe.model.description import Description, read_head
 
 LOCK = "dvc.lock"
 RAW = Path("data/raw")
 SAME, DIFFERS, MISSING, UNKNOWN = "same", "differs", "missing", "unknown"
+
+
+TEXTS = Rule("texts by name", bool)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What must stand in a model file: see ``evaluate.provenance.provenance``."""
+
+    sources: Annotated[dict[str, str], Rule("the SHA-256 of one file by its name", lambda files: len(files) == 1)]
+    code: Annotated[dict[str, str], TEXTS]
+    parameters: Annotated[
+        dict[str, Any], Rule("sections by name", lambda given: all(type(one) is dict for one in given.values()))
+    ]
+    packages: Annotated[dict[str, str], TEXTS]
+    metrics: Annotated[dict[str, dict[str, float | None]], Rule("numbers by split and name", {"val", "test"}.issubset)]
 
 
 @dataclass(frozen=True)
@@ -59,6 +76,8 @@ def read_model(path: Path) -> ModelFile:
     with explained(path):
         head = read_head(path)
         description, made_from = Description.from_json(head), head.get(PROVENANCE)
+        if made_from is not None:
+            params.fitted(made_from, Provenance, PROVENANCE)
     if made_from is None:
         raise InputError(
             f"'{path}' does not say what it was made from; models/classifier.safetensors does, if not made by an "

@@ -1,7 +1,7 @@
 """A classifier: a network with the normalisation in front of it, and the file of its weights and description."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from imgpipe.common.errors import InputError
 from imgpipe.common.files import replacing
 from imgpipe.model.description import Description, read_description
 from imgpipe.model.networks import build_model
+
+BESIDE_WEIGHTS = 2**29
+"""Bytes of tensors that building a network may take beyond those of its file: an image, layers that are replaced."""
 
 
 class Classifier(nn.Module):
@@ -77,14 +82,54 @@ def save_classifier(path: Path, classifier: Classifier, beside: Mapping[str, Any
 
 
 def load_classifier(path: Path) -> Classifier:
-    """Read what ``save_classifier`` wrote, onto the CPU, ready for evaluation."""
+    """Read what ``save_classifier`` wrote, onto the CPU, ready for evaluation.
+
+    Raises InputError where the description does not fit, or the tensors are not those of the network that it names.
+    """
     description = read_description(path)
-    with safe_open(path, framework="pt") as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     channels = description.form.channels
-    classifier = new_classifier(description, [0.0] * channels, [1.0] * channels)
+    with _Bounded(path.stat().st_size + BESIDE_WEIGHTS):
+        classifier = new_classifier(description, [0.0] * channels, [1.0] * channels)
     state = classifier.state_dict()  # with the versions of its layers' formats, without which MNASNet loads nothing
-    assert state.keys() == weights.keys()
-    state.update(weights)
+    with safe_open(path, framework="pt") as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        for name in shapes:
+            if name not in state:
+                raise InputError(f"its tensor {name!r:.200} is none of a {description.model}'s")
+        for name, like in state.items():
+            if shapes.get(name) != tuple(like.shape):
+                raise InputError(f"its tensor {name} has shape {shapes.get(name)}, and it must be {tuple(like.shape)}")
+            state[name] = _checked(name, file.get_tensor(name), like)
+    if not (state["std"] > 0).all():
+        raise InputError("its tensor std holds a number that is not above 0")
     classifier.load_state_dict(state)
     return classifier.eval()
+
+
+def _checked(name: str, tensor: Tensor, like: Tensor) -> Tensor:
+    """Return a tensor of a file. Raises InputError where it is not of the dtype of the network's, or not finite."""
+    if tensor.dtype != like.dtype:
+        raise InputError(f"its tensor {name} is of {tensor.dtype}, and it must be of {like.dtype}")
+    if not tensor.isfinite().all():
+        raise InputError(f"its tensor {name} is not finite")
+    return tensor
+
+
+class _Bounded(TorchFunctionMode):
+    """Raises InputError, within the block, before tensors are made that are more than so many bytes together."""
+
+    MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.left = most
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in self.MAKERS:
+            self.left -= function(*args, **{**kwargs, "device": "meta"}).nbytes
+            if self.left < 0:
+                raise InputError("the network that it describes is larger than the file")
+        return function(*args, **kwargs)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from imgpipe.common.errors import InputError
 from imgpipe.common.rules import SHA256, Choice, Interval, Rule, one_of, one_of_table
 from imgpipe.model.crops import FITS
+from imgpipe.model.description import THREADS
 from imgpipe.model.names import MODEL_NAME, timm_problem
 from imgpipe.train.augment import Augment
 from imgpipe.train.normalisation import NORMALISATIONS
@@ -75,7 +76,7 @@ class Train:
     seed: Annotated[int, Interval(0, 2**32 - 1)]
     """Of the first weights, the order of the images, augmentation and dropout."""
     epochs: Annotated[int, Interval(low=1)]
-    batch_size: Annotated[int, Interval(low=1)]
+    batch_size: Annotated[int, Interval(1, 2**20)]
     """Images of one update, over all processes."""
     micro_batches: Annotated[int, POWER_OF_TWO]
     """How many micro-batches of equal size a batch is cut into; the processes share them out."""
@@ -83,7 +84,7 @@ class Train:
     """Of the forward pass; fp16 with gradient scaling."""
     kernels: Literal["portable", "native"]
     """Code that computes the network on a CPU: see ``kernels.fix_for_network``."""
-    cpu_threads: Annotated[int, Interval(low=1)]
+    cpu_threads: Annotated[int, THREADS]
     """Of each process on a CPU; part of the result, since sums are split among threads."""
     channels_last: bool
     compile: bool
