@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from imgpipe.commands.comparing.revisions import WORKSPACE, files_at, matching
-from imgpipe.commands.writing import check_folder_of, writing
+from imgpipe.commands.writing import place_of, writing
 
 
 def audit(
@@ -22,7 +22,7 @@ def audit(
 
     Each image is judged by a model that was not trained on it. docs/audit.md says how to get such models for all.
     """
-    check_folder_of(output / "audit.html")
+    place = place_of(output / "audit.html")
     # slow to import: see __main__.py
     from imgpipe.commands.auditing.page import to_page
     from imgpipe.commands.auditing.report import audit_of, write_tables
@@ -34,7 +34,7 @@ def audit(
         page, missing = to_page(found, here.folder)
     with writing(output):
         write_tables(output, found)
-        write_text(output / "audit.html", page)
+        write_text(place, page)
     typer.echo(to_text(found))
     if missing:
         typer.echo(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from imgpipe.commands.comparing.revisions import WORKSPACE
-from imgpipe.commands.writing import check_folder_of, writing
+from imgpipe.commands.writing import place_of, writing
 from imgpipe.common.errors import InputError
 
 FAILED = 3
@@ -58,7 +58,7 @@ def compare(
     """
     if as_json and as_markdown:
         raise InputError("--json and --md are two forms of the same: give one of them")
-    _check(margin, figure)
+    figure = _checked(margin, figure)
 
     # numpy, which these import, takes longer than all else that starts
     from imgpipe.commands.comparing.judging import judge
@@ -81,11 +81,11 @@ def compare(
         raise typer.Exit(FAILED)
 
 
-def _check(margin: float | None, figure: Path | None) -> None:
-    """Raise InputError for a margin that is none, and where the figure could not be written, before any work."""
+def _checked(margin: float | None, figure: Path | None) -> Path | None:
+    """Return where the figure goes. Raises InputError where it can't, and for a margin that is none."""
     if margin is not None and not 0 < margin < float("inf"):
         raise InputError(f"--margin is {margin}; it must be above 0, such as 0.01")
-    if figure:
-        if figure.suffix not in (".png", ".svg"):
-            raise InputError(f"--figure is '{figure}'; its name must end in .png or .svg")
-        check_folder_of(figure)
+    place = figure and place_of(figure)
+    if place and place.suffix not in (".png", ".svg"):
+        raise InputError(f"--figure is '{place}'; its name must end in .png or .svg")
+    return place

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from imgpipe.commands.writing import check_folder_of, writing
+from imgpipe.commands.writing import place_of, writing
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import replacing_folder
 from imgpipe.common.kernels import fix_for_network
@@ -97,7 +97,7 @@ def _check_output(output: Path) -> None:
     """Raise InputError where the folder could not be written, or would take the place of anything but an export."""
     if output.name in ("", ".."):
         raise InputError(f"--output is '{output}'; name a new folder, which an older export may be in")
-    check_folder_of(output)
+    place_of(output)
     with writing(output):
         if output.is_symlink() or output.is_file():
             raise InputError(f"'{output}' is no folder; name another for the files")

@@ -11,7 +11,7 @@ import typer
 
 from imgpipe.commands.answers import Answer, as_csv, as_json, as_table, readable
 from imgpipe.commands.gathering import Skipped, gather_images
-from imgpipe.commands.writing import check_folder_of, writing
+from imgpipe.commands.writing import place_of, writing
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_text
 from imgpipe.common.kernels import fix_for_network
@@ -56,7 +56,9 @@ def predict(
     Folders are read to their depths; in a list on standard input each line is a path. What can't be read is named on
     standard error and left out, and the exit status is then 1.
     """
-    _check_writable(output, grid)
+    output, grid = (path and _place_of(path) for path in (output, grid))
+    if grid and grid.suffix not in GRIDS:
+        raise InputError(f"--grid is '{grid}'; its name must end in {' or '.join(GRIDS)}")
     paths, skipped = _gather(images)
 
     # not on top: numpy and torch take seconds to import, and wrong arguments are refused before
@@ -97,15 +99,12 @@ def predict(
         raise typer.Exit(1)
 
 
-def _check_writable(output: Path | None, grid: Path | None) -> None:
-    """Raise InputError where the results could not be written, before there are any; make their folders."""
-    for path in filter(None, (output, grid)):
-        with writing(path):
-            if path.is_dir():
-                raise InputError(f"'{path}' is a folder; name a file to write")
-        check_folder_of(path)
-    if grid and grid.suffix not in GRIDS:
-        raise InputError(f"--grid is '{grid}'; its name must end in {' or '.join(GRIDS)}")
+def _place_of(path: Path) -> Path:
+    """Return where to write. Raises InputError where the results could not be written, before there are any."""
+    with writing(path):
+        if path.is_dir():
+            raise InputError(f"'{path}' is a folder; name a file to write")
+    return place_of(path)
 
 
 def _write(text: str, output: Path | None) -> None:

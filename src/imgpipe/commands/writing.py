@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imgpipe.common.errors import InputError
+from imgpipe.common.files import takes_what_comes
 
 
 @contextmanager
@@ -19,10 +20,16 @@ def writing(path: Path) -> Iterator[None]:
         ) from None
 
 
-def check_folder_of(path: Path) -> None:
-    """Make the folder that shall hold the file or folder, and raise InputError where it takes none."""
+def place_of(path: Path) -> Path:
+    """Return where to write what a user names: where links lead. Makes its folder.
+
+    Raises InputError where that takes no file.
+    """
+    if takes_what_comes(path):
+        return path
     with writing(path):
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        place = path.resolve() if path.is_symlink() else path
+        if not place.parent.exists():
+            place.parent.mkdir(parents=True)
+        with tempfile.TemporaryFile(dir=place.parent):
+            return place

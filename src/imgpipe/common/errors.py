@@ -1,11 +1,28 @@
 """Errors: what a user can put right is an InputError; anything else is our bug and keeps its traceback."""
 
 import difflib
+import errno
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
+
+from imgpipe.common.safe_text import printable
+
+REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EFBIG: "make room, or see ulimit -f",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "make it readable and writable",
+    errno.EPERM: "make it readable and writable",
+    errno.EIO: "look after the disk",
+    errno.EMFILE: "see ulimit -n",
+    errno.ENOLCK: "take a file system that has locks",
+}
+"""What to do, by the number of an error of the system that the machine is the cause of and not the code."""
 
 
 class InputError(ValueError):
@@ -14,12 +31,25 @@ class InputError(ValueError):
 
 @contextmanager
 def exit_on_input_error() -> Iterator[None]:
-    """End the process where the block raises InputError: with one line on standard error and exit status 1."""
+    """End the process where the block raises InputError, or the machine fails: see REMEDIES.
+
+    Then one line, with nothing that commands a terminal, goes to standard error, and the exit status is 1.
+    """
     try:
         yield
     except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        raise SystemExit(1) from None
+        reason = str(error)
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
+        file = "standard output" if error.filename is None else f"'{error.filename}'"
+        reason = f"{file} can't be read or written: {error.strerror}; {REMEDIES[error.errno]}"
+        if error.filename is None:  # what is left for it would fail once more when Python ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    else:
+        return
+    sys.stderr.write(f"error: {printable(reason)}\n")
+    raise SystemExit(1)
 
 
 def one_line(error: BaseException, *, named: bool = False) -> str:

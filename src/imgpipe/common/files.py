@@ -5,46 +5,101 @@ to it, and is replaced, never written into.
 """
 
 import csv
+import fcntl
+import glob
 import hashlib
 import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path to write a file to, which becomes ``path`` when the block ends, and vanishes when it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft(path)
-    try:
+    """Yield a path to write a file to, which becomes ``path`` when the block ends, and vanishes when it fails.
+
+    Where ``path`` is no file but a device or a pipe it stays, and what was written goes through it.
+    """
+    if takes_what_comes(path):
+        with TemporaryDirectory() as folder, _saying(path):
+            yield (draft := Path(folder, "draft"))
+            with draft.open("rb") as made, path.open("wb") as taker:
+                shutil.copyfileobj(made, taker)
+        return
+    with _new_draft(path, Path.touch) as draft:
         yield draft
         draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder, which takes the place of ``path`` when the block ends, and vanishes when it fails."""
-    draft = _draft(path)
-    shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
-    draft.mkdir(parents=True)
-    try:
+    with _new_draft(path, Path.mkdir) as draft:
         yield draft
         shutil.rmtree(path, ignore_errors=True)
         draft.replace(path)
+
+
+def takes_what_comes(path: Path) -> bool:
+    """Return whether the path is a device, a pipe or a socket: neither a file nor a folder."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+@contextmanager
+def _new_draft(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Yield a draft beside its place, which vanishes when the block ends, and remove those of runs that were killed.
+
+    A draft is locked for as long as its process lives, so that no other takes it for left behind.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    with _saying(path), ExitStack() as lock:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent, fcntl.LOCK_EX):  # nor before it is locked
+            for left in path.parent.glob(f".{glob.escape(path.name)}.*.draft"):
+                with suppress(OSError), _locked(left, fcntl.LOCK_EX | fcntl.LOCK_NB):  # who locks it lives
+                    _remove(left)
+            make(draft)
+            lock.enter_context(_locked(draft, fcntl.LOCK_EX))
+        try:
+            yield draft
+        finally:
+            _remove(draft)
+
+
+@contextmanager
+def _locked(path: Path, how: int) -> Iterator[None]:
+    """Hold a lock on a file or folder. Raises OSError where it can't be had."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, how)
+        yield
+        fcntl.flock(handle, fcntl.LOCK_UN)  # closing it is not enough where a process was forked meanwhile
     finally:
+        os.close(handle)
+
+
+@contextmanager
+def _saying(path: Path) -> Iterator[None]:
+    """Give an OSError of the block that names no file, as those of a full disk do, the name of the one written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+
+
+def _remove(draft: Path) -> None:
+    if draft.is_dir():
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _draft(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.draft")
+    else:
+        draft.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

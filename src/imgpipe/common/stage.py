@@ -14,6 +14,7 @@ import typer
 from imgpipe.common import packages
 from imgpipe.common.errors import InputError, exit_on_input_error
 from imgpipe.common.files import digest_of, digest_of_text, write_text
+from imgpipe.common.safe_text import printable
 
 CHECKED = Path(".dvc/tmp/params-checked")
 
@@ -29,7 +30,9 @@ def run(stage: Callable[[], None]) -> None:
     @functools.wraps(stage)
     def command() -> None:
         first = os.environ.get("LOCAL_RANK", "0") == "0"
-        logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")
+        logging.basicConfig(level=logging.INFO if first else logging.ERROR)
+        for handler in logging.root.handlers:
+            handler.setFormatter(_Printable())
         with exit_on_input_error():
             _check_code()
             if first:
@@ -40,6 +43,13 @@ def run(stage: Callable[[], None]) -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(command)
     app()
+
+
+class _Printable(logging.Formatter):
+    """Writes messages alone, each on one line and without what commands a terminal: names of others are in them."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return printable(record.message)
 
 
 def _check_code() -> None:

@@ -1,5 +1,6 @@
 """Write what was found on a split, image by image, class by class and in curves: all of its files but metrics.json."""
 
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -39,8 +40,10 @@ def write_predictions(
             "rank": ranks(probabilities, labels),
         },
     )
-    with replacing(folder / "probabilities.npy") as draft, draft.open("wb") as file:
-        np.save(file, probabilities.astype(np.float32))
+    content = io.BytesIO()  # since numpy's own writing says of a full disk only how many numbers it took
+    np.save(content, probabilities.astype(np.float32))
+    with replacing(folder / "probabilities.npy") as draft:
+        draft.write_bytes(content.getbuffer())
     _write_columns(folder / "classes.csv", {"class": classes, **class_scores(probabilities, labels)})
 
 
