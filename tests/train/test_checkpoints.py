@@ -1,5 +1,7 @@
 """A training's key, the processes that must agree on it, and the folder of its checkpoints."""
 
+import hashlib
+import io
 import logging
 import resource
 import subprocess
@@ -12,11 +14,22 @@ import pytest
 import torch
 from conftest import ROOT, Project
 from omegaconf import OmegaConf
+from samples import described
 
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import digest_of
+from imgpipe.model.classifier import new_classifier
+from imgpipe.model.devices import World
 from imgpipe.train import checkpoints
-from imgpipe.train.checkpoints import digests_of_inputs, key_of, newest_checkpoint, sole_use, write_checkpoint
+from imgpipe.train.checkpoints import (
+    digests_of_inputs,
+    key_of,
+    newest_checkpoint,
+    resumed,
+    sole_use,
+    write_checkpoint,
+)
+from imgpipe.train.state import TrainingState
 
 
 @pytest.fixture
@@ -190,6 +203,67 @@ def test_one_that_was_cut_short_is_named_and_the_one_before_it_used(
     assert newest(tmp_path)["step"] == 1
     assert "2.pt was cut short" in caplog.text
     assert names(tmp_path) == ["1.pt"]
+
+
+def foreign(path: Path, kind: str) -> None:
+    """Puts something in a checkpoint's place that no training of ours has written."""
+    if kind == "folder":
+        path.mkdir()
+        (path / "file").write_text("in it")
+        return
+    contents: dict[str, Any] = {
+        "a list": [1, 2],
+        "another's keys": {"weights": torch.zeros(2)},
+        "another's tensors": {**state().saved(), "classifier": {"weight": torch.zeros(2)}},
+        "another's history": {**state().saved(), "history": [{"time": 3}]},
+        "another's optimizer": {**state().saved(), "optimizer": {"state": {}, "param_groups": []}},
+        "code": Path("called"),
+    }
+    content = io.BytesIO(b"no tensors at all")
+    if kind in contents:
+        torch.save(contents[kind], content)
+    path.write_bytes(hashlib.blake2b(content.getbuffer()).digest() + content.getvalue())
+
+
+FOREIGN = (
+    "folder", "text", "a list", "another's keys", "another's tensors", "another's history", "another's optimizer",
+    "code",
+)  # fmt: skip
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+def state(step: int = 0) -> TrainingState:
+    torch.manual_seed(step)
+    classifier = new_classifier(described(), [0.5], [0.2])
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    optimizer = torch.optim.SGD(classifier.network.parameters(), lr=0.1)
+    return TrainingState(classifier, optimizer, scaler, None, "accuracy", step=step)
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("older", [True, False], ids=["with an older one", "alone"])
+def test_what_is_none_of_the_training_s_is_set_aside_and_the_one_before_it_used_or_none(
+    tmp_path: Path, kind: str, older: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "key"
+    folder.mkdir()
+    if older:
+        write_checkpoint(folder, "1", state(5).saved())
+    foreign(folder / "2.pt", kind)
+    resuming, expected = state(), state(5 if older else 0)
+    with resumed(resuming, folder, ALONE, every_seconds=1e9, every_steps=None, stop_signal=lambda: 0):
+        assert names(folder) == [*(["1.pt"] if older else []), "2.pt.not-ours"]
+        assert "2.pt is no checkpoint of this training (" in caplog.text
+        assert resuming.step == expected.step
+        tensors = expected.classifier.state_dict()
+        assert all(torch.equal(value, tensors[name]) for name, value in resuming.classifier.state_dict().items())
+    assert names(tmp_path) == []
+
+
+def test_a_file_in_the_place_of_the_folder_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("a file")
+    with sole_use(tmp_path / "key", lambda: 0):
+        assert names(tmp_path) == ["key", "key.lock", "key.not-ours"]
 
 
 def test_a_disk_that_takes_no_more_leaves_the_checkpoint_before(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from trainings import MODEL
 from imgpipe.common.errors import InputError
 from imgpipe.model.classifier import new_classifier, save_classifier
 from imgpipe.model.networks import Head, build_model
+from imgpipe.train import weights
 from imgpipe.train.params import Model
 from imgpipe.train.weight_names import WEIGHTS
 from imgpipe.train.weights import load_initial_weights
@@ -216,9 +217,37 @@ def test_a_file_that_is_none_of_weights_is_refused(tmp_path: Path, name: str, co
     assert said.startswith(f"params.yaml: model.weights is '{path}', which can't be read as weights: ")
 
 
-@pytest.mark.parametrize("content", [[torch.zeros(1)], {"model": "resnet18"}, {"lr": 0.1}])
+NO_TENSORS = [
+    [torch.zeros(1)],
+    {"model": "resnet18"},
+    {"lr": 0.1},
+    {1: torch.zeros(1)},
+    {"fc.bias": torch.zeros(5).to_sparse()},
+    {"fc.bias": torch.zeros(5, device="meta")},
+]
+
+
+@pytest.mark.parametrize("content", NO_TENSORS)
 def test_a_file_without_tensors_by_name_is_refused(tmp_path: Path, content: object) -> None:
     assert "which holds no tensors by name" in refusal_of(network_of(2), saved(tmp_path / "w.pth", content))
+
+
+def test_the_very_bytes_that_were_hashed_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another file takes the place of the right one as soon as that one's hash is known."""
+    path = saved(tmp_path / "w.pt", state_of(network_of(1)))
+    right, hashed = sha256(path), weights.sha256_of
+
+    def exchanged(file: Path) -> str:
+        digest = hashed(file)
+        saved(file, state_of(network_of(2)))
+        return digest
+
+    monkeypatch.setattr(weights, "sha256_of", exchanged)
+    network = network_of(0)
+    before = state_of(network)
+    with pytest.raises(InputError, match="was changed while it was read; run this again"):
+        load_initial_weights(network, named(str(path), right), cache=tmp_path)
+    assert same(state_of(network), before)
 
 
 def test_a_path_needs_its_hash_and_is_told_it(tmp_path: Path) -> None:

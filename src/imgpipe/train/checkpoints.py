@@ -5,6 +5,7 @@ its checkpoints, so a training resumes from its own checkpoints or from none. On
 are the two newest checkpoints, each whole or recognised as cut short.
 """
 
+import copy
 import fcntl
 import hashlib
 import io
@@ -25,7 +26,7 @@ import torch
 import torch.distributed as dist
 
 from imgpipe.common import packages, params
-from imgpipe.common.errors import InputError
+from imgpipe.common.errors import InputError, one_line
 from imgpipe.common.files import digest_of, digest_of_text, replacing
 from imgpipe.model.devices import World, of_first_process
 from imgpipe.model.names import TIMM
@@ -117,22 +118,20 @@ def resumed(
     to stop while it waited for that run.
     """
     with ExitStack() as stack:
-        saved, refusal, number = None, None, 0
+        refusal, number = None, 0
         if world.rank == 0:
             try:
                 stack.enter_context(sole_use(folder, stop_signal))
-                saved = newest_checkpoint(folder)
             except InputError as error:
                 refusal = str(error)
             except Interrupted:
                 number = stop_signal()
-        saved, refusal, number = of_first_process((saved, refusal, number), world)
+        refusal, number = of_first_process((refusal, number), world)
         if number:
             raise Interrupted(number)
         if refusal is not None:
             raise InputError(refusal)
-        if saved is not None:
-            state.restore(saved)
+        if _restored(state, folder, world):
             epochs, step = len(state.history), state.step
             logging.info(
                 "resuming %s", f"in epoch {epochs + 1} after {step} of its steps" if step else f"after epoch {epochs}"
@@ -140,6 +139,23 @@ def resumed(
         yield _saving(state, folder if world.rank == 0 else None, every_seconds=every_seconds, every_steps=every_steps)
         if world.rank == 0:
             shutil.rmtree(folder)
+
+
+def _restored(state: TrainingState, folder: Path, world: World) -> bool:
+    """Bring the state to the newest checkpoint that is one of it, and return whether there is any."""
+    while True:
+        saved = of_first_process(newest_checkpoint(folder) if world.rank == 0 else None, world)
+        if saved is None:
+            return False
+        before = copy.deepcopy(state.saved())
+        try:
+            state.restore(saved)
+        except Exception as error:  # what is in it decides what fails
+            state.restore(before)
+            if world.rank == 0:
+                set_aside(_newest_first(folder)[0], one_line(error, named=True))
+        else:
+            return True
 
 
 def _saving(state: TrainingState, folder: Path | None, *, every_seconds: float, every_steps: int | None) -> Save:
@@ -199,6 +215,8 @@ def sole_use(folder: Path, stop_signal: Callable[[], int]) -> Iterator[None]:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()
+            if folder.exists() and not folder.is_dir():
+                set_aside(folder, "it is no folder")
             folder.mkdir(exist_ok=True)
             try:
                 yield
@@ -227,19 +245,42 @@ def write_checkpoint(folder: Path, name: str, saved: Mapping[str, Any]) -> None:
 def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     """Return what the newest whole checkpoint holds, on the CPU; None where there is none.
 
-    One that was cut short is named in a warning and removed.
+    One that was cut short is named in a warning and removed, and what is none of ours is set aside.
     """
-    for draft in folder.glob(".*.draft"):  # of a run that was killed
+    for draft in filter(Path.is_file, folder.glob(".*.draft")):  # of a run that was killed
         draft.unlink()
     for path in _newest_first(folder):
-        content = path.read_bytes()
-        digest, rest = content[:64], content[64:]
-        if hashlib.blake2b(rest).digest() == digest:
-            saved: dict[str, Any] = torch.load(io.BytesIO(rest), map_location="cpu", weights_only=True)
-            return saved
-        logging.warning("%s was cut short; the checkpoint before it is used, if there is one", path.name)
-        path.unlink()
+        try:
+            return _content(path)
+        except _CutShortError:
+            logging.warning("%s was cut short; the checkpoint before it is used, if there is one", path.name)
+            path.unlink()
+        except Exception as error:  # of a file that is none of ours, torch's reader may raise anything
+            set_aside(path, one_line(error))
     return None
+
+
+class _CutShortError(Exception):
+    """The checkpoint is not as it was written."""
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; only tensors, numbers and texts are unpickled."""
+    content = path.read_bytes()
+    digest, rest = content[:64], content[64:]
+    if hashlib.blake2b(rest).digest() != digest:
+        raise _CutShortError
+    saved: dict[str, Any] = torch.load(io.BytesIO(rest), map_location="cpu", weights_only=True)
+    return saved
+
+
+def set_aside(path: Path, reason: str) -> None:
+    """Give a checkpoint that can't be taken up another name, and say so in a warning."""
+    aside = path.with_name(f"{path.name}.not-ours")
+    if aside.is_dir():
+        shutil.rmtree(aside)
+    path.replace(aside)
+    logging.warning("%s is no checkpoint of this training (%.200s); it is now %s", path.name, reason, aside.name)
 
 
 def _newest_first(folder: Path) -> list[Path]:

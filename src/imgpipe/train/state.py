@@ -147,7 +147,12 @@ class TrainingState:
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Go back to where ``saved`` was called, from a state that was made in the same way."""
+        """Go back to where ``saved`` was called, from a state that was made in the same way.
+
+        Raises some error where what is given is of another state.
+        """
+        if saved.keys() != self.saved().keys():
+            raise ValueError(f"it has {', '.join(map(str, saved))}")
         self.classifier.load_state_dict(saved["classifier"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])

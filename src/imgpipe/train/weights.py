@@ -1,7 +1,9 @@
 """Put the weights that training starts from into a network that may have other classes."""
 
 import fcntl
+import hashlib
 import importlib
+import io
 import logging
 import os
 import re
@@ -11,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from imgpipe.common.errors import InputError, without_secrets
@@ -60,13 +62,13 @@ def load_initial_weights(network: nn.Module, model: Model, *, cache: Path) -> st
     if weights == "none":
         return weights
     said = f"{WEIGHTS} '{weights}'"
-    origin = without_secrets(weights)
+    origin, expected = without_secrets(weights), model.weights_sha256
     if is_packaged(weights):
-        path = _packaged_file(weights)
+        path, expected = _packaged_file(weights), PACKAGES[weights.removeprefix(PACKAGE)].sha256
     elif is_a_name(weights):
         address = _torchvision_address(weights, model.name)
         origin = f"{weights} {address}"
-        path = _torchvision_file(weights, address, cache)
+        path, expected = _torchvision_file(weights, address, cache)
     elif is_timm_s(weights):
         address = _timm_address(weights, model.name)
         origin = f"{weights} {without_secrets(address)}"
@@ -75,11 +77,15 @@ def load_initial_weights(network: nn.Module, model: Model, *, cache: Path) -> st
         path = _fetched(weights, cache / f"{sha256}{ending(weights)}", sha256, WEIGHTS, SHA256)
     else:
         path = _verified(Path(weights), sha256)
-    tensors = _read(path, said)
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if expected is None or not digest.startswith(expected.lower()):
+        raise InputError(f"{said}, whose file {path} was changed while it was read; run this again")
+    tensors = _read(content, path.suffix, said)
     if is_packaged(weights):
         tensors = _in_order(tensors, network)
     _fit(network, tensors, f"{said}, which does not fit {model.name}")
-    return f"{origin} sha256:{sha256_of(path)}"
+    return f"{origin} sha256:{digest}"
 
 
 def _packaged_file(weights: str) -> Path:
@@ -131,12 +137,13 @@ def _torchvision_address(weights: str, model: str) -> str:
     return address
 
 
-def _torchvision_file(weights: str, address: str, cache: Path) -> Path:
-    """Return the file of torchvision's weights, whose name ends in the first digits of its SHA-256."""
+def _torchvision_file(weights: str, address: str, cache: Path) -> tuple[Path, str]:
+    """Return the file of torchvision's weights and the first digits of its SHA-256, in which its name ends."""
     file = PurePosixPath(urlsplit(address).path).name
     digits = re.search(r"-([0-9a-f]{8,})\.", file)
     assert digits, "torchvision's files are named so"
-    return _fetched(address, cache / file, digits[1], f"{WEIGHTS} '{weights}', at", "torchvision's hash of it is")
+    path = _fetched(address, cache / file, digits[1], f"{WEIGHTS} '{weights}', at", "torchvision's hash of it is")
+    return path, digits[1]
 
 
 def _fetched(address: str, path: Path, sha256: str | None, url_is: str, sha256_is: str) -> Path:
@@ -173,14 +180,14 @@ def _verified(path: Path, sha256: str | None) -> Path:
     return path
 
 
-def _read(path: Path, said: str) -> dict[str, Tensor]:
+def _read(content: bytes, suffix: str, said: str) -> dict[str, Tensor]:
     """Return the tensors of a file by name, without what imgpipe puts around those of the network."""
     found: Any
     try:
-        if path.suffix == ".safetensors":
-            found = load_file(path)
+        if suffix == ".safetensors":
+            found = load(content)
         else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # what a broken file raises depends on where it is broken
         raise InputError(
             f"{said}, which can't be read as weights: {str(error).strip().partition(chr(10))[0]}"
@@ -188,12 +195,17 @@ def _read(path: Path, said: str) -> dict[str, Tensor]:
     for key in ("model", "state_dict"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(found, dict) or not all(_is_named_tensor(*item) for item in found.items()):
         raise InputError(
             f"{said}, which holds no tensors by name, as state_dict gives them, nor has them under model or state_dict"
         )
     ours = {name.removeprefix("network."): value for name, value in found.items() if name.startswith("network.")}
     return ours if set(found) - {f"network.{name}" for name in ours} == {"mean", "std"} else found
+
+
+def _is_named_tensor(name: Any, value: Any) -> bool:
+    """Return whether these are a text and a tensor of numbers, neither sparse nor of a size alone."""
+    return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 def _fit(network: nn.Module, weights: dict[str, Tensor], misfit: str) -> None:
