@@ -1,5 +1,6 @@
 """``imgpipe recipe``, in a folder that is a project as far as it needs one."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -128,3 +129,45 @@ def test_a_recipe_with_a_key_that_params_yaml_lacks_is_refused_and_nothing_is_wr
         "error: params.yaml: train.rate.of is missing; recipes/digits.yaml has every key but those of runtime\n",
     )
     assert (folder / "params.yaml").read_text() == PARAMS
+
+
+ODD_RECIPES = {
+    "a value for a section": "download: 3",
+    "a list for a section": "train: [1]",
+    "a section for a value": "train: {epochs: {a: 1}}",
+    "a list": "[1]",
+    "text": "text",
+    "binary": "\x00",
+    "an alias": "train: &a {epochs: 3}\nprepare: *a",
+    "a number of many digits": "train: {epochs: 0x" + "f" * 10_000 + "}",
+}
+
+
+@pytest.mark.parametrize("content", ODD_RECIPES.values(), ids=ODD_RECIPES)
+def test_an_odd_recipe_gets_one_line_and_params_stay(folder: Path, content: str) -> None:
+    (folder / "recipes/odd.yaml").write_text(content)
+    said = recipe("odd")
+    assert said.exit_code == 1
+    assert said.stderr.startswith("error: ")
+    assert said.stderr.count("\n") == 1
+    assert (folder / "params.yaml").read_text() == PARAMS
+
+
+def test_what_is_no_file_is_no_recipe_and_a_first_line_commands_nothing(folder: Path) -> None:
+    (folder / "recipes/folder.yaml").mkdir()
+    (folder / "recipes/link.yaml").symlink_to("nowhere")
+    os.mkfifo(folder / "recipes/pipe.yaml")
+    (folder / "recipes/odd.yaml").write_bytes(b"# \xff\x1b[2J" + b"a" * 1000)
+    listed = recipe().stdout.splitlines()
+    assert [line.split()[0] for line in listed] == ["cats", "dogs-tiny", "odd"]
+    assert listed[2].startswith("odd        \ufffd\\x1b[2Jaaa")
+    assert len(listed[2]) < 300
+    assert recipe("folder").stderr.startswith("error: 'folder' is no recipe; ")
+
+
+def test_a_params_file_without_download_takes_a_recipe(folder: Path) -> None:
+    edited = PARAMS.replace("download: {location: data/cats.zip}\n", "")
+    (folder / "params.yaml").write_text(edited)
+    said = recipe("cats", "--force")
+    assert said.exit_code == 0, said.stderr
+    assert "train.epochs: 20 -> 3" in said.stdout

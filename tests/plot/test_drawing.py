@@ -45,6 +45,18 @@ def test_letters_that_matplotlib_lacks_are_text_in_an_svg(tmp_path: Path) -> Non
     assert drawing.foreign_letters(plain) == []
 
 
+ODD_NAMES = [f"a{chr(code)}b" for code in (*range(32), 0x7F, 0x9B, 0x202E, 0xFFFE, 0x1FFFF)] + ["<&'\"", "]]>", "--"]
+
+
+def test_figures_are_xml_whatever_classes_are_called(tmp_path: Path) -> None:
+    curves = [{**row, "class": name} for name in ODD_NAMES[::3] for row in CURVES[:3]]
+    guessed = [{"actual": name, "predicted": name} for name in ODD_NAMES]
+    for figure in (figures.roc(curves), class_figures.confusion_matrix(guessed, ODD_NAMES)):
+        drawing.save(figure, tmp_path / "odd.svg", dpi=20)
+        ET.parse(tmp_path / "odd.svg")
+    assert {drawing.short(name, 24).isprintable() for name in ODD_NAMES[:32]} == {True}
+
+
 @pytest.mark.parametrize("ending", ["svg", "png"])
 def test_a_figure_drawn_twice_is_the_same_bytes(tmp_path: Path, ending: str) -> None:
     for name in ("one", "two"):

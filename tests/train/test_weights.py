@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from trainings import MODEL
 
 from imgpipe.common.errors import InputError
+from imgpipe.common.files import sha256_of
 from imgpipe.model.classifier import new_classifier, save_classifier
 from imgpipe.model.networks import Head, build_model
 from imgpipe.train import weights
@@ -235,7 +236,7 @@ def test_a_file_without_tensors_by_name_is_refused(tmp_path: Path, content: obje
 def test_the_very_bytes_that_were_hashed_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another file takes the place of the right one as soon as that one's hash is known."""
     path = saved(tmp_path / "w.pt", state_of(network_of(1)))
-    right, hashed = sha256(path), weights.sha256_of
+    right, hashed = sha256(path), sha256_of
 
     def exchanged(file: Path) -> str:
         digest = hashed(file)

@@ -23,6 +23,7 @@ from imgpipe.commands.lock import read_lock
 from imgpipe.commands.probes import TORCHRUN, Facts, ProbeError, ask
 from imgpipe.common.errors import one_line
 from imgpipe.common.kernels import problem_here
+from imgpipe.common.safe_text import printable
 
 SETUP = "make setup installs what is locked"
 SECONDS = 120.0
@@ -40,7 +41,7 @@ def doctor() -> None:
     wrong = 0
     for finding in examine(Path.cwd()):
         state, after = ("ok", "") if finding.remedy is None else ("WRONG", f"; {finding.remedy}")
-        typer.echo(f"{state:5}  {finding.subject:11}  {finding.text}{after}")
+        typer.echo(printable(f"{state:5}  {finding.subject:11}  {finding.text}{after}"))
         wrong += finding.remedy is not None
     if wrong:
         raise typer.Exit(1)
@@ -90,8 +91,8 @@ def packages(folder: Path) -> Finding:
     try:
         locked = read_lock(folder / "requirements.lock")
         names = sorted(needed(folder / "pyproject.toml"))
-    except ValueError as error:
-        reason = one_line(error)
+    except Exception as error:  # whatever is in the files decides what fails
+        reason = one_line(error, named=True)
         return Finding(
             "packages", f"pyproject.toml or requirements.lock can't be read: {reason}", "mend it, or git checkout it"
         )

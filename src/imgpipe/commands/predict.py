@@ -18,6 +18,8 @@ from imgpipe.common.kernels import fix_for_network
 from imgpipe.common.safe_text import printable
 
 GRIDS = (".png", ".svg")
+MOST_AT_ONCE = 2**20
+"""Images of a batch."""
 
 
 class Format(StrEnum):
@@ -48,7 +50,9 @@ def predict(
     ] = False,
     output: Annotated[Path | None, typer.Option(help="A file for the answers, not standard output.")] = None,
     grid: Annotated[Path | None, typer.Option(help="A .png or .svg file for the images and their answers.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that go through the network at once.")] = 64,
+    batch_size: Annotated[
+        int, typer.Option(min=1, max=MOST_AT_ONCE, help="Images that go through the network at once.")
+    ] = 64,
     device: Annotated[Device, typer.Option(help="auto is cuda where there is one.")] = Device.AUTO,
 ) -> None:
     """Say what is on images.
@@ -144,4 +148,4 @@ def _say_empty(answers: Sequence[Answer], most: int | None) -> None:
 def _say(skipped: Skipped) -> None:
     """Name on standard error what is left out, and why."""
     name = printable(readable(skipped.path)) or "''"
-    typer.echo(f"{name}: {skipped.reason}", err=True)
+    typer.echo(f"{name}: {printable(skipped.reason)}", err=True)

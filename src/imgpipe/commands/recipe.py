@@ -10,9 +10,12 @@ import typer
 from imgpipe.commands.params_file import shown, values_of, with_values
 from imgpipe.common.errors import InputError, did_you_mean
 from imgpipe.common.files import write_text
+from imgpipe.common.safe_text import printable
 
 PARAMS = Path("params.yaml")
 RECIPES = Path("recipes")
+LONGEST = 200
+"""Letters of a recipe's first line that are listed."""
 
 
 def recipe(
@@ -24,13 +27,13 @@ def recipe(
     Sections that the recipe lacks stay as they are: those of finetune are pack, model and train, so that it goes with
     any images. To be run in the project's top folder.
     """
-    recipes = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+    recipes = {path.stem: path for path in sorted(RECIPES.glob("*.yaml")) if path.is_file()}
     if not recipes:
         raise InputError(f"there are no {RECIPES} in {Path.cwd()}; run this in the project's top folder")
     if name is None:
         width = max(map(len, recipes))
         for stem, path in recipes.items():
-            typer.echo(f"{stem:{width}}  {_first_line(path)}")
+            typer.echo(printable(f"{stem:{width}}  {_first_line(path)}"))
         return
     if name not in recipes:
         raise InputError(f"'{name}' is no recipe; there are {', '.join(recipes)}{did_you_mean(name, recipes)}")
@@ -40,13 +43,17 @@ def recipe(
     from imgpipe.common.params import load  # slow to import, and not needed to list the recipes
 
     old, values = load(PARAMS), dict(values_of(load(recipes[name])))
-    write_text(PARAMS, with_values(PARAMS.read_text(encoding="utf-8"), values, {}))
+    before = dict(values_of(old))
+    text = with_values(PARAMS.read_text(encoding="utf-8"), values, {})
+    if unfit := [key for key in values if key not in before]:
+        raise InputError(f"{recipes[name]}: {unfit[0]} is no section, and in {PARAMS} it is one")
+    location = {**before, **values}.get("download.location")
+    write_text(PARAMS, text)
     new = load(PARAMS)
-    for key, before, after in changes(old, new):
-        typer.echo(f"{key}: {before} -> {after}")
-    location = Path(new["download"]["location"])
-    if not location.exists():
-        typer.echo(f"{location} is not there: docs/recipes.md says which images belong there", err=True)
+    for key, was, now in changes(old, new):
+        typer.echo(printable(f"{key}: {was} -> {now}"))
+    if isinstance(location, str) and not Path(location).exists():
+        typer.echo(f"{printable(location)} is not there: docs/recipes.md says which images belong there", err=True)
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -64,7 +71,8 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, str
 
 
 def _first_line(path: Path) -> str:
-    return path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline(LONGEST).rstrip("\n").removeprefix("# ")
 
 
 def _uncommitted(path: Path) -> bool:

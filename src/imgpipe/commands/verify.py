@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from imgpipe.common.errors import InputError
+from imgpipe.common.safe_text import printable
 
 # What is imported within functions waits for hydra-zen and OmegaConf, which `imgpipe --help` need not.
 
@@ -60,7 +61,7 @@ def _verify_model(path: Path, *, remake: bool) -> None:
         _run_pipeline()
     same = True
     for item in compared(model):
-        typer.echo(f"{item.state:8} {item.name:11} {item.text}")
+        typer.echo(printable(f"{item.state:8} {item.name:11} {item.text}"))
         same &= item.state in (SAME, UNKNOWN)
     if remake and sha256_of(MODEL) == model.sha256:
         typer.echo(f"identical: made again, it has SHA-256 {model.sha256}")
@@ -93,9 +94,9 @@ def _verify_outputs() -> None:
     if not moved:
         typer.echo(f"identical: all {len(made)} outputs are those committed")
         return
-    typer.echo("not identical: " + ", ".join(moved))
+    typer.echo(printable("not identical: " + ", ".join(moved)))
     for cause in causes(before, after):
-        typer.echo(f"why: {cause}")
+        typer.echo(printable(f"why: {cause}"))
     for file in METRICS.values():
         typer.echo(f"{file}:")
         _say_how_far(json.loads(_committed(file)), json.loads(_made(file)))
@@ -112,7 +113,7 @@ def _say_how_far(before: Mapping[str, float | None], after: Mapping[str, float |
             line += "  (new)"
         elif was is not None and value is not None:
             line += f"  ({value - was:+.6f})"
-        typer.echo(line)
+        typer.echo(printable(line))
 
 
 def _committed(file: str) -> str:

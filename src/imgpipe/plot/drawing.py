@@ -18,6 +18,7 @@ from matplotlib.text import Text
 
 from imgpipe.common.files import replacing
 from imgpipe.common.progress import counting
+from imgpipe.common.safe_text import in_xml
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
     "#0072B2",
@@ -55,12 +56,12 @@ def house_style() -> Iterator[None]:
 
 
 def short(name: str, length: int) -> str:
-    """Return the name on one line, its middle left out where it is longer than so many characters.
+    """Return the name on one line and fit for a figure, its middle left out where it is longer than so many characters.
 
     >>> short("a_class_of_very_long_name", 12)
     'a_clas…_name'
     """
-    name = " ".join(name.split())
+    name = in_xml(" ".join(name.split()))
     if len(name) > length:
         end = (length - 1) // 2
         name = f"{name[: length - 1 - end]}…{name[-end:]}"

@@ -4,8 +4,6 @@ A Markdown file whose first lines are YAML. Its text and layout are in model_car
 """
 
 import math
-import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from imgpipe.common.errors import without_secrets
 from imgpipe.common.params import without_other_choices
+from imgpipe.common.safe_text import in_markdown
 from imgpipe.data.packed import Statistics
 from imgpipe.plot.report import about_threshold, confusions, flat, numbers_of, shown_number
 from imgpipe.plot.results import Evaluation, Preparation, Row
@@ -48,8 +47,6 @@ WORST = 3
 
 HOW_NOT_WHAT = ("micro_batches", "cpu_threads", "channels_last", "compile", "gradient_checkpointing")
 """Parameters of training that say how it is computed and not what."""
-SPECIAL = {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {character: f"&#{ord(character)};" for character in "\\`*[]|~$@"}
-"""What means something in Markdown, as entities, which are plain text to every reader of it."""
 
 
 class Markdown(str):
@@ -163,18 +160,8 @@ def worst_classes(classes: Sequence[Row]) -> list[Row]:
 
 
 def escaped(value: object) -> str:
-    """Return a value as one line of Markdown that shows it as it is; ``Markdown`` is left alone.
-
-    >>> escaped("a|b\\n*c*")
-    'a&#124;b &#42;c&#42;'
-    >>> escaped("train.batch_size, __init__")
-    'train.batch_size, &#95;&#95;init&#95;&#95;'
-    """
-    if isinstance(value, Markdown):
-        return value
-    line = " ".join(str(value).split())
-    text = "".join(SPECIAL.get(letter, letter) for letter in line if unicodedata.category(letter) != "Cc")
-    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", "&#95;", text)  # within a word it means nothing
+    """Return a value as one line of Markdown that shows it as it is; ``Markdown`` is left alone."""
+    return value if isinstance(value, Markdown) else in_markdown(str(value))
 
 
 def _recipe(parameters: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipe.commands.comparing.revisions import matching
+from imgpipe.commands.comparing.revisions import files_at, matching
 from imgpipe.common.errors import InputError
 
 
@@ -34,6 +34,25 @@ def test_a_pattern_stands_for_experiments_branches_and_tags_in_the_order_of_thei
 
 def test_commas_part_names_and_patterns_and_each_counts_once() -> None:
     assert matching("main,base-?,base-2,HEAD~1") == ["main", "base-2", "HEAD~1"]
+
+
+def test_what_is_no_commit_gets_one_line() -> None:
+    Path("file").write_text("a file")
+    for command in ("git add file", "git -c user.name=T -c user.email=t@example.org commit -qm File", "dvc init -q"):
+        subprocess.run([*command.split()], check=True)
+    for name in ("HEAD^{tree}", "HEAD:file", "a" * 5000, "--all", "\ud800"):
+        with pytest.raises(InputError) as refusal, files_at(name, ["file"]):
+            pass
+        said = str(refusal.value)
+        assert " is no commit, branch, tag or finished experiment: " in said
+        assert len(said) < 700
+        assert "\n" not in said
+
+
+def test_a_pattern_without_git_gets_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match="git can't be run: No such file or directory; install it"):
+        matching("base-*")
 
 
 def test_a_pattern_that_matches_nothing_is_refused() -> None:

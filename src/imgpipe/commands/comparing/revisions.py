@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from imgpipe.common.errors import InputError
+from imgpipe.common.errors import InputError, one_line
 
 WORKSPACE = "workspace"
 """The name that DVC, too, gives to the files as they lie."""
@@ -54,7 +54,10 @@ def matching(names: str) -> list[str]:
 def _known_names() -> list[str]:
     """Return the names of all experiments that have finished, and of the branches and tags."""
     command = ["git", "for-each-ref", "--format=%(refname)", "refs/heads", "refs/tags", "refs/exps"]
-    listed = subprocess.run(command, capture_output=True, encoding="utf-8", check=False).stdout.split("\n")
+    try:
+        listed = subprocess.run(command, capture_output=True, encoding="utf-8", check=False).stdout.split("\n")
+    except OSError as error:
+        raise InputError(f"git can't be run: {error.strerror}; install it") from None
     of_git = (re.fullmatch(r"refs/(?:heads|tags)/(.+)", ref) for ref in listed)
     of_dvc = (
         re.fullmatch(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)", ref) for ref in listed
@@ -83,7 +86,6 @@ def files_at(name: str, paths: Sequence[str]) -> Iterator[Revision]:
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
-    from dvc.scm import RevError
 
     try:
         root = Path(Repo.find_root())
@@ -97,15 +99,17 @@ def files_at(name: str, paths: Sequence[str]) -> Iterator[Revision]:
         return
 
     with TemporaryDirectory() as folder:
-        files = DVCFileSystem(root, rev=name)
         try:
+            files = DVCFileSystem(root, rev=name)
             commit = files.repo.get_rev()
-        except RevError as error:
+            there = [path for path in paths if files.exists(path)]
+        except Exception as error:  # what Git and DVC raise depends on what is named: a tree, a file, 5,000 letters
             raise InputError(
-                f"'{name}' is no commit, branch, tag or finished experiment: {error}; see `git branch`, `dvc exp show`"
+                f"'{name:.200}' is no commit, branch, tag or finished experiment: {one_line(error)[:300]}; see "
+                "`git branch`, `dvc exp show`"
             ) from None
         for path in paths:
-            if not files.exists(path):
+            if path not in there:
                 raise InputError(f"the pipeline of '{name}' makes no {path}: run its parameters with the present code")
             try:
                 files.get_file(path, str(Path(folder, path)))

@@ -9,7 +9,7 @@ from imgpipe.commands.comparing.outcomes import Outcome, files_of, read_outcome
 from imgpipe.commands.comparing.revisions import Revision, files_at, matching
 from imgpipe.commands.params_file import values_of
 from imgpipe.common.errors import InputError
-from imgpipe.common.params import without_other_choices
+from imgpipe.common.params import load, without_other_choices
 from imgpipe.common.progress import counting_where_long
 
 PARAMS = "params.yaml"
@@ -65,10 +65,8 @@ def read_sets(names: Sequence[str], split: str) -> list[RunSet]:
 
 
 def _read(name: str, split: str) -> Run:
-    import ruamel.yaml  # takes a tenth of a second
-
     with files_at(name, (*files_of(split), PARAMS)) as revision:
-        params = ruamel.yaml.YAML(typ="safe").load(Path(revision.folder, PARAMS).read_text(encoding="utf-8"))
+        params = load(Path(revision.folder, PARAMS))
         return Run(revision, dict(values_of(without_other_choices(params))), read_outcome(name, revision.folder, split))
 
 

@@ -11,6 +11,7 @@ from imgpipe.commands.comparing.paired import BETTER, NOT_DISTINGUISHABLE, Diffe
 from imgpipe.commands.comparing.runs import SEED
 from imgpipe.commands.comparing.verdicts import EQUIVALENT, MOST_RUNS, NOT_YET_KNOWN, Needed
 from imgpipe.commands.params_file import shown
+from imgpipe.common.safe_text import in_markdown, printable
 
 LISTED, LISTED_OF_SEVERAL = 10, 3
 """Images that changed sides, of each direction, shown to people: of one candidate, and of each of several."""
@@ -30,15 +31,15 @@ def to_text(judgement: Judgement, looks: Looks | None) -> str:
 
 def to_markdown(judgement: Judgement, looks: Looks | None) -> str:
     """Return what a person reads in a comment on a pull request, the verdicts first."""
-    blocks = [f"**{_escaped(sentence(judgement, one))}**" for one in judgement.candidates]
-    blocks += [_escaped(text) for text in (_tested(judgement), _account(looks), _caution(judgement))]
+    blocks = [f"**{in_markdown(sentence(judgement, one))}**" for one in judgement.candidates]
+    blocks += [in_markdown(text) for text in (_tested(judgement), _account(looks), _caution(judgement))]
     for one in judgement.candidates:
-        first, *rest = map(_escaped, _parameters(judgement, one, ""))
+        first, *rest = map(in_markdown, _parameters(judgement, one, ""))
         blocks += [
             _table(_metrics(judgement, one)),
             "\n".join([f"{first}\n" if rest else first, *(f"- {k}" for k in rest)]),
         ]
-        blocks += [f"{_escaped(title)}\n\n{_table(rows)}" for title, rows in _changed(judgement, one)]
+        blocks += [f"{in_markdown(title)}\n\n{_table(rows)}" for title, rows in _changed(judgement, one)]
     return "\n\n".join(filter(None, blocks))
 
 
@@ -173,7 +174,7 @@ def _parameters(judgement: Judgement, one: Candidate, indent: str) -> list[str]:
     """Say which parameters differ: a title and a line for each, or one sentence."""
     if {*one.parameters} <= {SEED}:
         return [f"Nothing but the seed differs: {judgement.label(one.number)} and {judgement.label(0)} are one recipe."]
-    lines = [f"{indent}{key}: {shown(a)} -> {shown(b)}" for key, (a, b) in one.parameters.items()]
+    lines = [printable(f"{indent}{key}: {shown(a)} -> {shown(b)}") for key, (a, b) in one.parameters.items()]
     if len(lines) > KEYS_LISTED:
         lines[KEYS_LISTED:] = [f"{indent}and {len(lines) - KEYS_LISTED} more (--json has all)"]
     return ["Parameters that differ:", *lines]
@@ -264,6 +265,7 @@ def _said(image: Changed, one: Candidate) -> list[str]:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
     """Set columns two spaces apart, the first to the left, the others to the right."""
+    rows = [list(map(printable, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ([cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)] for row in rows)
     return "\n".join("  ".join([row[0].ljust(widths[0]), *cells]) for row, cells in zip(rows, lines, strict=True))
@@ -271,10 +273,5 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown."""
-    header, *body = ("| " + " | ".join(map(_escaped, row)) + " |" for row in rows)
+    header, *body = ("| " + " | ".join(map(in_markdown, row)) + " |" for row in rows)
     return "\n".join([header, "|---" + "|---:" * (len(rows[0]) - 1) + "|", *body])
-
-
-def _escaped(text: str) -> str:
-    """Return the text in such a way that Markdown shows it as it is."""
-    return "".join(f"\\{c}" if c in "\\`*_|<>[]" else c for c in text)
