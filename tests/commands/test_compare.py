@@ -105,7 +105,7 @@ def test_markdown_has_a_table_with_as_many_cells_in_each_row(project: Project) -
     blocks = compare("main", "untrained", "--md").stdout.split("\n\n")
     assert blocks[0].startswith("**The model untrained is worse than the model main in accuracy ")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in blocks[2].splitlines()]
-    names = ["accuracy (judged by)", "balanced\\_accuracy", "f1\\_macro", "loss (lower is better)"]
+    names = ["accuracy (judged by)", "balanced_accuracy", "f1_macro", "loss (lower is better)"]
     assert [row[0] for row in rows] == ["", "---", *names]
     assert {len(row) for row in rows} == {5}
 

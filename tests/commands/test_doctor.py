@@ -120,6 +120,17 @@ def test_a_lock_that_a_merge_left_in_pieces_is_a_finding(tmp_path: Path) -> None
     assert finding.remedy
 
 
+@pytest.mark.parametrize(
+    "content", ["", "project = 3", "[project]", "[project]\ndependencies = 3", "[project]\ndependencies = [3]", "\x00"]
+)
+def test_a_pyproject_of_another_kind_is_a_finding(tmp_path: Path, content: str) -> None:
+    (tmp_path / "pyproject.toml").write_text(content)
+    (tmp_path / "requirements.lock").write_text("")
+    finding = doctor.packages(tmp_path)
+    assert finding.text.startswith("pyproject.toml or requirements.lock can't be read: ")
+    assert finding.remedy
+
+
 def test_outside_a_project_the_doctor_says_where_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert packages(tmp_path).remedy == "run this in the project's top folder"
     monkeypatch.chdir(tmp_path)

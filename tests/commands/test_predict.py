@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -301,6 +302,39 @@ def test_a_file_takes_the_answers_in_place_of_standard_output(place: Path) -> No
     said = predict("test/0", "--format", "csv", "--output", "new/answers.csv")
     assert (said.status, said.out) == (0, "")
     assert len(read_table(Path("new/answers.csv"))) == len(list(Path("test/0").iterdir()))
+
+
+@pytest.mark.parametrize("option", ["--output", "--grid"])
+def test_a_link_stays_and_its_file_is_written_and_a_device_stays(place: Path, option: str) -> None:
+    """Also where the link leads nowhere yet."""
+    name = "results.svg"
+    for target in ("there.svg", "new/results.svg"):
+        Path("there.svg").write_text("old")
+        Path(name).symlink_to(target)
+        assert predict("test/0", option, name).status == 0
+        assert Path(name).is_symlink()
+        assert Path(target).stat().st_size > 3
+        Path(name).unlink()
+    Path("null.svg").symlink_to("/dev/null")
+    assert predict("test/0", option, "null.svg").status == 0
+    assert Path("null.svg").readlink() == Path("/dev/null")
+    assert not Path("/dev/null").is_file()
+
+
+def test_a_pipe_takes_the_answers(place: Path) -> None:
+    os.mkfifo("pipe")
+    with subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE) as reader:
+        assert predict("test/0", "--format", "csv", "--output", "pipe").status == 0
+        assert reader.stdout
+        assert reader.stdout.read().startswith(b"file,predicted,confidence\n")
+    assert Path("pipe").is_fifo()
+
+
+@pytest.mark.parametrize("size", [10**30, 2**63, 2**20 + 1, 0, "9" * 10_000])
+def test_a_batch_size_out_of_range_is_refused(place: Path, size: object) -> None:
+    said = predict("test/0", "--batch-size", size)
+    assert said.status == 2
+    assert "Traceback" not in said.err
 
 
 def test_the_grid_shows_each_image_with_its_answer(place: Path) -> None:

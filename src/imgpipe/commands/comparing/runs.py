@@ -8,7 +8,7 @@ from typing import Any
 from imgpipe.commands.comparing.outcomes import Outcome, files_of, read_outcome
 from imgpipe.commands.comparing.revisions import Revision, files_at, matching
 from imgpipe.commands.params_file import values_of
-from imgpipe.common.errors import InputError
+from imgpipe.common.errors import InputError, without_secrets
 from imgpipe.common.params import load, without_other_choices
 from imgpipe.common.progress import counting_where_long
 
@@ -67,7 +67,12 @@ def read_sets(names: Sequence[str], split: str) -> list[RunSet]:
 def _read(name: str, split: str) -> Run:
     with files_at(name, (*files_of(split), PARAMS)) as revision:
         params = load(Path(revision.folder, PARAMS))
-        return Run(revision, dict(values_of(without_other_choices(params))), read_outcome(name, revision.folder, split))
+        values = {key: _without_secrets(value) for key, value in values_of(without_other_choices(params))}
+        return Run(revision, values, read_outcome(name, revision.folder, split))
+
+
+def _without_secrets(value: Any) -> Any:
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def check_recipes(sets: Sequence[RunSet]) -> None:
