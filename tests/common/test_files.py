@@ -90,6 +90,12 @@ def test_drafts_of_a_killed_run_go_and_those_of_a_living_one_stay(tmp_path: Path
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
 
 
+def test_a_file_is_written_into_a_folder_that_is_being_written(tmp_path: Path) -> None:
+    with replacing_folder(tmp_path / "folder") as draft:
+        write_text(draft / "file", "text")
+    assert (tmp_path / "folder" / "file").read_text() == "text"
+
+
 FAILURES = {
     errno.ENOSPC: "No space left on device; make room",
     errno.EFBIG: "File too large; make room, or see ulimit -f",

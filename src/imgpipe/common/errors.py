@@ -20,7 +20,6 @@ REMEDIES = {
     errno.EPERM: "make it readable and writable",
     errno.EIO: "look after the disk",
     errno.EMFILE: "see ulimit -n",
-    errno.ENOLCK: "take a file system that has locks",
 }
 """What to do, by the number of an error of the system that the machine is the cause of and not the code."""
 

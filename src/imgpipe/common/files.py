@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,29 +58,47 @@ def _new_draft(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     A draft is locked for as long as its process lives, so that no other takes it for left behind.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    with _saying(path), ExitStack() as lock:
+    unlocked = draft.with_suffix(".new")
+    with _saying(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.parent, fcntl.LOCK_EX):  # nor before it is locked
-            for left in path.parent.glob(f".{glob.escape(path.name)}.*.draft"):
-                with suppress(OSError), _locked(left, fcntl.LOCK_EX | fcntl.LOCK_NB):  # who locks it lives
-                    _remove(left)
-            make(draft)
-            lock.enter_context(_locked(draft, fcntl.LOCK_EX))
-        try:
-            yield draft
-        finally:
-            _remove(draft)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.draft"):
+            if _is_left_behind(left):
+                _remove(left)
+        _remove(unlocked)  # of a process of the same number
+        make(unlocked)
+        with _locked(unlocked):
+            try:
+                yield unlocked.rename(draft)
+            finally:
+                _remove(draft)
+
+
+def _is_left_behind(draft: Path) -> bool:
+    """Return whether no process holds a draft's lock; False where the file system has no locks to ask for."""
+    try:
+        handle = os.open(draft, os.O_RDONLY)
+    except OSError:  # another process has removed it
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
 
 
 @contextmanager
-def _locked(path: Path, how: int) -> Iterator[None]:
-    """Hold a lock on a file or folder. Raises OSError where it can't be had."""
-    handle = os.open(path, os.O_RDONLY)
+def _locked(draft: Path) -> Iterator[None]:
+    """Hold the lock of a new draft, where the file system has locks."""
+    handle = os.open(draft, os.O_RDONLY)
     try:
-        fcntl.flock(handle, how)
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-        fcntl.flock(handle, fcntl.LOCK_UN)  # closing it is not enough where a process was forked meanwhile
     finally:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # closing it is not enough where a process was forked meanwhile
         os.close(handle)
 
 
