@@ -45,8 +45,8 @@ repro: setup ## run the pipeline: only what changed runs again
 test: setup ## run the tests
 	$(BIN)/pytest --numprocesses auto --dist worksteal
 
-soak: setup ## kill and take up trainings a hundred times
-	SOAK=25 $(BIN)/pytest --numprocesses auto tests/train/test_soak.py
+soak: setup ## kill trainings a hundred times, and the other stages, and take them up
+	SOAK=25 $(BIN)/pytest --numprocesses auto tests/train/test_soak.py tests/pipeline/test_kills.py
 
 fuzz: setup ## give odd inputs for minutes: make fuzz KIND=archives (or pictures, models, servers, params) MINUTES=20
 	$(BIN)/python tests/fuzzing/run.py $(KIND) --minutes $(MINUTES)

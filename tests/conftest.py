@@ -167,6 +167,15 @@ class Project:
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (self.folder / name).write_bytes(content)
 
+    def processes(self) -> dict[int, str]:
+        """Number and command of all that runs in the project's folder."""
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (folder / "cwd").readlink() == self.folder and (command := (folder / "cmdline").read_bytes()):
+                    found[int(folder.name)] = command.replace(b"\0", b" ").decode()
+        return found
+
     def fingerprint(self, *folders: str) -> dict[str, bytes]:
         """Content of every file below the folders."""
         files = (file for folder in folders for file in (self.folder / folder).rglob("*") if file.is_file())

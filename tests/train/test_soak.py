@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,14 +49,6 @@ def checkpoints(project: Project) -> list[str]:
     return sorted(path.name for path in (project.folder / CHECKPOINTS).glob("**/*") if path.is_file())
 
 
-def processes_of(project: Project) -> Iterator[tuple[int, str]]:
-    """Number and command of all that runs in the project's folder."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if (folder / "cwd").readlink() == project.folder and (command := (folder / "cmdline").read_bytes()):
-                yield int(folder.name), command.replace(b"\0", b" ").decode()
-
-
 def killed_after(project: Project, steps: int, victim: str, how: signal.Signals) -> tuple[int, str]:
     """Runs dvc repro, and kills one of its processes when there are so many steps more; its exit status and output."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -76,7 +67,7 @@ def killed_after(project: Project, steps: int, victim: str, how: signal.Signals)
             assert time.monotonic() < deadline, (project.folder.parent / "log").read_text()
             seen |= {name for name in checkpoints(project) if name.endswith(".pt")} - before
             time.sleep(0.01)
-        running = dict(processes_of(project))
+        running = project.processes()
         trainers = [number for number, command in running.items() if "-m stages.train" in command]
         launchers = [number for number in trainers if "imgpipe.train.processes" in running[number]]
         ranks = [number for number in trainers if number not in launchers and "sh -c" not in running[number]]
@@ -84,8 +75,8 @@ def killed_after(project: Project, steps: int, victim: str, how: signal.Signals)
         with contextlib.suppress(ProcessLookupError):
             os.kill(random.choice(victims or [dvc.pid]), how)
         dvc.wait(120)
-        while any("stages.train" in command for _, command in processes_of(project)):
-            assert time.monotonic() < deadline, dict(processes_of(project))
+        while any("stages.train" in command for command in project.processes().values()):
+            assert time.monotonic() < deadline, project.processes()
             time.sleep(0.05)
         log.seek(0)
         return dvc.returncode, log.read()

@@ -1,0 +1,85 @@
+"""Stages killed at random moments, again and again, and run anew: in the end the same bytes as if left alone.
+
+Each case takes other moments. ``make soak`` runs many; tests/train/test_soak.py does the same with training.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import OUTPUTS, Project, copy_of, write_images
+
+CASES = int(os.environ.get("SOAK", "1"))
+KILLED = ("prepare", "pack", "evaluate", "plot")
+"""In each case, one after another."""
+PATIENCE = 240
+"""Seconds after which a stage has hung."""
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(bare_project: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
+    """A finished pipeline of many images; and dvc.lock as it was after the download."""
+    project = copy_of(bare_project, tmp_path_factory.mktemp("kills") / "project")
+    write_images(project.folder / "images", count=1797, classes=10)
+    project.set(runtime__processes=2, train__epochs=1)
+    project.succeed("dvc", "repro", "download")
+    lock = (project.folder / "dvc.lock").read_text()
+    project.succeed("dvc", "repro")
+    return project, lock
+
+
+def kill(project: Project, stage: str) -> None:
+    """Runs dvc repro, and kills all its processes at a random moment after a stage has begun.
+
+    The moment is some time after the start, or soon after the first file is being written.
+    """
+    log = project.folder.parent / "log"
+    log.write_text("")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with log.open("w") as file:
+        dvc = subprocess.Popen(
+            ["dvc", "repro"], cwd=project.folder, env={**os.environ, "PATH": path}, stdout=file, stderr=file
+        )
+    deadline = time.monotonic() + PATIENCE
+    while f"Running stage '{stage}'" not in log.read_text():
+        assert dvc.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.01)
+    if random.random() < 0.5:
+        time.sleep(random.uniform(0, 2))
+    else:
+        while dvc.poll() is None and not drafts(project):
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.2))
+    while running := project.processes():
+        for number in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        assert time.monotonic() < deadline, running
+    dvc.wait()  # till then the process is there for the next one, which would wait for it
+
+
+def drafts(project: Project) -> list[Path]:
+    """What is being written, or was when its process was killed."""
+    return [path for folder in OUTPUTS for path in (project.folder / folder).rglob(".*.draft")]
+
+
+@pytest.mark.parametrize("case", range(CASES))
+def test_stages_killed_and_run_anew_end_in_the_same_bytes(uninterrupted: tuple[Project, str], case: int) -> None:
+    random.seed(case)
+    project, before = uninterrupted
+    lock = project.folder / "dvc.lock"
+    wanted, outputs = lock.read_text(), project.fingerprint(*OUTPUTS)
+    lock.write_text(before)
+    shutil.rmtree(project.folder / ".dvc" / "cache" / "runs")  # the other place where DVC would find the results
+    for stage in KILLED:
+        kill(project, stage)
+    project.succeed("dvc", "repro")
+    assert lock.read_text() == wanted
+    assert project.fingerprint(*OUTPUTS) == outputs  # and no draft
