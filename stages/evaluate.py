@@ -31,6 +31,7 @@ def evaluate() -> None:
     # These import torch and scikit-learn: seconds that nobody waits for where params.yaml does not fit.
     from imgpipe.evaluate.calibration import choose_threshold, fit_temperature
     from imgpipe.evaluate.groups import number_groups
+    from imgpipe.evaluate.heatmaps import write_heatmaps
     from imgpipe.evaluate.prediction_sets import set_scores, set_thresholds
     from imgpipe.evaluate.scoring import all_metrics, threshold_metrics
     from imgpipe.evaluate.tables import write_curves, write_predictions
@@ -70,10 +71,9 @@ def evaluate() -> None:
         write_predictions(folder, classes=classes, files=split.files, labels=labels, probabilities=after)
         if name == "test":
             metrics |= threshold_metrics(threshold, confidence, right, groups) | set_scores(after, labels, sets)
-            unscaled = before if section.temperature_scaling else None
-            write_curves(
-                folder / "curves", classes=classes, labels=labels, probabilities=after, before_scaling=unscaled
-            )
+            raw = before if section.temperature_scaling else None
+            write_curves(folder / "curves", classes=classes, labels=labels, probabilities=after, before_scaling=raw)
+            write_heatmaps(folder / "heatmaps", classifier, split, after.argmax(axis=1), confidence)
         scores[name] = metrics
         write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     found: dict[str, Any] = {"temperature": temperature, "threshold": threshold, "set_thresholds": sets}
