@@ -1,14 +1,13 @@
 """Draw the figures, write the report and the model card: ``python -m stages.plot``, from the project's top folder."""
 
-import json
 import tomllib
 from pathlib import Path
 
 from imgpipe.common import params, stage
-from imgpipe.common.files import read_table, replacing_folder, write_text
+from imgpipe.common.files import replacing_folder, write_text
 from imgpipe.data.packed import read_split, read_statistics
 from imgpipe.plot.params import Plot
-from imgpipe.plot.results import read_evaluation, read_preparation
+from imgpipe.plot.results import read_evaluation, read_preparation, read_training
 
 
 def plot() -> None:
@@ -22,8 +21,7 @@ def plot() -> None:
     # These import matplotlib, which nobody waits for where params.yaml does not fit.
     from imgpipe.plot import class_figures, drawing, figures, galleries, model_card, report
 
-    history = read_table(Path("metrics/train/history.csv"))
-    best = json.loads(Path("metrics/train/metrics.json").read_text(encoding="utf-8"))["best"]
+    training = read_training(Path("metrics/train"))
     test = read_evaluation(Path("metrics/test"))
     parameters = {name: values for name, values in params.load(params.PARAMS).items() if name != "runtime"}
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -31,14 +29,19 @@ def plot() -> None:
     packed = read_statistics(Path("data/packed/statistics.json"))
     data = read_preparation(Path("metrics/prepare.json"), Path("data"), form=packed.form, train=parameters["train"])
     images = read_split(Path("data/packed/test"), packed.form)
-    chosen = galleries.choose_examples(test.predictions, packed.classes, section.examples)
-    examples = galleries.load_examples(chosen, images)
-    mistakes = galleries.load_examples(galleries.confident_mistakes(test.predictions)[: section.mistakes], images)
+    shown = {
+        "telling": galleries.telling(test.predictions, test.heatmaps),
+        "mistakes": galleries.confident_mistakes(test.predictions)[: section.mistakes],
+        "examples": galleries.choose_examples(test.predictions, packed.classes, section.examples),
+    }
+    loaded = {
+        name: galleries.load_examples(rows, images, parameters["model"], test.heatmaps) for name, rows in shown.items()
+    }
     threshold, target = test.metrics["threshold"], float(parameters["evaluate"]["target_precision"])
 
     with drawing.house_style(), replacing_folder(Path("metrics/figures")) as folder:
         drawn = {
-            "curves": figures.training_curves(history, best=best["epoch"]),
+            "curves": figures.training_curves(training.history, best=training.best),
             "confusion": class_figures.confusion_matrix(test.predictions, packed.classes),
             "classes": class_figures.class_scores(test.classes),
             "balance": class_figures.class_balance(data.classes),
@@ -46,19 +49,18 @@ def plot() -> None:
             "precision_recall": figures.precision_recall(test.precision_recall),
             "reliability": figures.reliability(test.reliability),
             "thresholds": figures.threshold_curves(test.thresholds, threshold=threshold, target=target),
-            "predictions": galleries.gallery(examples, "No test pictures"),
-            "mistakes": galleries.gallery(mistakes, f"No mistakes among {len(images)} pictures"),
+            "predictions": galleries.gallery(loaded["examples"], "No test pictures"),
+            "mistakes": galleries.gallery(loaded["mistakes"], f"No mistakes among {len(images)} pictures"),
         }
-        paths = drawing.save_all(drawn, folder, ending=section.format, dpi=section.dpi)
-        embedded = {name: report.embed_figure(paths[name], figure.get_figwidth()) for name, figure in drawn.items()}
+        drawing.save_all(drawn, folder, ending=section.format, dpi=section.dpi)
+        on_page = {name: drawing.for_a_page(drawn[name], name) for name in report.FIGURES}
 
     page = report.render(
-        title=f"Test of {parameters['model']['name']}",
         evaluation=test,
         preparation=data,
-        figures=embedded,
-        examples=examples,
-        mistakes=mistakes,
+        drawn=on_page,
+        training=training,
+        pictures=report.Pictures(**loaded),
         parameters=parameters,
         versions=versions,
     )

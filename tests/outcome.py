@@ -115,6 +115,7 @@ def write(test: Outcome, folder: Path) -> None:
     _precision_recall(test, folder / "metrics/test/curves/precision_recall.csv")
     _thresholds(test, folder / "metrics/test/curves/thresholds.csv")
     _reliability(test, folder / "metrics/test/curves/reliability.csv")
+    _heatmaps(test, folder / "metrics/test/heatmaps")
     _numbers(test, folder / "metrics/test/metrics.json")
     _training(folder / "metrics/train")
     _data(test, folder)
@@ -176,6 +177,16 @@ def _reliability(test: Outcome, path: Path) -> None:
                 row |= {"confidence": confidence[inside].mean(), "accuracy": test.right[inside].mean()}
             rows.append(row)
     write_table(path, ["scaling", "low", "high", "pictures", "confidence", "accuracy"], rows)
+
+
+def _heatmaps(test: Outcome, folder: Path) -> None:
+    """Write a heatmap for each of 24 mistakes at most, the most confident first: a corner is hot."""
+    wrong = np.flatnonzero(~test.right)
+    chosen = wrong[np.argsort(-test.confidence[wrong], kind="stable")][:24]
+    maps = np.zeros((len(chosen), 4, 4), np.uint8)
+    maps[:, 0, 0] = 255
+    write_table(folder / "index.csv", ["file"], ({"file": test.files[i]} for i in chosen))
+    np.save(folder / "maps.npy", maps)
 
 
 def _numbers(test: Outcome, path: Path) -> None:

@@ -1,5 +1,6 @@
 """What all figures have in common: their style, their letters, and equal files of equal figures."""
 
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -67,7 +68,26 @@ def test_a_figure_drawn_twice_is_the_same_bytes(tmp_path: Path, ending: str) -> 
     if ending == "svg":
         assert ET.parse(one).getroot().tag.endswith("svg")
     else:
-        assert Image.open(one).size == (400, 432)  # 5 x 5.4 inches of 80 dots
+        assert Image.open(one).size == (368, 368)  # 4.6 x 4.6 inches of 80 dots
+
+
+def test_in_a_page_texts_are_text_colours_follow_it_and_no_name_of_a_class_is_changed(tmp_path: Path) -> None:
+    names = [f"<i>{drawing.INK}", "fill: #1b1b1a"]
+    curves = [row | {"class": names[i // 3]} for i, row in enumerate(CURVES)]
+    element = drawing.for_a_page(figures.roc(curves), "roc")
+    root = ET.fromstring(element)
+    assert root.tag.endswith("svg")
+    texts = "".join(text for part in root.iter() if part.tag.endswith("text") for text in part.itertext())
+    assert all(name in texts for name in names)
+    styles = " ".join(part.get("style", "") for part in root.iter())
+    assert {"var(--ink)", "var(--quiet)", "var(--accent)", "var(--paper)", "var(--line)"} <= set(
+        re.findall(r"var\(--\w+\)", styles)
+    )
+    assert "#" not in styles.replace("url(#", "")
+    names_of_parts = [part.get("id", "") for part in root.iter() if part.get("id")]
+    assert all(f"#{name}" in element for name in names_of_parts)
+    assert not set(names_of_parts) & set(re.findall(r' id="(\w+)"', drawing.for_a_page(figures.roc(curves), "other")))
+    assert element == drawing.for_a_page(figures.roc(curves), "roc")
 
 
 def test_drawing_imports_neither_torch_nor_scikit_learn() -> None:

@@ -1,5 +1,7 @@
 """Which images the galleries show, and how."""
 
+import base64
+import io
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from outcome import guesses, outcome, predictions, write
+from PIL import Image
 from samples import form
 
 from imgpipe.data.packed import read_split
@@ -32,21 +35,56 @@ def test_mistakes_come_with_the_most_confident_first_and_none_is_said_in_words()
     assert texts(galleries.gallery([], "No mistakes among 4 pictures")) == ["No mistakes among 4 pictures"]
 
 
+def test_the_report_begins_with_one_sure_mistake_of_each_confusion_the_most_frequent_first() -> None:
+    """Twice a for b, once b for a and c for a; then the second a for b. Without a mistake the least sure come first."""
+    rows = [
+        *guesses("b a", confidence=0.9),
+        *guesses("a a", "a b", confidence=0.8),
+        *guesses("a a", "a a", "a b", confidence=0.7),
+        *guesses("c c", "c c", "c c", "c a", confidence=0.6),
+    ]
+    named = [row | {"file": str(i)} for i, row in enumerate(rows)]
+    assert [row["file"] for row in galleries.telling(named, {})] == ["2", "0", "9"]
+    assert [row["file"] for row in galleries.telling(named, {"0", "5"})] == ["5", "0"]
+    assert [row["file"] for row in galleries.telling(named[:6], {})] == ["2", "0", "5"]
+    assert [row["file"] for row in galleries.telling([named[1], named[3], named[6]], {})] == ["6", "3", "1"]
+
+
+def test_a_heatmap_covers_a_grey_image_with_orange_where_it_is_greatest() -> None:
+    """There 70 % of orange and 30 % of 200 are (238, 134, 60); where there is no heat it is 200."""
+    image = np.full((8, 8, 1), 200, np.uint8)
+    heat = np.zeros((2, 2), np.uint8)
+    heat[0, 0] = 255
+    example = galleries.Example("a.png", image, "a", "b", 0.5, heat)
+    kind, _, content = galleries.heatmap_uri(example).partition(";base64,")
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content)))).astype(int)
+    assert (kind, shown.shape) == ("data:image/jpeg", (128, 128, 3))
+    assert np.abs(shown[2, 2] - (238, 134, 60)).max() < 8
+    assert np.abs(shown[-2, -2] - 200).max() < 8
+
+
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_are_shown_as_they_were_packed_and_mistakes_by_sign_and_dash_too(tmp_path: Path, channels: int) -> None:
+def test_images_are_shown_as_the_network_saw_them_and_mistakes_by_sign_and_dash_too(
+    tmp_path: Path, channels: int
+) -> None:
+    """The middle 6 x 6 of 6 x 10 pixels."""
     test = outcome(["a", "b"], 40, skill=1, shape=(6, 10, channels))
     write(test, tmp_path)
     split = read_split(tmp_path / "data/packed/test", form(channels=channels))
     rows = [{key: str(value) for key, value in row.items()} for row in predictions(test)]
     right = next(row for row in rows if row["actual"] == row["predicted"])
     wrong = next(row for row in rows if row["actual"] != row["predicted"])
-    examples = galleries.load_examples([wrong, right], split)
+    heat = np.full((2, 2), 255, np.uint8)
+    model = {"image_size": 6, "fit": "crop", "crop_fraction": 1.0}
+    examples = galleries.load_examples([wrong, right], split, model, {wrong["file"]: heat})
+    assert [example.heat is heat for example in examples] == [True, False]
     figure = galleries.gallery(examples, "nothing")
     (axes,) = figure.axes
     for image, row in zip(axes.images, (wrong, right), strict=True):
         pixels = image.get_array()
         assert pixels is not None
-        assert pixels.reshape(6, 10, channels).tolist() == split.image(split.files.index(row["file"])).tolist()
+        seen = split.image(split.files.index(row["file"]))[:, 2:8]
+        assert pixels.reshape(6, 6, channels).tolist() == seen.tolist()
     assert [frame.get_linestyle() == "-" for frame in axes.patches] == [False, True]
     assert [text[0] for text in texts(figure) if text[:1] in ("✓", "✗")] == ["✗", "✓"]
     assert f"is {drawing.in_line(wrong['actual'], 9)}" in "".join(texts(figure))

@@ -14,7 +14,7 @@ from outcome import Outcome, outcome, plotted
 from imgpipe.common import params
 from imgpipe.common.errors import without_secrets
 from imgpipe.common.files import write_table
-from imgpipe.plot import model_card, report
+from imgpipe.plot import findings, model_card, report
 from stages.plot import plot
 
 HOSTILE = [
@@ -132,7 +132,7 @@ def test_the_worst_classes_and_the_most_frequent_confusions_are_named() -> None:
     assert [row["class"] for row in model_card.worst_classes(rows)] == ["d", "a", "e"]
     answers = ["a b", "a b", "b a", "c c", "a c", "a c"]
     predictions = [dict(zip(("actual", "predicted"), answer.split(), strict=True)) for answer in answers]
-    assert report.confusions(predictions) == [(("a", "b"), 2), (("a", "c"), 2), (("b", "a"), 1)]
+    assert findings.confusions(predictions) == [(("a", "b"), 2), (("a", "c"), 2), (("b", "a"), 1)]
 
 
 def test_limits_are_facts_with_their_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,9 @@ Colours are Okabe and Ito's (Color Universal Design, 2008), which the colour-bli
 colour is also told by a dash, a marker or a word.
 """
 
+import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,9 +31,21 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
     "#56B4E9",
     "#000000",
 )
-COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
-DASHES = ("-", "--", ":")
-WIDTH = 5.0  # inches: a column of print, and a phone's width without the text growing too small
+INK, QUIET, FAINT, LINE, ACCENT, PAPER = "#1b1b1a", "#5f5d58", "#bab7b0", "#e2e0da", "#b23c0a", "#ffffff"
+"""Of curves, by what they are for: what is read first, what beside it, what is only there, a grid, and what to see."""
+ON_A_PAGE = {
+    colour: f"var(--{name})"
+    for name, colour in {
+        "ink": INK,
+        "quiet": QUIET,
+        "faint": FAINT,
+        "line": LINE,
+        "accent": ACCENT,
+        "paper": PAPER,
+    }.items()
+}
+"""The variable of the report's style that stands for a colour, and is another in a dark scheme."""
+WIDTH = 4.6  # inches: half a column of the report, and a phone's width without the text growing too small
 LEFT_TO_RIGHT = "\u200e"  # an invisible mark
 FONT = "DejaVu Sans"  # comes with matplotlib
 
@@ -49,6 +63,13 @@ def house_style() -> Iterator[None]:
                 "font.size": 9,
                 "axes.spines.top": False,
                 "axes.spines.right": False,
+                "axes.edgecolor": QUIET,
+                "axes.labelcolor": QUIET,
+                "xtick.color": QUIET,
+                "ytick.color": QUIET,
+                "text.color": INK,
+                "grid.color": LINE,
+                "lines.linewidth": 1.6,
                 "legend.frameon": False,
             }
         )
@@ -82,19 +103,17 @@ def legend_above(figure: Figure, columns: int) -> None:
     figure.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns)
 
 
-def save_all(figures: Mapping[str, Figure], folder: Path, *, ending: str, dpi: int) -> dict[str, Path]:
-    """Save the figures under their names in the folder, with a progress bar, and return their paths by name.
+def save_all(figures: Mapping[str, Figure], folder: Path, *, ending: str, dpi: int) -> None:
+    """Save the figures under their names in the folder, with a progress bar.
 
     Warns of letters that a PNG does not show.
     """
-    paths = {name: folder / f"{name}.{ending}" for name in figures}
     foreign = set[str]()
     for name, figure in counting("drawing", figures.items(), len(figures)):
-        save(figure, paths[name], dpi=dpi)
+        save(figure, folder / f"{name}.{ending}", dpi=dpi)
         foreign.update(foreign_letters(figure))
     if foreign and ending == "png":
         logging.warning("png figures have boxes for letters like %s; plot.format svg shows them", min(foreign))
-    return paths
 
 
 def save(figure: Figure, path: Path, *, dpi: int) -> None:
@@ -109,6 +128,24 @@ def save(figure: Figure, path: Path, *, dpi: int) -> None:
             {"svg.hashsalt": path.stem, "svg.fonttype": "none" if foreign_letters(figure) else "path"}
         )
         figure.savefig(draft, format=path.suffix[1:], dpi=dpi, metadata=metadata)
+
+
+def for_a_page(figure: Figure, name: str) -> str:
+    """Return the figure as an SVG element of an HTML page: its texts are text, its colours the page's variables.
+
+    name: of the figure, which no other of the page has.
+    """
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    _, start, element = file.getvalue().partition("<svg")
+    return re.sub(r"<[^<>]+>", _tag_for_a_page, start + element)
+
+
+def _tag_for_a_page(tag: re.Match[str]) -> str:
+    """Return a tag of matplotlib's SVG without the names of its parts, which every figure has, and with variables."""
+    text = re.sub(r' id="[a-z]+[\w.]*_\d+"', "", tag[0])
+    return re.sub(r"#[0-9a-f]{6}", lambda colour: ON_A_PAGE.get(colour[0], colour[0]), text)
 
 
 def foreign_letters(figure: Figure) -> list[str]:

@@ -3,9 +3,10 @@
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,13 +15,18 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from imgpipe.data.packed import Pixels, Split
+from imgpipe.model.crops import evaluation_square
 from imgpipe.plot.drawing import BLUE, RED, in_line, short
 from imgpipe.plot.results import Row
 
 T = TypeVar("T")
 
 THUMBNAIL = 128  # pixels of the longest side of an image in the report
+TELLING = 3  # images at its top
+SEEN = 224  # pixels of the longest side of an image at the top, and of one with its heatmap
 LOSSLESS = 64  # pixels of the longest side up to which it is a PNG there, and a JPEG above
+HEAT = (255, 106, 0)
+"""The colour, RGB, of where a heatmap is greatest; it covers 70 % there."""
 
 # Of a gallery: cells in a row; inches of a cell's width, of the side of the image in it, and of the text's height.
 GALLERY_COLUMNS, GALLERY_CELL, GALLERY_SIDE, GALLERY_TEXT = 6, 1.15, 1.0, 0.4
@@ -38,11 +44,14 @@ class Example:
     file: str
 
     pixels: Pixels
-    """The image as it was packed, uint8 (height, width, channels)."""
+    """The square that the network saw, uint8 (size, size, channels)."""
 
     actual: str
     predicted: str
     confidence: float
+
+    heat: Pixels | None
+    """What spoke for the predicted class, and where: uint8 (side, side); None where evaluation made no heatmap."""
 
     @property
     def right(self) -> bool:
@@ -78,23 +87,55 @@ def _spread(items: Sequence[T], most: int) -> list[T]:
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def load_examples(predictions: Sequence[Row], test: Split) -> list[Example]:
-    """Load the images that the predictions are about.
+def telling(predictions: Sequence[Row], heatmaps: Container[str]) -> list[Row]:
+    """Choose what the report begins with: of the mistakes that have heatmaps, the surest of each frequent confusion.
+
+    Where there are fewer confusions than images to choose, other mistakes follow; where no mistake has a heatmap, it is
+    of all. Where nothing is wrong, it is those right answers that were the least sure.
+
+    heatmaps: their files.
+    """
+    mistakes = confident_mistakes(predictions)
+    if not mistakes:
+        return sorted(predictions, key=lambda row: (float(row["confidence"]), row["file"]))[:TELLING]
+    times = Counter((row["actual"], row["predicted"]) for row in mistakes)
+    surest = [row for row in mistakes if row["file"] in heatmaps] or mistakes
+    first = {(row["actual"], row["predicted"]): row["file"] for row in reversed(surest)}
+
+    def place(row: Row) -> tuple[bool, int]:
+        pair = (row["actual"], row["predicted"])
+        return row["file"] != first[pair], -times[pair]
+
+    return sorted(surest, key=place)[:TELLING]
+
+
+def load_examples(
+    predictions: Sequence[Row], test: Split, model: Mapping[str, Any], heatmaps: Mapping[str, Pixels]
+) -> list[Example]:
+    """Load the images that the predictions are about, as the network saw them.
 
     predictions: rows of metrics/test/predictions.csv.
     test: the packed test split.
+    model: the section of params.yaml.
+    heatmaps: by file.
     """
     numbers: Mapping[str, int] = {file: i for i, file in enumerate(test.files)}
-    return [
-        Example(
-            file=row["file"],
-            pixels=np.array(test.image(numbers[row["file"]])),
-            actual=row["actual"],
-            predicted=row["predicted"],
-            confidence=float(row["confidence"]),
+    examples = []
+    for row in predictions:
+        square = np.empty((model["image_size"], model["image_size"], test.channels), np.uint8)
+        image = test.image(numbers[row["file"]])
+        evaluation_square(image, square, fit=model["fit"], fraction=model["crop_fraction"])
+        examples.append(
+            Example(
+                file=row["file"],
+                pixels=square,
+                actual=row["actual"],
+                predicted=row["predicted"],
+                confidence=float(row["confidence"]),
+                heat=heatmaps.get(row["file"]),
+            )
         )
-        for row in predictions
-    ]
+    return examples
 
 
 def gallery(examples: Sequence[Example], nothing: str) -> Figure:
@@ -196,13 +237,32 @@ def _show(
     return Rectangle((left, bottom), wide, high, fill=False)
 
 
-def data_uri(pixels: Pixels) -> str:
+def data_uri(pixels: Pixels, longest: int = THUMBNAIL) -> str:
     """Return the image for an HTML page, made smaller where it is large: a PNG, or a JPEG where it has many pixels.
 
     pixels: uint8 (height, width, channels), RGB or grey.
+    longest: pixels of the longest side at most.
     """
     image = Image.fromarray(_without_grey_axis(pixels))
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.thumbnail((longest, longest))
+    return _embedded(image)
+
+
+def heatmap_uri(example: Example) -> str:
+    """Return the example's image for an HTML page in grey, with its heatmap over it."""
+    assert example.heat is not None
+    grey = Image.fromarray(_without_grey_axis(example.pixels)).convert("L").convert("RGB")
+    grey.thumbnail((SEEN, SEEN))
+    if max(grey.size) < THUMBNAIL:  # or the heatmap would have steps, too
+        grey = grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.NEAREST)
+    heat = Image.fromarray(example.heat).resize(grey.size, Image.Resampling.BICUBIC)
+    return _embedded(
+        Image.composite(Image.new("RGB", grey.size, HEAT), grey, heat.point(lambda level: level * 7 // 10))
+    )
+
+
+def _embedded(image: Image.Image) -> str:
+    """Return the image as a data URI."""
     kind = "png" if max(image.size) <= LOSSLESS else "jpeg"
     file = io.BytesIO()
     image.save(file, format=kind, **({"quality": 85} if kind == "jpeg" else {"optimize": True}))

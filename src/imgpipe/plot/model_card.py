@@ -16,7 +16,8 @@ from imgpipe.common.errors import without_secrets
 from imgpipe.common.params import without_other_choices
 from imgpipe.common.safe_text import in_markdown
 from imgpipe.data.packed import Statistics
-from imgpipe.plot.report import about_threshold, confusions, flat, numbers_of, shown_number
+from imgpipe.plot.findings import confusions
+from imgpipe.plot.report import about_threshold, flat, numbers_of, shown_number
 from imgpipe.plot.results import Evaluation, Preparation, Row
 
 TASK = "image-classification"

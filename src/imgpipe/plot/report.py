@@ -1,9 +1,9 @@
 """Write the report: one HTML file that needs no other and no network. Its text and layout are in report.html.jinja."""
 
 import base64
+import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -14,15 +14,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from imgpipe.common.errors import without_secrets
 from imgpipe.common.params import without_other_choices
-from imgpipe.plot.galleries import LOSSLESS, Example, data_uri
-from imgpipe.plot.results import Evaluation, Preparation, Row
+from imgpipe.plot import figures, findings
+from imgpipe.plot.drawing import short
+from imgpipe.plot.findings import Confusions, percent
+from imgpipe.plot.galleries import LOSSLESS, SEEN, Example, data_uri, heatmap_uri
+from imgpipe.plot.results import Evaluation, Preparation, Row, Training
 
-MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
-PIXELS_PER_INCH = 96  # of a browser
-MOST_PAIRS = 10  # pairs of classes in the table of the most confused
-MOST_FILES = 20  # rows in the tables of rejected files and of duplicates
+FIGURES = ("reliability", "thresholds", "roc", "precision_recall", "curves")
+"""Those within the page; of the others it has the numbers in tables."""
+MOST_PAIRS = 10  # pairs of classes in the list of the most confused
+MOST_FILES = 20  # rows in the lists of rejected files and of duplicates
+MOST_IN_ORDER = 20  # classes that are listed in their own order; of more, the worst come first
+MOST_OPEN = 9  # mistakes that are seen without a click
 
-HEADLINE = ("accuracy", "balanced_accuracy", "f1_macro", "loss")
+HEADLINE = {"balanced_accuracy": "balanced accuracy", "f1_macro": "F1", "loss": "loss", "ece": "calibration error"}
+"""Metrics at the top, beside the accuracy, and what they are called there."""
 MEANINGS = {
     "accuracy": "share of the pictures that are right",
     "top5_accuracy": "share whose class is among the five most probable",
@@ -67,36 +73,36 @@ class Number:
 
 
 @dataclass(frozen=True)
-class EmbeddedFigure:
-    """A figure within the page."""
+class Pictures:
+    """Test images in the report."""
 
-    uri: str
-    """The figure's file as a data URI."""
-
-    width: int
-    """The width that the figure was drawn for, in pixels of a browser."""
+    telling: Sequence[Example]
+    """What it begins with."""
+    mistakes: Sequence[Example]
+    """The most confident ones."""
+    examples: Sequence[Example]
+    """Of all classes."""
 
 
 def render(
     *,
-    title: str,
     evaluation: Evaluation,
     preparation: Preparation,
-    figures: Mapping[str, EmbeddedFigure],
-    examples: Sequence[Example],
-    mistakes: Sequence[Example],
+    drawn: Mapping[str, str],
+    training: Training,
+    pictures: Pictures,
     parameters: Mapping[str, dict[str, Any]],
     versions: Mapping[str, str],
 ) -> str:
     """Return the page. Names of classes and files are text in it, whatever they hold.
 
-    figures: by name.
-    examples, mistakes: what the galleries show.
+    drawn: the FIGURES as SVG elements, by name.
     parameters: sections of params.yaml.
     versions: by package.
     """
-    numbers = numbers_of(evaluation.metrics)
-    confused = confusions(evaluation.predictions)
+    numbers, confused = numbers_of(evaluation.metrics), findings.confusions(evaluation.predictions)
+    matrix = findings.confusion_matrix(evaluation.predictions, [row["class"] for row in evaluation.classes])
+    telling = findings.telling_pairs(preparation.duplicates)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -104,39 +110,92 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(data_uri=data_uri, lossless=LOSSLESS)
+    environment.filters.update(percent=percent, short=short, csp_hash=_csp_hash)
+    environment.globals.update(data_uri=data_uri, heatmap_uri=heatmap_uri, lossless=LOSSLESS, seen=SEEN)
     return environment.get_template("report.html.jinja").render(
-        title=title,
-        headline=[number for name in HEADLINE for number in numbers if number.name == name],
-        numbers=numbers,
         metrics=evaluation.metrics,
-        about_threshold=about_threshold(evaluation.metrics, parameters["evaluate"]["target_precision"]),
-        figures=figures,
-        classes=evaluation.classes,
+        heatmaps=bool(evaluation.heatmaps),
+        classes=_worst_first(evaluation.classes) if len(evaluation.classes) > MOST_IN_ORDER else evaluation.classes,
+        preparation=preparation,
         tested=len(evaluation.predictions),
+        drawn=drawn,
+        said=sentences(evaluation, preparation, training, matrix, parameters["evaluate"]),
+        guess=findings.majority_guess(preparation, evaluation),
+        headline=[(HEADLINE[number.name], number) for number in numbers if number.name in HEADLINE],
+        numbers=numbers,
+        matrix=matrix,
         wrong=sum(count for _, count in confused),
         pairs=confused[:MOST_PAIRS],
-        examples=examples,
-        mistakes=mistakes,
-        images=preparation.images,
-        shown=preparation.shown,
+        pictures=pictures,
+        most_open=MOST_OPEN,
         batch_size=parameters["train"]["batch_size"],
-        remarks=preparation.remarks,
-        counts=preparation.classes,
         rejected=preparation.rejected[:MOST_FILES],
-        more_rejected=len(preparation.rejected[MOST_FILES:]),
-        duplicates=preparation.duplicates[:MOST_FILES],
-        more_duplicates=len(preparation.duplicates[MOST_FILES:]),
+        telling=telling[:MOST_FILES],
+        more_telling=len(telling[MOST_FILES:]),
+        model=parameters["model"],
+        recipe=recipe(parameters),
         parameters={name: list(flat(without_other_choices(section))) for name, section in parameters.items()},
         versions=versions,
     )
 
 
-def embed_figure(path: Path, inches: float) -> EmbeddedFigure:
-    """Read a figure that was saved to the path, drawn so many inches wide, for the page."""
-    content = base64.b64encode(path.read_bytes()).decode()
-    uri = f"data:{MEDIA_TYPES[path.suffix]};base64,{content}"
-    return EmbeddedFigure(uri, width=round(inches * PIXELS_PER_INCH))
+def sentences(
+    evaluation: Evaluation,
+    preparation: Preparation,
+    training: Training,
+    matrix: Confusions,
+    section: Mapping[str, Any],
+) -> dict[str, str]:
+    """Return what is said beside each part of the report, by the part.
+
+    matrix: the confusions that it shows.
+    section: ``evaluate`` of params.yaml.
+    """
+    metrics, rows = evaluation.metrics, evaluation.predictions
+    duplicates = preparation.duplicates
+    return {
+        "guess": findings.on_guess(findings.majority_guess(preparation, evaluation), metrics["accuracy_ci_low"]),
+        "hardest": findings.on_hardest(findings.hardest_class(rows)),
+        "confusions": findings.on_confusions(findings.confusions(rows), matrix),
+        "classes": findings.on_classes(rows),
+        "confidence": findings.on_confidence(metrics, rows),
+        "reliability": findings.on_calibration(metrics),
+        "thresholds": about_threshold(metrics, section["target_precision"]).replace(" %", "\N{NO-BREAK SPACE}%"),
+        "roc": findings.on_curves(figures.areas_under_roc(evaluation.roc), "area under the curve"),
+        "precision_recall": findings.on_curves(
+            figures.average_precisions(evaluation.precision_recall), "average precision"
+        ),
+        "training": findings.on_training(training, section["weights"]),
+        "duplicates": findings.on_duplicates(duplicates, len(findings.telling_pairs(duplicates))),
+    }
+
+
+def _worst_first(classes: Sequence[Row]) -> list[Row]:
+    """Return the rows of classes.csv by rising recall, those without test images last."""
+    return sorted(classes, key=lambda row: (not row["recall"], float(row["recall"] or 0)))
+
+
+def recipe(parameters: Mapping[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return what of the parameters says in short how the network was trained."""
+    model, train = parameters["model"], parameters["train"]
+    optimizer, augment = train["optimizer"]["name"], train["augment"]
+    weights = without_secrets(str(model["weights"]))
+    return [
+        ("network", model["name"]),
+        ("started from", "random weights" if weights == "none" else weights),
+        ("images", f"{model['image_size']} × {model['image_size']} pixels"),
+        ("optimizer", f"{optimizer}, learning rate {train['optimizer'][optimizer]['lr']:g}"),
+        ("schedule", train["schedule"]["name"]),
+        ("epochs", f"{train['epochs']:,}"),
+        ("batch", f"{train['batch_size']:,} images"),
+        ("crops", augment["crop"]["name"]),
+        ("policy", augment["policy"]["name"]),
+    ]
+
+
+def _csp_hash(script: str) -> str:
+    """Return the source by which a content security policy allows a script and no other."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 def installed_versions(requirements: Iterable[str]) -> dict[str, str]:
@@ -148,16 +207,6 @@ def installed_versions(requirements: Iterable[str]) -> dict[str, str]:
     """
     names = [re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in requirements]
     return {name: metadata.version(name).partition("+")[0] for name in names}
-
-
-def confusions(predictions: Iterable[Row]) -> list[tuple[tuple[str, str], int]]:
-    """Return how often one class was taken for another, actual and predicted class, the most frequent first.
-
-    predictions: rows of predictions.csv.
-    """
-    answers = ((row["actual"], row["predicted"]) for row in predictions)
-    counts = Counter((actual, predicted) for actual, predicted in answers if actual != predicted)
-    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def numbers_of(metrics: Mapping[str, float | None]) -> list[Number]:

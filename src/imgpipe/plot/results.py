@@ -6,12 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from imgpipe.common.files import read_rows, read_table
 from imgpipe.data import left_out, remarks
-from imgpipe.data.packed import Form
+from imgpipe.data.packed import Form, Pixels
 
 Row = dict[str, str]
 """A row of a table: its cells by the names of the columns."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the train stage found."""
+
+    history: list[Row]
+    """Losses and accuracies of each epoch, of history.csv."""
+
+    best: int
+    """The epoch that did best on the validation split, counted from 1."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,9 @@ class Evaluation:
     roc: list[Row]
     reliability: list[Row]
     thresholds: list[Row]
+
+    heatmaps: dict[str, Pixels]
+    """What spoke for the predicted class, and where, by the file of a mistake: uint8 (side, side)."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +72,21 @@ class Preparation:
     """What to know about the images, a sentence each."""
 
 
+def read_training(folder: Path) -> Training:
+    """Read what the train stage wrote to the folder."""
+    best = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["best"]
+    return Training(read_table(folder / "history.csv"), best["epoch"])
+
+
 def read_evaluation(folder: Path) -> Evaluation:
     """Read what the evaluate stage wrote to the folder."""
     curves = ("precision_recall", "roc", "reliability", "thresholds")
+    mistakes, maps = read_table(folder / "heatmaps/index.csv"), np.load(folder / "heatmaps/maps.npy")
     return Evaluation(
         metrics=json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
         classes=read_table(folder / "classes.csv"),
         predictions=read_table(folder / "predictions.csv"),
+        heatmaps={row["file"]: heat for row, heat in zip(mistakes, maps, strict=True)},
         **{name: read_table(folder / "curves" / f"{name}.csv") for name in curves},
     )
 
