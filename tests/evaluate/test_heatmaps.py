@@ -23,21 +23,21 @@ SWIN = functools.partial(
 
 
 def test_a_feature_counts_by_what_the_logit_gains_from_it_and_not_where_the_logit_falls() -> None:
-    """Features are relu(x) and relu(-x). At (0, 0): 0.5 * 2; at (0, 1): 2 * 3; at (3, 3) the logit falls."""
+    """Features are relu(x) and relu(3x): 0.5 * 2 at (0, 0), where the other is bad for it; 0.5 + 2 * 3 at (3, 3)."""
     image = torch.zeros(1, 1, 4, 4)
     image[0, 0, 0, 0], image[0, 0, 0, 1], image[0, 0, 3, 3] = 2, -3, 1
     convolution, linear = nn.Conv2d(1, 2, 1, bias=False), nn.Linear(32, 2)
     weights = torch.stack([torch.full((4, 4), 0.5), torch.full((4, 4), 2.0)])
-    weights[0, 3, 3] = -1
+    weights[1, 0, 0] = -1
     with torch.no_grad():
-        convolution.weight.copy_(torch.tensor([1.0, -1.0]).view(2, 1, 1, 1))
+        convolution.weight.copy_(torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))
         linear.weight.copy_(torch.stack([torch.zeros(32), weights.flatten()]))
     for inplace in (False, True):
         network = nn.Sequential(convolution, nn.ReLU(inplace), nn.Flatten(), linear)
         heat = layer_cam(network, image, 1)
         assert heat is not None
-        assert heat.nonzero().tolist() == [[0, 0], [0, 1]]
-        assert heat[0, :2].tolist() == [1, 6]
+        assert heat.nonzero().tolist() == [[0, 0], [3, 3]]
+        assert [float(heat[0, 0]), float(heat[3, 3])] == [1, 6.5]
         assert not any(module._forward_hooks for module in network.modules())
 
 
@@ -51,6 +51,13 @@ def test_a_feature_counts_by_what_the_logit_gains_from_it_and_not_where_the_logi
         (functools.partial(build_model, "mobilenet_v3_small", channels=3, classes=3, size=128, dropout=0.0), 128, 4),
         (SWIN, 32, 4),
         (functools.partial(VIT, image_size=32), 32, None),
+        (
+            functools.partial(
+                nn.Sequential, nn.Conv2d(3, 4, 8, 8), nn.Flatten(2), nn.Linear(16, 2), nn.Flatten(), nn.Linear(8, 3)
+            ),
+            32,
+            None,
+        ),
         (functools.partial(nn.Sequential, nn.Flatten(), nn.Linear(3 * 64, 3)), 8, None),
     ],
 )

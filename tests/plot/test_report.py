@@ -204,8 +204,8 @@ def test_print_is_dark_on_light_and_has_what_is_folded_on_the_screen(browser: Br
     try:
         assert browser.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert browser.run("return getComputedStyle(document.body).color") == "rgb(27, 27, 26)"
-        heights = "return [...document.querySelectorAll('details > *:not(summary)')].map(part => part.clientHeight)"
-        assert min(browser.run(heights)) > 0
+        shown = "return [...document.querySelectorAll('details > *')].every(part => part.checkVisibility())"
+        assert browser.run(shown)
         assert browser.run("return document.querySelector('.long').scrollHeight") == browser.run(
             "return document.querySelector('.long').clientHeight"
         )
