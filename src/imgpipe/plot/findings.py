@@ -7,8 +7,6 @@ from itertools import count
 
 from imgpipe.plot.results import Evaluation, Preparation, Row, Training
 
-MOST_PAIRS = 10
-"""Pairs of classes in the table of the most confused."""
 MOST_IN_MATRIX = 12
 """Classes in the report's confusion matrix, as many as a phone has room for."""
 
@@ -65,13 +63,13 @@ def _most_confused(predictions: Sequence[Row], classes: Sequence[str]) -> list[s
     return [name for name in classes if name in chosen] or list(classes)[:MOST_IN_MATRIX]
 
 
-def percent(share: float, digits: int = 1) -> str:
+def percent(share: float) -> str:
     """Return a share as text with so many decimals, or as many as it takes to show that it is not all.
 
     >>> [percent(share).replace("\\xa0", " ") for share in (0.98765, 0.5, 1.0, 0.99991)]
     ['98.8 %', '50 %', '100 %', '99.99 %']
     """
-    texts = (f"{100 * share:.{decimals}f}" for decimals in count(digits))
+    texts = (f"{100 * share:.{decimals}f}" for decimals in count(1))
     shown = next(text for text in texts if share == 1 or float(text) < 100)
     return shown.removesuffix(".0") + "\N{NO-BREAK SPACE}%"
 
@@ -156,12 +154,8 @@ def on_classes(predictions: Sequence[Row]) -> str:
         return f"All {whole} classes are recognised without a mistake."
     said = f"{whole or 'None'} of {len(support)} classes {'is' if whole == 1 else 'are'} recognised without a mistake."
     wrongly = {name: images - right[name] for name, images in guessed.items()}
-    worst = max(sorted(wrongly), key=lambda name: wrongly[name] / guessed[name])
-    share = "all" if wrongly[worst] == guessed[worst] else f"{wrongly[worst]} of the"
-    return (
-        f"{said} Least to be believed is the answer {named(worst)}: {share} {guessed[worst]} images that got it are of "
-        "other classes."
-    )
+    worst = max(sorted(wrongly), key=lambda name: (wrongly[name] / guessed[name], wrongly[name]))
+    return f"{said} The answer {named(worst)} is wrong most often, in {wrongly[worst]} of {guessed[worst]}."
 
 
 def on_confusions(pairs: Sequence[tuple[tuple[str, str], int]], matrix: Confusions) -> str:
