@@ -183,7 +183,7 @@ def test_everything_run_again_by_force_leaves_the_lock_as_it_was(pipeline: Proje
 
 def test_verify_says_identical_or_how_far_each_metric_moved(pipeline: Project) -> None:
     run = pipeline.succeed("python", "-m", "imgpipe.commands", "verify")
-    assert run.out == "identical: all 26 outputs are those committed\n"
+    assert run.out == "identical: all 27 outputs are those committed\n"
     pipeline.edit(
         "dvc.lock",
         "- path: models/best.safetensors\n      hash: md5\n      md5: ",
