@@ -68,7 +68,7 @@ def test_a_figure_drawn_twice_is_the_same_bytes(tmp_path: Path, ending: str) -> 
     if ending == "svg":
         assert ET.parse(one).getroot().tag.endswith("svg")
     else:
-        assert Image.open(one).size == (368, 368)  # 4.6 x 4.6 inches of 80 dots
+        assert Image.open(one).size == (336, 344)  # 4.2 x 4.3 inches of 80 dots
 
 
 def test_in_a_page_texts_are_text_colours_follow_it_and_no_name_of_a_class_is_changed(tmp_path: Path) -> None:

@@ -149,10 +149,11 @@ def test_every_text_stands_out_from_what_is_behind_it_in_figures_too(
     assert {"Three telling mistakes", "confidence", "taken for"} <= {text for _, _, text in found}
 
 
-def test_text_on_a_phone_is_no_smaller_than_12_pixels_and_that_of_figures_no_smaller_than_9(
-    browser: Browser, odd: Path
+@pytest.mark.parametrize("width", [390, 768])
+def test_text_is_no_smaller_than_12_pixels_and_that_of_figures_no_smaller_than_9(
+    browser: Browser, odd: Path, width: int
 ) -> None:
-    browser.open(odd, width=390)
+    browser.open(odd, width=width)
     sizes = (
         "return [...document.querySelectorAll('body *:not(svg, svg *)')].map(part => getComputedStyle(part).fontSize)"
     )

@@ -45,7 +45,7 @@ ON_A_PAGE = {
     }.items()
 }
 """The variable of the report's style that stands for a colour, and is another in a dark scheme."""
-WIDTH = 4.6  # inches: half a column of the report, and a phone's width without the text growing too small
+WIDTH = 4.2  # inches: half a column of the report, and a phone's width without the text growing too small
 LEFT_TO_RIGHT = "\u200e"  # an invisible mark
 FONT = "DejaVu Sans"  # comes with matplotlib
 

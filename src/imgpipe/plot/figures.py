@@ -99,7 +99,7 @@ def _draw_curves(curves: Curves, areas: Mapping[str, float], *, area_name: str, 
     """
     worst_first = sorted(curves, key=lambda name: areas[name])
     named, others = worst_first[: len(NAMED)], worst_first[len(NAMED) :]
-    figure = Figure(figsize=(WIDTH, 4.6), layout=ConstrainedLayoutEngine(h_pad=0.06))
+    figure = Figure(figsize=(WIDTH, 4.3), layout=ConstrainedLayoutEngine(h_pad=0.06))
     axes = figure.subplots()
     for name in others:
         label = f"{_others(len(others))}, at least {areas[others[0]]:.3f}" if name == others[0] else None
@@ -124,7 +124,7 @@ def reliability(bins: Sequence[Row]) -> Figure:
 
     bins: rows of metrics/test/curves/reliability.csv.
     """
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.3), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1), "hspace": 0.1})
     top.plot([0, 1], [0, 1], color=FAINT, linewidth=1, label="perfect", zorder=0)
     scalings = [name for name in ("before", "after") if any(row["scaling"] == name for row in bins)]
@@ -174,7 +174,7 @@ def threshold_curves(rows: Sequence[Row], *, threshold: float | None, target: fl
     threshold: the one that val shows to reach the wanted precision; marked unless it is None.
     target: the wanted precision.
     """
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.3), layout="constrained")
     axes = figure.subplots()
     x = [float(row["threshold"]) for row in rows]
     looks = {"coverage": (QUIET, ":"), "precision": (ACCENT, "-"), "recall": (INK, "--"), "f1": (QUIET, "-.")}
