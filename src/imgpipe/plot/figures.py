@@ -38,7 +38,7 @@ def training_curves(history: Sequence[Row], *, best: int) -> Figure:
     panels[2].plot(epochs, [float(row["lr"]) for row in history], color=INK, marker=marker)
     panels[2].set(ylabel="learning rate", xlabel="epoch", ylim=(0, None))
     panels[2].set_xlim(0.5, epochs[-1] + 0.5)
-    panels[2].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[2].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes in panels:
         axes.axvline(best, color=ACCENT, linewidth=1, zorder=0, label=f"best epoch: {best}")
         axes.grid()
