@@ -50,9 +50,7 @@ def predict(
     ] = False,
     output: Annotated[Path | None, typer.Option(help="A file for the answers, not standard output.")] = None,
     grid: Annotated[Path | None, typer.Option(help="A .png or .svg file for the images and their answers.")] = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, max=MOST_AT_ONCE, help="Images that go through the network at once.")
-    ] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, max=MOST_AT_ONCE, help="Images in a batch.")] = 64,
     device: Annotated[Device, typer.Option(help="auto is cuda where there is one.")] = Device.AUTO,
 ) -> None:
     """Say what is on images.
@@ -60,9 +58,7 @@ def predict(
     Folders are read to their depths; in a list on standard input each line is a path. What can't be read is named on
     standard error and left out, and the exit status is then 1.
     """
-    output, grid = (path and _place_of(path) for path in (output, grid))
-    if grid and grid.suffix not in GRIDS:
-        raise InputError(f"--grid is '{grid}'; its name must end in {' or '.join(GRIDS)}")
+    output, grid = _places(output, grid)
     paths, skipped = _gather(images)
 
     # not on top: numpy and torch take seconds to import, and wrong arguments are refused before
@@ -101,6 +97,13 @@ def predict(
     if skipped:
         typer.echo(f"{len(skipped)} left out, {len(answers)} predicted", err=True)
         raise typer.Exit(1)
+
+
+def _places(output: Path | None, grid: Path | None) -> tuple[Path | None, Path | None]:
+    """Return where to write the answers and the grid. Raises InputError as ``_place_of`` does."""
+    if grid and grid.suffix not in GRIDS:
+        raise InputError(f"--grid is '{grid}'; its name must end in {' or '.join(GRIDS)}")
+    return output and _place_of(output), grid and _place_of(grid)
 
 
 def _place_of(path: Path) -> Path:
