@@ -101,9 +101,10 @@ def predict(
 
 def _places(output: Path | None, grid: Path | None) -> tuple[Path | None, Path | None]:
     """Return where to write the answers and the grid. Raises InputError as ``_place_of`` does."""
+    places = output and _place_of(output), grid and _place_of(grid)
     if grid and grid.suffix not in GRIDS:
         raise InputError(f"--grid is '{grid}'; its name must end in {' or '.join(GRIDS)}")
-    return output and _place_of(output), grid and _place_of(grid)
+    return places
 
 
 def _place_of(path: Path) -> Path:
