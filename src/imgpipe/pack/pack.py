@@ -21,6 +21,8 @@ from imgpipe.data.parallel import by_processes, by_threads
 
 RUN = 256
 """Images that one thread counts at a time."""
+PreparedFile = tuple[str, int, int, bytes]
+"""Name of a prepared file, width and height of its image, and its bytes."""
 
 
 def image_reader(folder: Path) -> Callable[[str], bytes]:
@@ -63,12 +65,12 @@ def pack(
 
     Raises InputError where an image can't be read.
     """
-    files = ((row, read(row["file"])) for row in rows)
+    files = ((row["file"], int(row["width"]), int(row["height"]), read(row["file"])) for row in rows)
     index: list[dict[str, str | int]] = []
 
-    def weight(file: tuple[Mapping[str, str], bytes]) -> int:
-        row, content = file
-        size = packed_size((int(row["width"]), int(row["height"])), form.image_size, enlarge=form.enlarge)
+    def weight(file: PreparedFile) -> int:
+        _, width, height, content = file
+        size = packed_size((width, height), form.image_size, enlarge=form.enlarge)
         return len(content) + math.prod(size) * form.channels
 
     def stored() -> Iterator[bytes]:
@@ -85,14 +87,14 @@ def pack(
     write_table(folder / "index.csv", INDEX, index)
 
 
-def _packed(file: tuple[Mapping[str, str], bytes], form: Form) -> tuple[int, int, bytes]:
-    """Pack a prepared file, given its row and its bytes."""
-    row, content = file
+def _packed(file: PreparedFile, form: Form) -> tuple[int, int, bytes]:
+    """Pack a prepared file."""
+    name, _, _, content = file
     try:
         return pack_image(content, form)
     except InputError as error:
         raise InputError(
-            f"prepared image {row['file']}: {error}; take it out of the source, or, if it was damaged here, "
+            f"prepared image {name}: {error}; take it out of the source, or, if it was damaged here, "
             "dvc repro --force prepare makes it anew"
         ) from None
 
