@@ -232,21 +232,27 @@ def test_after_the_last_try_the_error_says_why_and_the_next_run_goes_on(server: 
     assert server.ranges == [None, "bytes=300-", "bytes=400-", "bytes=400-"]
 
 
-def test_after_a_kill_the_next_run_goes_on(server: Server, tmp_path: Path) -> None:
-    server.content = LONG
-    server.marks = {"ETag": '"long"'}
-    server.plan = [answer(upto=2 * BLOCK + 100, then_hang=True), answer()]
+def started(server: Server, folder: Path) -> subprocess.Popen[bytes]:
+    """A process of its own that downloads, once two blocks have come; the server is to stop there."""
     program = f"""
 from pathlib import Path
 from imgpipe.data.fetching import Patience, fetch
-folder = Path({str(tmp_path)!r})
+folder = Path({str(folder)!r})
 path, partial = folder / "raw/pets.tar", folder / "partial"
 fetch({server.url!r}, path, partial=partial, sha256=None, patience=Patience(tries=1, timeout=600, pause=0))
 """
     process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT / "src", stdout=subprocess.DEVNULL)
-    while sum(part.stat().st_size for part in tmp_path.glob("partial/*.part")) < 2 * BLOCK:
+    while sum(part.stat().st_size for part in folder.glob("partial/*.part")) < 2 * BLOCK:
         assert process.poll() is None, "the download ended before it was killed"
         time.sleep(0.01)
+    return process
+
+
+def test_after_a_kill_the_next_run_goes_on(server: Server, tmp_path: Path) -> None:
+    server.content = LONG
+    server.marks = {"ETag": '"long"'}
+    server.plan = [answer(upto=2 * BLOCK + 100, then_hang=True), answer()]
+    process = started(server, tmp_path)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert kept(tmp_path) == LONG[: 2 * BLOCK]
@@ -783,17 +789,7 @@ def test_a_file_of_unsaid_length_with_a_wrong_hash_comes_anew_once(server: Serve
 def test_of_two_processes_that_fetch_one_file_the_second_says_so(server: Server, tmp_path: Path) -> None:
     server.content = LONG
     server.plan = [answer(upto=2 * BLOCK, then_hang=True), answer()]
-    program = f"""
-from pathlib import Path
-from imgpipe.data.fetching import Patience, fetch
-folder = Path({str(tmp_path)!r})
-path, partial = folder / "raw/pets.tar", folder / "partial"
-fetch({server.url!r}, path, partial=partial, sha256=None, patience=Patience(tries=1, timeout=600, pause=0))
-"""
-    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT / "src", stdout=subprocess.DEVNULL)
-    while sum(part.stat().st_size for part in tmp_path.glob("partial/*.part")) < 2 * BLOCK:
-        assert process.poll() is None, "the download ended too early"
-        time.sleep(0.01)
+    process = started(server, tmp_path)
     with pytest.raises(InputError, match=r"^another process downloads to .*\.part; wait for it and run again$"):
         get(server.url, tmp_path, LONG)
     assert kept(tmp_path) == LONG[: 2 * BLOCK]
