@@ -70,8 +70,15 @@ def run(
         one, found = first[place]
         typer.echo(f"{count:6} x {place}\n         {found.what!r}, first with seed {one!r}")
     if first:
-        keep(kind, {one: found.what[:100] for one, found in first.values()})
+        keep(kind, {one: without_places(found.what)[:100] for one, found in first.values()})
         raise typer.Exit(1)
+
+
+def without_places(text: str) -> str:
+    """The text without the folders of this machine, so that what is kept says the same everywhere."""
+    for folder, shown in ((sys.prefix, ""), (str(ROOT), ""), (str(Path.home()), "~/")):
+        text = text.replace(f"{folder}/", shown)
+    return text
 
 
 def seeds(table: Table, seed: int) -> Iterator[str]:
