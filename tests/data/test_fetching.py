@@ -652,6 +652,7 @@ WITHOUT_END = {
     "body by the byte": (drops(OK + b"Content-Length: 1000\r\n\r\n", b"x"), r"only \d+ bytes came in 0\.\d s"),
     "body of no length by the byte": (drops(OK + b"\r\n", b"x"), r"only \d+ bytes came in 0\.\d s"),
     "chunks by the byte": (drops(CHUNKED, b"1\r\nx\r\n"), r"only \d+ bytes came in 0\.\d s"),
+    "chunks of five bytes": (drops(CHUNKED, b"5\r\nabcde\r\n" * 1000, 0), "bytes of the answer are none of the file"),
     "length of a chunk": (drops(CHUNKED, b"0" * 10_000, 0), "[Cc]hunk|chunk|bytes of the answer are none of the file"),
     "chunks of a byte with much to say": (drops(CHUNKED, b"1;" + b"x" * 5000 + b"\r\nx\r\n", 0), "bytes of the answer"),
     "what is behind the last chunk": (drops(CHUNKED + b"0\r\n", b"X: x\r\n" * 1000, 0), "bytes of the answer are none"),

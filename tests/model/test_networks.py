@@ -7,7 +7,7 @@ from torch import nn
 
 from imgpipe.common.errors import InputError
 from imgpipe.model.names import model_names, our_names, timm_names, timm_problem
-from imgpipe.model.networks import MODELS, MeanPool, build_model, head_of, last_layer_of
+from imgpipe.model.networks import MODELS, MeanPool, build_model, head_of, last_layer_of, unchecked_network
 
 
 def test_torch_and_torchvision_are_a_pair() -> None:
@@ -100,8 +100,8 @@ def test_resnet9_adds_what_its_residual_layers_were_given_and_scales_by_an_eight
 
 def test_vgg_funnel_is_vgg16_but_for_its_last_layer() -> None:
     with torch.device("meta"):  # shapes without numbers
-        network = build_model("vgg_funnel", channels=3, classes=3, size=224, dropout=0.0)
-        vgg = build_model("vgg16", channels=3, classes=1000, size=224, dropout=0.0)
+        network = unchecked_network("vgg_funnel", channels=3, classes=3, size=224, dropout=0.0)
+        vgg = unchecked_network("vgg16", channels=3, classes=1000, size=224, dropout=0.0)
     shapes, of_vgg = ({name: p.shape for name, p in net.named_parameters()} for net in (network, vgg))
     backbone = {name for name in of_vgg if not name.startswith("classifier.6.")}
     assert {name: shapes[name] for name in backbone} == {name: of_vgg[name] for name in backbone}

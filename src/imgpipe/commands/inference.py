@@ -127,7 +127,7 @@ def probabilities_of(images: Sequence[Pixels], classifier: Classifier) -> NDArra
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise InputError(f"memory does not suffice for {len(images)} images at once; take fewer") from None
         raise
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):  # a temperature near 0, which the next line refuses
         scaled = logits / classifier.description.temperature
     if not np.isfinite(scaled).all():
         raise InputError("the model makes numbers of an image that are not finite; its file is damaged: take another")

@@ -59,7 +59,7 @@ def _answer_threshold(description: Description) -> float:
 
 def _check_evaluated(description: Description) -> None:
     """Raise InputError where the model has no thresholds at all."""
-    if not description.val_images:
+    if not (description.val_images and description.set_thresholds):
         raise InputError(
             "the model was not evaluated yet, so it has no thresholds; take models/classifier.safetensors, which dvc "
             "repro makes of it"

@@ -13,8 +13,10 @@ from requests.adapters import HTTPAdapter
 
 LEAST_RATE = 1000
 """Bytes a second that must come on average over each ``timeout``."""
-MOST_LINES = 1 << 20
-"""Bytes of the head, and of the lines between a body's chunks beyond as many as the body has."""
+LINES_SHARE = 4
+"""Part of what comes, as a divisor, that lines may be: of the head, and between a body's chunks."""
+MOST_LINES = 1 << 18
+"""Bytes of lines that an answer may have beyond that part."""
 REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -90,7 +92,7 @@ class _Arriving(io.RawIOBase):
 
 
 class _Lines(io.BufferedReader):
-    """Raises ConnectionError where most of what came are lines: of the head, and between and behind chunks."""
+    """Raises ConnectionError where too much of what came are lines: of the head, and between and behind chunks."""
 
     raw: _Arriving
     _of_lines = 0
@@ -98,6 +100,6 @@ class _Lines(io.BufferedReader):
     def readline(self, size: int | None = -1, /) -> bytes:
         line = super().readline(size)
         self._of_lines += len(line)
-        if 2 * self._of_lines > self.raw.total + MOST_LINES:
+        if LINES_SHARE * self._of_lines > self.raw.total + LINES_SHARE * MOST_LINES:
             raise ConnectionError(f"{self._of_lines} bytes of the answer are none of the file")
         return line

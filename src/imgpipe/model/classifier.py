@@ -14,10 +14,10 @@ from torch.overrides import TorchFunctionMode
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import replacing
 from imgpipe.model.description import Description, read_description
-from imgpipe.model.networks import build_model
+from imgpipe.model.networks import build_model, check_takes_images, unchecked_network
 
 BESIDE_WEIGHTS = 2**29
-"""Bytes of tensors that building a network may take beyond those of its file: an image, layers that are replaced."""
+"""Bytes of tensors that building a network may take beyond those of its file: layers that are replaced."""
 
 
 class Classifier(nn.Module):
@@ -60,14 +60,19 @@ def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 def new_classifier(description: Description, mean: list[float], std: list[float]) -> Classifier:
     """Build a classifier with random weights, from torch's global generator. Raises InputError as build_model does."""
-    network = build_model(
-        description.model,
-        channels=description.form.channels,
-        classes=len(description.classes),
-        size=description.size,
-        dropout=description.dropout,
-    )
+    network = build_model(**_of_network(description))
     return Classifier(network, mean, std, description)
+
+
+def _of_network(description: Description) -> dict[str, Any]:
+    """Return the arguments of build_model for the network of a classifier."""
+    return {
+        "name": description.model,
+        "channels": description.form.channels,
+        "classes": len(description.classes),
+        "size": description.size,
+        "dropout": description.dropout,
+    }
 
 
 def save_classifier(path: Path, classifier: Classifier, beside: Mapping[str, Any] | None = None) -> None:
@@ -89,7 +94,8 @@ def load_classifier(path: Path) -> Classifier:
     description = read_description(path)
     channels = description.form.channels
     with _Bounded(path.stat().st_size + BESIDE_WEIGHTS):
-        classifier = new_classifier(description, [0.0] * channels, [1.0] * channels)
+        network = unchecked_network(**_of_network(description))
+    classifier = Classifier(network, [0.0] * channels, [1.0] * channels, description)
     state = classifier.state_dict()  # with the versions of its layers' formats, without which MNASNet loads nothing
     with safe_open(path, framework="pt") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
@@ -103,6 +109,7 @@ def load_classifier(path: Path) -> Classifier:
     if not (state["std"] > 0).all():
         raise InputError("its tensor std holds a number that is not above 0")
     classifier.load_state_dict(state)
+    check_takes_images(network, description.model, channels=channels, size=description.size)
     return classifier.eval()
 
 

@@ -7,7 +7,8 @@ images (n, channels, size, size), normalised, and returns logits, float (n, clas
 import functools
 import importlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import MethodType
 
 import torch
@@ -97,12 +98,32 @@ def build_model(name: str, *, channels: int, classes: int, size: int, dropout: f
 
     Raises InputError where the network does not take such images, or is timm's and that is not installed.
     """
+    network = unchecked_network(name, channels=channels, classes=classes, size=size, dropout=dropout)
+    check_takes_images(network, name, channels=channels, size=size)
+    return network
+
+
+def unchecked_network(name: str, *, channels: int, classes: int, size: int, dropout: float) -> nn.Module:
+    """Build a network as ``build_model`` does, without the check that it takes such images, which may be large."""
     if problem := timm_problem(name):
         raise InputError(f"params.yaml: model.name is '{name}', {problem}")
-    try:
+    with _explained(name, channels, size):
         network = _network(name, channels, classes, size, dropout)
-        with torch.no_grad():
-            network.eval()(torch.zeros(1, channels, size, size))
+    keep_in_fp32(last_layer_of(network))
+    return network
+
+
+def check_takes_images(network: nn.Module, name: str, *, channels: int, size: int) -> None:
+    """Raise InputError where a network of ``build_model``'s arguments does not take such images."""
+    with _explained(name, channels, size), torch.no_grad():
+        network.eval()(torch.zeros(1, channels, size, size))
+
+
+@contextmanager
+def _explained(name: str, channels: int, size: int) -> Iterator[None]:
+    """Raise InputError for what networks raise where they do not take such images."""
+    try:
+        yield
     except InputError:
         raise
     except (RuntimeError, ValueError, ArithmeticError, AssertionError) as error:
@@ -110,8 +131,6 @@ def build_model(name: str, *, channels: int, classes: int, size: int, dropout: f
             f"params.yaml: model.name is '{name}', which does not take {channels} channels of {size} x {size} pixels "
             f"({one_line(error)}); change model.image_size or pack.channels"
         ) from None
-    keep_in_fp32(last_layer_of(network))
-    return network
 
 
 def keep_in_fp32(layer: nn.Module) -> None:
