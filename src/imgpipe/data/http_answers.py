@@ -13,9 +13,9 @@ from requests.adapters import HTTPAdapter
 
 LEAST_RATE = 1000
 """Bytes a second that must come on average over each ``timeout``."""
-LINES_SHARE = 4
+LINES_SHARE = 8
 """Part of what comes, as a divisor, that lines may be: of the head, and between a body's chunks."""
-MOST_LINES = 1 << 18
+MOST_LINES = 1 << 17
 """Bytes of lines that an answer may have beyond that part."""
 REDIRECTS = (301, 302, 303, 307, 308)
 
