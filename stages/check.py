@@ -5,6 +5,7 @@ from itertools import chain
 
 from imgpipe.common import params
 from imgpipe.common.errors import InputError, exit_on_input_error
+from imgpipe.common.files import takes_what_comes
 from imgpipe.data.folders import NO_FILE
 from imgpipe.data.packed import Form
 from imgpipe.download.params import Download
@@ -41,7 +42,7 @@ def _check_location(location: str) -> None:
     """Refuse a location that is or holds a pipe, a socket or a device: DVC opens it, and may wait for ever."""
     below = (os.path.join(folder, name) for folder, _, names in os.walk(location) for name in names)  # noqa: PTH118
     for path in chain([location], below):
-        if not os.path.isfile(path) and os.path.exists(path) and not os.path.isdir(path):  # noqa: PTH110, PTH112, PTH113 (a Path raises for long names)
+        if takes_what_comes(path):
             raise InputError(f"params.yaml: download.location is '{location}', and '{path}': {NO_FILE}; remove it")
 
 

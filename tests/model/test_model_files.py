@@ -10,11 +10,10 @@ from safetensors.torch import load_file, save_file
 from samples import described
 
 import imgpipe
-from imgpipe.commands.model_files import description_of
 from imgpipe.commands.provenance import read_model
 from imgpipe.common.errors import InputError
 from imgpipe.model.classifier import new_classifier, save_classifier
-from imgpipe.model.description import read_head
+from imgpipe.model.description import read_description, read_head
 
 FILE = Path("model.safetensors")
 
@@ -75,15 +74,15 @@ def test_an_odd_value_of_any_field_of_the_description_is_refused_in_one_line_tha
         ]:
             if isinstance(value, bool) != isinstance(head[field], bool) or value != head[field]:
                 write({**head, field: value})
-                assert field.removeprefix("packed_") in refusal(description_of), (field, value)
+                assert field.removeprefix("packed_") in refusal(read_description), (field, value)
         write({name: value for name, value in head.items() if name != field})
-        assert " is missing" in refusal(description_of)
+        assert " is missing" in refusal(read_description)
 
 
 @pytest.mark.parametrize("head", [None, [], 3, "text", {}], ids=repr)
 def test_a_head_that_is_no_description_is_refused(head: Any) -> None:
     write(head)
-    refusal(description_of)
+    refusal(read_description)
 
 
 FETCHING = [

@@ -47,17 +47,17 @@ def export(
     _check_output(output)
 
     # not on top: numpy and torch take seconds to import, and wrong arguments are refused before
-    from imgpipe.commands.model_files import description_of
+    from imgpipe.model.description import read_description
 
-    fix_for_network(description_of(model).kernels)
+    fix_for_network(read_description(model).kernels)
 
     import numpy as np
 
     from imgpipe.commands import example, exported, proof
-    from imgpipe.commands.inference import open_classifier
     from imgpipe.common.progress import counting_where_long
+    from imgpipe.model.classifier import load_classifier
 
-    classifier = open_classifier(model)
+    classifier = load_classifier(model)
     description = classifier.description
     tested = proof.read_tested(description)
     writers = {".onnx": exported.write_onnx, ".pt2": exported.write_pt2}

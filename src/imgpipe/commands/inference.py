@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imgpipe.commands.gathering import Skipped
-from imgpipe.commands.model_files import explained
 from imgpipe.common.errors import InputError
-from imgpipe.data.archives import LARGEST
+from imgpipe.data import folders
 from imgpipe.data.images import decode
 from imgpipe.data.packed import Pixels, unpacked
 from imgpipe.data.parallel import by_threads
@@ -39,20 +38,14 @@ class Prediction:
     """What the network saw, uint8 (size, size, channels)."""
 
 
-def open_classifier(path: Path) -> Classifier:
-    """Load a classifier from a file that a user names. Raises InputError if it is none."""
-    with explained(path):
-        return load_classifier(path)
-
-
 def ready_classifier(path: Path, device: str) -> Classifier:
     """Load a classifier onto a device, and set this process up to compute as the test did.
 
     device: as ``--device`` has it.
 
-    Raises InputError as ``open_classifier`` does, and where the device is not there.
+    Raises InputError as ``load_classifier`` does, and where the device is not there.
     """
-    classifier = open_classifier(path).to(device_type(device, asked_by="--device is"))
+    classifier = load_classifier(path).to(device_type(device, asked_by="--device is"))
     set_up_computing(cpu_threads=classifier.description.cpu_threads)
     return classifier
 
@@ -107,13 +100,9 @@ def decoded_input(decoded: Image.Image, description: Description) -> Pixels:
 def content_of(path: str) -> bytes:
     """Read an image file. Raises InputError with the reason, without a name, if it can't be read."""
     try:
-        with Path(path).open("rb") as file:
-            content = file.read(LARGEST + 1)
+        return folders.content_of(Path(path))
     except OSError as error:
         raise InputError(f"it can't be read: {error.strerror}") from None
-    if len(content) > LARGEST:
-        raise InputError(f"its bytes are more than the {LARGEST:,} that are read")
-    return content
 
 
 def probabilities_of(images: Sequence[Pixels], classifier: Classifier) -> NDArray[np.float64]:

@@ -16,7 +16,6 @@ from imgpipe.commands.inference import (
     content_of,
     decoded_input,
     network_input,
-    open_classifier,
     probabilities_of,
 )
 from imgpipe.commands.selection import set_threshold
@@ -25,7 +24,7 @@ from imgpipe.common.rules import one_of
 from imgpipe.data.images import upright
 from imgpipe.data.packed import Pixels
 from imgpipe.data.parallel import by_threads, cores
-from imgpipe.model.classifier import Classifier
+from imgpipe.model.classifier import Classifier, load_classifier
 from imgpipe.model.description import Description
 from imgpipe.model.devices import device_type
 
@@ -83,7 +82,7 @@ def open_model(path: str | os.PathLike[str], device: str) -> LoadedModel:
     if device not in DEVICES:
         raise InputError(f"device is '{device}'; it must be {one_of(DEVICES)}")
     where = device_type(device, asked_by="device is")
-    return LoadedModel(open_classifier(Path(path)).to(where))
+    return LoadedModel(load_classifier(Path(path)).to(where))
 
 
 def _network_input(image: Picture, description: Description) -> Pixels:

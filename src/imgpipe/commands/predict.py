@@ -62,9 +62,9 @@ def predict(
     paths, skipped = _gather(images)
 
     # not on top: numpy and torch take seconds to import, and wrong arguments are refused before
-    from imgpipe.commands.model_files import description_of
+    from imgpipe.model.description import read_description
 
-    fix_for_network(description_of(model).kernels)
+    fix_for_network(read_description(model).kernels)
     from imgpipe.commands.inference import classify, ready_classifier
     from imgpipe.commands.selection import selection
     from imgpipe.common.progress import counting_where_long

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from imgpipe.commands.model_files import explained
 from imgpipe.commands.params_file import shown, values_of
 from imgpipe.common import packages, params
 from imgpipe.common.errors import InputError
@@ -17,7 +16,7 @@ from imgpipe.common.files import sha256_of
 from imgpipe.common.kernels import problem_here
 from imgpipe.common.rules import Rule
 from imgpipe.evaluate.provenance import PROVENANCE, settings
-from imgpipe.model.description import Description, read_head
+from imgpipe.model.description import Description, read_head, reading
 
 LOCK = "dvc.lock"
 RAW = Path("data/raw")
@@ -73,7 +72,7 @@ class Commit:
 
 def read_model(path: Path) -> ModelFile:
     """Read what a model file says of itself. Raises InputError where it is none or does not say its provenance."""
-    with explained(path):
+    with reading(path):
         head = read_head(path)
         description, made_from = Description.from_json(head), head.get(PROVENANCE)
         if made_from is not None:

@@ -12,6 +12,7 @@ from imgpipe.commands.params_file import chosen_before, shown, values_of, with_v
 from imgpipe.commands.recipe import PARAMS, RECIPES
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_text
+from imgpipe.common.safe_text import printable
 
 SHIPPED = RECIPES / "digits.yaml"
 """The values with which params.yaml comes."""
@@ -48,7 +49,8 @@ def start(
     text = with_values(text, plan.values, reasons)
     _check(text, seen)
 
-    typer.echo("\n".join([str(path), *(f"  {line}" for line in described(seen)), "", str(PARAMS)]))
+    for line in [str(path), *(f"  {line}" for line in described(seen)), "", str(PARAMS)]:
+        typer.echo(printable(line))
     width = max(map(len, reasons))
     for key in reasons:
         before = "" if now[key] == plan[key] else f" (was {shown(now[key])})"

@@ -135,8 +135,7 @@ def _made(file: str) -> str:
 
 def _stages(lock: str) -> dict[str, Any]:
     """Return what the text of a dvc.lock says of each stage."""
-    from omegaconf import OmegaConf
+    from imgpipe.common.params import parsed
 
-    content: Any = OmegaConf.to_container(OmegaConf.create(lock))
-    stages: dict[str, Any] = content["stages"]
+    stages: dict[str, Any] = parsed(lock.encode(), LOCK)["stages"]
     return stages

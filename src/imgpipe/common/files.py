@@ -46,9 +46,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         draft.replace(path)
 
 
-def takes_what_comes(path: Path) -> bool:
+def takes_what_comes(path: Path | str) -> bool:
     """Return whether the path is a device, a pipe or a socket: neither a file nor a folder."""
-    return path.exists() and not path.is_file() and not path.is_dir()
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)  # noqa: PTH110, PTH112, PTH113 (a Path raises for long names)
 
 
 @contextmanager

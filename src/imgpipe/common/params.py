@@ -8,6 +8,7 @@ and another choice one word.
 """
 
 import inspect
+import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
@@ -70,15 +71,28 @@ def load(path: Path) -> Section:
     Raises InputError for one that is missing, no YAML, too large or too deep.
     """
     try:
-        _check_size(path)
-        config = OmegaConf.to_container(OmegaConf.load(path))
-        repr(config)  # ValueError at a number of more digits than Python writes
-    except InputError:
-        raise
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise InputError(f"{path} is not in {Path.cwd()}; run this from the project's top folder") from None
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror or error}") from None
+    return parsed(content, str(path))
+
+
+def parsed(content: bytes, path: str) -> Section:
+    """Read the bytes of a YAML file as they are, a mapping.
+
+    path: what an error calls it.
+
+    Raises InputError for what is no YAML, too large or too deep.
+    """
+    try:
+        _check_size(content, path)
+        config = OmegaConf.to_container(OmegaConf.load(io.StringIO(content.decode())))
+        repr(config)  # ValueError at a number of more digits than Python writes
+    except InputError:
+        raise
     except Exception as error:  # what YAML's and OmegaConf's own readers raise depends on what is in the file
         raise InputError(f"{path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(config, dict):
@@ -86,10 +100,8 @@ def load(path: Path) -> Section:
     return {str(key): value for key, value in config.items()}
 
 
-def _check_size(path: Path) -> None:
+def _check_size(content: bytes, path: str) -> None:
     """Raise InputError where the YAML would become more than memory and a second suffice for."""
-    with path.open("rb") as file:
-        content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise InputError(f"{path} has more than {LARGEST:,} bytes; no file of parameters needs as many")
     depth = count = 0

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import replacing
-from imgpipe.model.description import Description, read_description
+from imgpipe.model.description import Description, read_head, reading
 from imgpipe.model.networks import build_model, check_takes_images, unchecked_network
 
 BESIDE_WEIGHTS = 2**29
@@ -89,9 +89,15 @@ def save_classifier(path: Path, classifier: Classifier, beside: Mapping[str, Any
 def load_classifier(path: Path) -> Classifier:
     """Read what ``save_classifier`` wrote, onto the CPU, ready for evaluation.
 
-    Raises InputError where the description does not fit, or the tensors are not those of the network that it names.
+    Raises InputError where it is no such file, its description does not fit, or its tensors are not those of the
+    network that this names.
     """
-    description = read_description(path)
+    with reading(path):
+        return _read(path)
+
+
+def _read(path: Path) -> Classifier:
+    description = Description.from_json(read_head(path))
     channels = description.form.channels
     with _Bounded(path.stat().st_size + BESIDE_WEIGHTS):
         network = unchecked_network(**_of_network(description))

@@ -2,12 +2,15 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from safetensors import safe_open
 
+from imgpipe.common.errors import InputError, one_line
 from imgpipe.common.params import fitted
 from imgpipe.common.rules import Interval, Rule, one_of_table
 from imgpipe.data.packed import Form
@@ -92,13 +95,31 @@ class Description:
         return described
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an error of reading a model file within the block into an InputError that says what to do."""
+    if not path.is_file():
+        raise InputError(f"there is no model file '{path}'; dvc repro makes one, dvc pull brings one; or name another")
+    try:
+        yield
+    except Exception as error:  # whatever is in the file decides what fails
+        reason = one_line(error, named=not isinstance(error, InputError))
+        raise InputError(
+            f"'{path}' is no classifier that this imgpipe can read ({reason}); take what dvc repro leaves in models/"
+        ) from None
+
+
 def read_head(path: Path) -> dict[str, Any]:
-    """Read what the head of a file of ``save_classifier`` says: the description, and what stands beside it."""
+    """Read what the head of a file of ``save_classifier`` says: the description, and what stands beside it.
+
+    To be called within ``reading``.
+    """
     with safe_open(path, framework="np") as file:
         head: dict[str, Any] = json.loads(file.metadata()["imgpipe"])
     return head
 
 
 def read_description(path: Path) -> Description:
-    """Read the description of the classifier in a file that ``save_classifier`` wrote."""
-    return Description.from_json(read_head(path))
+    """Read the description of the classifier in a file of ``save_classifier``. Raises InputError where it is none."""
+    with reading(path):
+        return Description.from_json(read_head(path))

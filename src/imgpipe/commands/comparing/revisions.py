@@ -46,6 +46,8 @@ def matching(names: str) -> list[str]:
                     f"'{name}' matches no experiment, branch or tag; `dvc exp list --all-commits` lists the "
                     "experiments, queued ones once they have run"
                 )
+        elif not name:
+            raise InputError(f"'{names}' leaves out the name of a revision; see `git branch`, `dvc exp show`")
         else:
             found.append(name)
     return list(dict.fromkeys(found))
