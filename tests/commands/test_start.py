@@ -276,10 +276,10 @@ def test_a_dry_run_writes_nothing(project: Path) -> None:
 
 def test_copies_placeholders_and_what_can_t_be_read_are_said(project: Path, tmp_path: Path) -> None:
     files = {f"{c}/{i}.png": png(7 if i < 6 else i + 20 * (c == "b")) for c in "ab" for i in range(10)} | {
-        "a/broken.png": b"no image"
+        "a/broken\x1b[2J.png": b"no image"
     }
     got, said = started(zip_of(tmp_path / "odd.zip", files | {"a/read.me": b"text"}))
-    assert "1 can't be read, such as a/broken.png: its content is no image, or its start is damaged" in said
+    assert "1 can't be read, such as a/broken\\x1b[2J.png: its content is no image, or its start is damaged" in said
     # of seed 7 there are 7 in a, and 6 in b
     assert "12 are copies of others; the one that occurs most often does so 13 times" in said
     assert "left out, since they are no images: 1\n" in said

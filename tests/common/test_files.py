@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from imgpipe.common.errors import exit_on_input_error
-from imgpipe.common.files import read_table, replacing, replacing_folder, table_text, write_table, write_text
+from imgpipe.common.files import (
+    read_table,
+    replacing,
+    replacing_folder,
+    table_text,
+    takes_what_comes,
+    write_table,
+    write_text,
+)
 
 
 @pytest.mark.parametrize("cell", ["Icon\r", "a\nb", "a\r\nb", 'a "b", c', "", "\u00e9"])
@@ -43,6 +51,11 @@ def test_a_pipe_stays_and_what_is_written_goes_through_it(fifo: tuple[Path, list
         if not read:
             time.sleep(0.05)
     assert read == [b"text\n" * 50_000]
+
+
+def test_a_name_that_is_too_long_is_no_device() -> None:
+    assert not takes_what_comes("a" * 10_000)
+    assert takes_what_comes("/dev/null")
 
 
 def test_a_device_stays_and_a_full_one_is_named(tmp_path: Path) -> None:

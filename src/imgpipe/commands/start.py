@@ -54,9 +54,9 @@ def start(
     width = max(map(len, reasons))
     for key in reasons:
         before = "" if now[key] == plan[key] else f" (was {shown(now[key])})"
-        typer.echo(f"  {key:{width}}  {shown(plan[key])}{before}: {reasons[key]}")
+        typer.echo(printable(f"  {key:{width}}  {shown(plan[key])}{before}: {reasons[key]}"))
     for key in written:
-        typer.echo(f"  {key:{width}}  {shown(written[key])}: as you wrote it; --overwrite chooses it anew")
+        typer.echo(printable(f"  {key:{width}}  {shown(written[key])}: as you wrote it; --overwrite chooses it anew"))
     typer.echo(f"  all other values as {PARAMS} comes")
     if dry_run:
         typer.echo(f"\n{PARAMS} is as it was; without --dry-run this is written")

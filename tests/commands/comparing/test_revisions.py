@@ -58,3 +58,9 @@ def test_a_pattern_without_git_gets_one_line(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_pattern_that_matches_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="'new-\\*' matches no experiment, branch or tag"):
         matching("new-*")
+
+
+@pytest.mark.parametrize("names", ["", "base-1,", ",base-1"])
+def test_a_name_left_out_is_refused(names: str) -> None:
+    with pytest.raises(InputError, match=f"'{names}' leaves out the name of a revision"):
+        matching(names)
