@@ -34,31 +34,30 @@ def edited(project: Project) -> None:
         (project.folder / "src/imgpipe/train" / name).write_text("what an editor keeps\n")
 
 
+def code_before_training(project: Project) -> None:
+    project.edit("src/imgpipe/download/sources.py", "SOURCES = ", "# by name\nSOURCES = ")
+    project.edit("src/imgpipe/prepare/splits.py", "FAR_OFF = ", "# far\nFAR_OFF = ")
+    project.edit("src/imgpipe/pack/pack.py", "RUN = ", "# images\nRUN = ")
+
+
 def other_image(project: Project) -> None:
     image = next((project.folder / "images" / "0").iterdir())
     image.write_bytes((project.folder / "images" / "1" / "0001.png").read_bytes())
 
 
+NO_CHANGES: dict[str, Callable[[Project], None]] = {
+    "runtime": value(runtime__processes=2, runtime__threads=2),
+    "a comment in params.yaml": code("params.yaml", "# Every value", "# Each and every value"),
+    "a number written another way": code("params.yaml", "lr: 0.1", "lr: 1e-1"),
+    "README": code("README.md", "imgpipe", "ours"),
+    "compiled Python": compiled,
+    "what an editor leaves": edited,
+    "the check of params.yaml": code("stages/check.py", "def check", "# checked at every start\ndef check"),
+}
 CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
-    "nothing": (lambda project: None, []),
-    "runtime": (value(runtime__processes=2, runtime__threads=2, runtime__log_every=1), []),
-    "a comment in params.yaml": (code("params.yaml", "# Every value", "# Each and every value"), []),
-    "a number written another way": (code("params.yaml", "lr: 0.1", "lr: 1e-1"), []),
-    "README": (code("README.md", "imgpipe", "ours"), []),
-    "compiled Python": (compiled, []),
-    "what an editor leaves": (edited, []),
-    "the check of params.yaml": (code("stages/check.py", "def check", "# checked at every start\ndef check"), []),
-    "download: code": (
-        code("src/imgpipe/download/sources.py", "SOURCES = ", "# by name\nSOURCES = "),
-        ["download", "evaluate"],
-    ),
-    "download: an image that changed in its place": (other_image, ALL),
-    "prepare: code": (
-        code("src/imgpipe/prepare/splits.py", "FAR_OFF = ", "# far\nFAR_OFF = "),
-        ["prepare", "evaluate"],
-    ),
+    "an image in its place": (other_image, ALL),
+    "download, prepare and pack: code": (code_before_training, ["download", "prepare", "pack", "evaluate"]),
     "prepare.format": (value(prepare__format="tree"), [*ALL[1:3], "evaluate", "plot"]),
-    "pack: code": (code("src/imgpipe/pack/pack.py", "RUN = ", "# images\nRUN = "), ["pack", "evaluate"]),
     "pack.image_size": (value(pack__image_size=9), ALL[2:]),
     "model.dropout": (value(model__dropout=0.5), ALL[3:]),
     "train: code": (
@@ -67,14 +66,16 @@ CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     ),
     "evaluate: code": (code("src/imgpipe/evaluate/scoring.py", "def score", "# numbers\ndef score"), ["evaluate"]),
     "evaluate.weights": (value(evaluate__weights="last"), ["evaluate", "plot"]),
-    "plot: code": (code("src/imgpipe/plot/figures.py", "def roc", "# curves\ndef roc"), ["plot"]),
-    "plot: the report's template": (code("src/imgpipe/plot/report.html.jinja", "<main>", "<main >"), ["plot"]),
-    "plot.dpi": (value(plot__dpi=70), ["plot"]),
     "a parameter that changes nothing but what is said of it": (
         value(prepare__max_rejected=0.02),
         ["prepare", "evaluate", "plot"],
     ),
-    "the packages' versions": (code("requirements.lock", "jinja2==", "jinja2==3."), ["plot"]),
+}
+CHANGES_OF_THE_LAST_STAGE: dict[str, Callable[[Project], None]] = {
+    "its code": code("src/imgpipe/plot/figures.py", "def roc", "# curves\ndef roc"),
+    "the report's template": code("src/imgpipe/plot/report.html.jinja", "<main>", "<main >"),
+    "plot.dpi": value(plot__dpi=70),
+    "the packages' versions": code("requirements.lock", "jinja2==", "jinja2==3."),
 }
 
 
@@ -82,6 +83,21 @@ CHANGES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
 def test_a_change_reruns(pipeline: Project, change: Callable[[Project], None], stages: list[str]) -> None:
     change(pipeline)
     assert pipeline.succeed("dvc", "repro").stages_run == stages
+
+
+def test_what_is_no_change_reruns_nothing(pipeline: Project) -> None:
+    assert pipeline.succeed("dvc", "repro").stages_run == []
+    for change in NO_CHANGES.values():
+        change(pipeline)
+    assert pipeline.succeed("dvc", "repro").stages_run == []
+
+
+@pytest.mark.parametrize("change", CHANGES_OF_THE_LAST_STAGE.values(), ids=CHANGES_OF_THE_LAST_STAGE)
+def test_what_concerns_the_last_stage_alone_changes_it_alone(
+    pipeline: Project, change: Callable[[Project], None]
+) -> None:
+    change(pipeline)
+    assert list(json.loads(pipeline.succeed("dvc", "status", "--json").out)) == ["plot"]
 
 
 def test_another_version_of_a_package_changes_the_stages_in_whose_bits_it_shows(pipeline: Project) -> None:
