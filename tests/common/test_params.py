@@ -295,7 +295,26 @@ REFUSED = {
     "key of another optimizer": (
         "sgd: {lr: 0.1,",
         "sgd: {lr: 0.1, beta1: 0.9,",
-        "params.yaml: train.optimizer.sgd.beta1 is unknown; its keys are lr, momentum, weight_decay, nesterov",
+        "params.yaml: train.optimizer.sgd.beta1 is unknown; its keys are lr, momentum, weight_decay, nesterov; "
+        "beta1 is a key of train.optimizer.adam, train.optimizer.adamw",
+    ),
+    "value of another optimizer beside the name": (
+        "name: sgd  ",
+        "beta1: 0.9\n    name: sgd  ",
+        "params.yaml: train.optimizer.beta1 is unknown; sgd takes sgd.lr, sgd.momentum, sgd.weight_decay, "
+        "sgd.nesterov; beta1 is a key of train.optimizer.adam, train.optimizer.adamw",
+    ),
+    "key of another section": (
+        "  format: svg ",
+        "  batch_size: 8\n  format: svg ",
+        "params.yaml: plot.batch_size is unknown; its keys are format, dpi, examples, mistakes; "
+        "batch_size is a key of train, evaluate",
+    ),
+    "name of a choice in the place of its section": (
+        "  class_weights:\n    name: none          # none, balanced (every class weighs as much as another) or given\n"
+        "    given: {weights: {}}",
+        "  class_weights: balanced",
+        "params.yaml: train.class_weights is 'balanced'; it must be a section, and its name none, balanced or given",
     ),
     "value beside the name that it belongs below": (
         "name: sgd  ",

@@ -12,6 +12,7 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
+from itertools import chain
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -38,6 +39,17 @@ MOST_SHOWN = 200
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 
 
+class UnknownKeyError(InputError):
+    """Says that a section has a key that it does not take.
+
+    key: the last part of its name.
+    """
+
+    def __init__(self, reason: str, key: str) -> None:
+        super().__init__(reason)
+        self.key = key
+
+
 def read(name: str, kind: type[T], path: Path = PARAMS) -> T:
     """Read one section of the file.
 
@@ -61,8 +73,13 @@ def check(kinds: Mapping[str, type], path: Path = PARAMS) -> dict[str, Any]:
     Raises InputError at the first thing that does not fit.
     """
     config = load(path)
-    _check_keys(config, kinds, str(path), "sections", ": ")
-    return {name: typed(config[name], kind, f"{path}: {name}") for name, kind in kinds.items()}
+    try:
+        _check_keys(config, kinds, str(path), "sections", ": ")
+        return {name: typed(config[name], kind, f"{path}: {name}") for name, kind in kinds.items()}
+    except UnknownKeyError as error:
+        sections = chain.from_iterable(_sections(kind, name) for name, kind in kinds.items())
+        takers = [place for place, keys in sections if error.key in keys]
+        raise InputError(f"{error}; {error.key} is a key of {', '.join(takers)}" if takers else str(error)) from None
 
 
 def load(path: Path) -> Section:
@@ -146,8 +163,7 @@ def fitted(value: Any, hint: Any, where: str) -> Any:
 
     Raises InputError where the value does not fit.
     """
-    rules = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    choice = next((rule for rule in rules if isinstance(rule, Choice)), None)
+    choice = _choice_of(hint)
     if choice:
         return _chosen(choice.table, value, where)
     if is_dataclass(hint):
@@ -176,7 +192,9 @@ def _chosen(table: Mapping[str, Callable[..., Any]], section: Any, where: str) -
     The section has a ``name``, and for each function that takes keyword arguments a section of its name with a value
     for each of them. So another choice is one word. The values of all choices must fit.
     """
-    if not isinstance(section, dict) or "name" not in section:
+    if not isinstance(section, dict):
+        raise InputError(f"{where} is {_shown(section)}; it must be a section, and its name {one_of(table)}")
+    if "name" not in section:
         raise InputError(f"{where}.name is missing; it must be {one_of(table)}")
     name = section["name"]
     if not isinstance(name, str) or name not in table:
@@ -189,6 +207,9 @@ def _chosen(table: Mapping[str, Callable[..., Any]], section: Any, where: str) -
             raise InputError(
                 f"{where}.{key} is unknown; write {name}.{key}, since the values of a choice stand below its name"
             )
+        if key not in {"name", *taking} and any(key in hints for hints in taking.values()):
+            its = ", ".join(f"{name}.{own}" for own in keywords[name])
+            raise UnknownKeyError(f"{where}.{key} is unknown; {name} takes {its or 'no values'}", key)
     _check_keys(section, ["name", *taking], where, "keys", ".")
     values = {choice: _values(section[choice], hints, f"{where}.{choice}") for choice, hints in taking.items()}
     if name not in values:
@@ -204,6 +225,22 @@ def _keywords(function: Callable[..., Any]) -> dict[str, Any]:
     hints = get_type_hints(function, include_extras=True)
     parameters = inspect.signature(function).parameters.values()
     return {one.name: hints[one.name] for one in parameters if one.kind is one.KEYWORD_ONLY}
+
+
+def _sections(hint: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the full name of each section at a place and below, and the annotations of its keys."""
+    choice = _choice_of(hint)
+    if choice:
+        yield from ((f"{place}.{name}", _keywords(function)) for name, function in choice.table.items())
+    elif is_dataclass(hint):
+        keys = get_type_hints(hint, include_extras=True)
+        yield place, keys
+        for key, within in keys.items():
+            yield from _sections(within, f"{place}.{key}")
+
+
+def _choice_of(hint: Any) -> Choice | None:
+    return next((rule for rule in get_args(hint)[1:] if isinstance(rule, Choice)), None)
 
 
 def without_other_choices(section: Section) -> Section:
@@ -222,7 +259,8 @@ def _check_keys(section: Section, allowed: Iterable[str], where: str, what: str,
     there_are = f"its {what} are {', '.join(allowed)}" if allowed else f"it has no {what} here"
     for key in section:
         if key not in allowed:
-            raise InputError(f"{where}{dot}{_cut(key)} is unknown; {there_are}{did_you_mean(key, allowed)}")
+            unknown = f"{where}{dot}{_cut(key)} is unknown; {there_are}{did_you_mean(key, allowed)}"
+            raise UnknownKeyError(unknown, key)
     for key in allowed:
         if key not in section:
             raise InputError(f"{where}{dot}{key} is missing; {there_are}, and none has a default")
