@@ -6,6 +6,11 @@ functions that need it.
 
 from collections.abc import Callable
 
+from imgpipe.common import environment
+
+if not environment.is_there():
+    raise SystemExit(environment.LACKING)
+
 import typer
 
 from imgpipe.commands.audit import audit
