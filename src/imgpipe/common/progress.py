@@ -19,8 +19,8 @@ def counting(description: str, items: Iterable[Item], total: int | None = None) 
 
     total: how many there will be, where that is known.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns) as progress:
+    count = MofNCompleteColumn() if total is not None else TextColumn("{task.completed}")
+    with Progress(TextColumn("{task.description}"), BarColumn(), count, TimeElapsedColumn()) as progress:
         yield from progress.track(items, total=total, description=description)
 
 
