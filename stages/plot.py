@@ -5,6 +5,7 @@ from pathlib import Path
 
 from imgpipe.common import params, stage
 from imgpipe.common.files import replacing_folder, write_text
+from imgpipe.common.wording import counted
 from imgpipe.data.packed import read_split, read_statistics
 from imgpipe.plot.params import Plot
 from imgpipe.plot.results import read_evaluation, read_preparation, read_training
@@ -49,8 +50,8 @@ def plot() -> None:
             "precision_recall": figures.precision_recall(test.precision_recall),
             "reliability": figures.reliability(test.reliability),
             "thresholds": figures.threshold_curves(test.thresholds, threshold=threshold, target=target),
-            "predictions": galleries.gallery(loaded["examples"], "No test pictures"),
-            "mistakes": galleries.gallery(loaded["mistakes"], f"No mistakes among {len(images)} pictures"),
+            "predictions": galleries.gallery(loaded["examples"], "No test images"),
+            "mistakes": galleries.gallery(loaded["mistakes"], f"No mistakes among {counted(len(images), 'image')}"),
         }
         drawing.save_all(drawn, folder, ending=section.format, dpi=section.dpi)
         on_page = {name: drawing.for_a_page(drawn[name], name) for name in report.FIGURES}

@@ -281,7 +281,7 @@ def test_copies_placeholders_and_what_can_t_be_read_are_said(project: Path, tmp_
     got, said = started(zip_of(tmp_path / "odd.zip", files | {"a/read.me": b"text"}))
     assert "1 can't be read, such as a/broken\\x1b[2J.png: its content is no image, or its start is damaged" in said
     # of seed 7 there are 7 in a, and 6 in b
-    assert "12 are copies of others; the one that occurs most often does so 13 times" in said
+    assert "copies of other images: 12; the one that occurs most often does so 13 times" in said
     assert "left out, since they are no images: 1\n" in said
     assert got["prepare.max_rejected"] == 0.06  # 1 of 21, and a bit
 
@@ -327,7 +327,7 @@ def test_a_table_with_a_row_that_is_cut_short_is_refused(project: Path, tmp_path
     rows = [(f"{i}.png", "ab"[i % 2]) for i in range(8)]
     (folder / "labels.csv").write_bytes(table_of(("file", "label"), *rows, ("8.png",)))
     assert refusal(project, folder / "labels.csv") == (
-        "labels.csv, line 10: it has 1 cells, and the header 2; make them as many (a cell with a comma in it stands in "
+        "labels.csv, line 10: it has 1 cell, and the header 2; make them as many (a cell with a comma in it stands in "
         "quotes)"
     )
 

@@ -706,7 +706,7 @@ LENGTH = OK + b"Connection: close\r\nContent-Length: "
 ON = b"HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: "
 TRIED = "the last of 1 tries failed: "
 ODD_ANSWERS = {
-    LENGTH + b"9" * 17 + b"\r\n\r\n": "whose 99999999999999999 bytes do not fit on the disk: ",
+    LENGTH + b"9" * 17 + b"\r\n\r\n": "whose 99,999,999,999,999,999 bytes do not fit on the disk: ",
     LENGTH + b"9" * 4000 + b"\r\n\r\n": TRIED,
     LENGTH + b"9" * 5000 + b"\r\n\r\n": "",
     LENGTH + b"-5\r\n\r\n": "",

@@ -28,5 +28,5 @@ def test_the_scores_of_classes_start_with_the_worst_and_end_with_those_that_have
     assert [patch.get_width() for patch in left.patches] == [0.48, 1]  # type: ignore[attr-defined]
     marks = {str(line.get_label()): np.asarray(line.get_xdata()).tolist() for line in left.lines}
     assert marks == {"precision": [0.4, 1], "recall": [0.6, 1]}
-    assert [text.get_text() for text in left.texts] == ["no test pictures"]
+    assert [text.get_text() for text in left.texts] == ["no test images"]
     assert [text.get_text() for text in right.texts] == ["2", "3", "0"]

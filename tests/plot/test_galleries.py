@@ -32,7 +32,7 @@ def test_examples_are_as_many_of_each_class_spread_over_its_images() -> None:
 def test_mistakes_come_with_the_most_confident_first_and_none_is_said_in_words() -> None:
     rows = [*guesses("a a", "a b", confidence=0.6), *guesses("b b", "b a", confidence=0.9)]
     assert [row["confidence"] for row in galleries.confident_mistakes(rows)] == ["0.9", "0.6"]
-    assert texts(galleries.gallery([], "No mistakes among 4 pictures")) == ["No mistakes among 4 pictures"]
+    assert texts(galleries.gallery([], "No mistakes among 4 images")) == ["No mistakes among 4 images"]
 
 
 def test_the_report_begins_with_one_sure_mistake_of_each_confusion_the_most_frequent_first() -> None:

@@ -51,7 +51,7 @@ def test_copies_may_be_kept_or_refused(tmp_path: Path) -> None:
     assert set(added) < set(splits)
     assert (pair.source, pair.label, pair.twin, pair.twin_label) == ("train/cat/a.png", "cat", "test/dog/c.png", "dog")
     assert not pair.dropped
-    with pytest.raises(InputError, match=r"1 images are copies of others, such as 'train/cat/a.png' of 'test/dog/c"):
+    with pytest.raises(InputError, match=r"1 image is equal to another, such as 'train/cat/a.png' to 'test/dog/c"):
         prepared(tmp_path, SPLIT_PETS | added, duplicates="fail")
 
 

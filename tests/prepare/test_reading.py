@@ -88,7 +88,7 @@ def test_too_many_rejected_images_are_refused_and_other_files_do_not_count() -> 
     with pytest.raises(InputError) as refusal:
         check_rejected(8, rejected, most=0.1, listed="data/rejected.csv")
     assert str(refusal.value) == (
-        "1 of 9 images are rejected, more than params.yaml: prepare.max_rejected of 0.1 allows; "
+        "1 of 9 images is rejected, more than params.yaml: prepare.max_rejected of 0.1 allows; "
         "data/rejected.csv names all, such as 'a.jpg': it is empty"
     )
     with pytest.raises(InputError, match="the archive holds no images"):

@@ -94,7 +94,7 @@ def test_an_image_added_moves_no_other_where_the_hash_decides() -> None:
             "stratified",
             candidates("aaaaaaaaab"),
             (0.2, 0.2),
-            "class 'b' has 1 images to train on and split; it needs 3 at least",
+            "class 'b' has 1 image to train on and split; it needs 3 at least",
         ),
         ("stratified", candidates("abab", "ttvx"), (0.1, 0.1), "the test split has 1 class"),
         ("stratified", candidates("abab", "xxvv"), (0.1, 0.1), "class 'a' has 0 images to train on and split"),

@@ -319,7 +319,7 @@ def test_the_stage_labels_groups_and_slices_by_a_table_at_the_archive_s_end(proj
 def test_a_refused_table_leaves_nothing_written(project: Project) -> None:
     run = project_with(project, "file,code,patient\nimages/12.png,1,1\n").run("python", "-m", "stages.prepare")
     assert run.status == 1
-    assert "error: labels.csv names 1 files that are not in images.tar, first in line 2: 'images/12.png'; " in run.out
+    assert "error: labels.csv names 1 file that is not in images.tar, first in line 2: 'images/12.png'; " in run.out
     assert sorted(path.name for path in (project.folder / "data").iterdir()) == [".gitignore", "raw", "source"]
 
 

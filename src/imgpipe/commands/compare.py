@@ -41,7 +41,7 @@ def compare(
             help="Equivalent: the difference is shown to be less than this, in the metric's units.", show_default="none"
         ),
     ] = None,
-    figure: Annotated[Path | None, typer.Option(help="A .png or .svg file for the picture.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="A .png or .svg file for the figure.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
     as_markdown: Annotated[bool, typer.Option("--md", help="As Markdown.")] = False,
     fail_if_worse: Annotated[

@@ -13,6 +13,7 @@ from PIL import Image
 from imgpipe.commands.layout_guess import Layout, guess_layout
 from imgpipe.common.errors import InputError
 from imgpipe.common.progress import counting
+from imgpipe.common.wording import counted, have
 from imgpipe.data.archives import Member, is_image, is_image_file, members
 from imgpipe.data.cells import TABLE_SUFFIX
 from imgpipe.data.folders import content_of, files_below
@@ -210,14 +211,14 @@ def _is_grey(image: Image.Image) -> bool:
 def described(seen: Fingerprint) -> list[str]:
     """Return what was seen, in lines for people."""
     n, classes, sides = len(seen.looks), seen.classes.most_common(), seen.short_sides
-    lines = [f"{n:,} images in {len(classes)} classes, told apart {seen.layout.says}"]
+    lines = [f"{counted(n, 'image')} in {counted(len(classes), 'class')}, told apart {seen.layout.says}"]
     if set(seen.splits) != {""}:
         names = {"train": "train", "val": "val", "test": "test", "": "no split"}
         lines.append(", ".join(f"{seen.splits[key]:,} in {name}" for key, name in names.items() if seen.splits[key]))
     (largest, most), (smallest, least) = classes[0], classes[-1]
     lines.append(
-        f"the largest class: {largest}, {most:,} images, guessing which is right for {most / n:.0%}; the smallest: "
-        f"{smallest}, {least:,}"
+        f"the largest class: {largest}, {counted(most, 'image')}, guessing which is right for {most / n:.0%}; "
+        f"the smallest: {smallest}, {least:,}"
     )
     colour = (
         "all grey" if seen.grey_count == n else f"{seen.grey_count:,} of them grey" if seen.grey_count else "in colour"
@@ -228,18 +229,18 @@ def described(seen: Fingerprint) -> list[str]:
     lines.append(f"short sides: {reach}; {colour}")
     if deep := [look.brightest for look in seen.looks if look.brightest]:
         lines.append(
-            f"{len(deep):,} have 16 bits, of which 65,535 is white; their brightest level is {max(deep):,}"
+            f"{len(deep):,} {have(len(deep))} 16 bits, of which 65,535 is white; their brightest level is {max(deep):,}"
             + (": they will look dark; scale them to 16 bits" if max(deep) < 2**14 else "")
         )
     if seen.groups:
-        lines.append(f"{seen.groups:,} groups")
+        lines.append(counted(seen.groups, "group"))
     if seen.unreadable:
         first = seen.unreadable[0]
         lines.append(f"{len(seen.unreadable):,} can't be read, such as {first.name}: {first.reason}")
     if seen.repeated:
         lines.append(
-            f"{sum(seen.repeated) - len(seen.repeated):,} are copies of others; the one that occurs most often does so "
-            f"{seen.repeated[0]} times"
+            f"copies of other images: {sum(seen.repeated) - len(seen.repeated):,}; the one that occurs most "
+            f"often does so {seen.repeated[0]} times"
         )
     if seen.others:
         lines.append(f"left out, since they are no images: {seen.others:,}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from imgpipe.commands.fingerprint import Fingerprint
 from imgpipe.commands.params_file import values_of
+from imgpipe.common.wording import are, counted
 
 PHOTO_SIDE = 64
 """Pixels of the short side above which images are taken for photos."""
@@ -97,7 +98,7 @@ def splits(plan: Plan) -> None:
     given = [name for name in ("val", "test") if seen.splits[name]]
     says = f"{' and '.join(given)} given" if given else "the source gives no splits"
     if seen.groups:
-        plan.choose("prepare.split", "grouped", f"{seen.groups:,} groups, none of which may be on two sides")
+        plan.choose("prepare.split", "grouped", f"{counted(seen.groups, 'group')}, none of which may be on two sides")
     else:
         cut = "" if len(given) == 2 else "; what is missing is cut from train, each class in proportion"
         plan.choose("prepare.split", "stratified", f"{says}{cut}")
@@ -105,12 +106,12 @@ def splits(plan: Plan) -> None:
     fraction = max(0.2 if seen.for_training < 500 else 0.15, one_of_each_class)
     for name in ("val", "test"):
         cut = f"{round(fraction * seen.for_training):,} of {seen.for_training:,} images"
-        given_already = f"not used: {name} is given, {seen.splits[name]:,} images"
+        given_already = f"not used: {name} is given, {counted(seen.splits[name], 'image')}"
         plan.choose(f"prepare.{name}_fraction", fraction, given_already if name in given else cut)
     all_images = len(seen.looks) + len(seen.unreadable)
     share = len(seen.unreadable) / all_images
     if share > 0.01:
-        reason = f"{len(seen.unreadable)} of {all_images:,} can't be read and are left out"
+        reason = f"{len(seen.unreadable)} of {all_images:,} can't be read and {are(len(seen.unreadable))} left out"
         plan.choose("prepare.max_rejected", round(share + 0.01, 2), reason)
     else:
         plan.choose("prepare.max_rejected", 0.01, f"{len(seen.unreadable)} of {all_images:,} can't be read")
@@ -154,7 +155,7 @@ def sizes(plan: Plan) -> None:
 
 def channels(plan: Plan) -> None:
     """Grey images are packed grey, unless the weights to start from are of colour."""
-    grey = f"{plan.seen.grey_count:,} of {len(plan.seen.looks):,} images are grey"
+    grey = f"{plan.seen.grey_count:,} of {len(plan.seen.looks):,} images {are(plan.seen.grey_count)} grey"
     if plan["model.weights"] != "none":
         plan.choose("pack.channels", 3, f"the weights to start from take colour; {grey}")
     else:

@@ -16,6 +16,7 @@ from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_text
 from imgpipe.common.kernels import fix_for_network
 from imgpipe.common.safe_text import printable
+from imgpipe.common.wording import are, counted
 
 GRIDS = (".png", ".svg")
 MOST_AT_ONCE = 2**20
@@ -146,7 +147,10 @@ def _say_empty(answers: Sequence[Answer], most: int | None) -> None:
     """Say on standard error how many sets are empty, where any is: a coverage below the model's accuracy makes them."""
     empty = sum(not answer.classes for answer in answers)
     if empty and most is None:
-        typer.echo(f"{empty} of {len(answers)} sets are empty, as so low a coverage allows; ask for more", err=True)
+        typer.echo(
+            f"{empty} of {counted(len(answers), 'set')} {are(empty)} empty, as so low a coverage allows; ask for more",
+            err=True,
+        )
 
 
 def _say(skipped: Skipped) -> None:

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from imgpipe.common.errors import InputError, without_secrets
 from imgpipe.common.files import sha256_of, write_text
+from imgpipe.common.wording import counted
 from imgpipe.data.asking import NOTHING, Answer, BrokenOffError, Kept, ask
 from imgpipe.data.asking import AddressError as AddressError  # which fetch raises
 
@@ -160,8 +161,8 @@ def _receive(url: str, part: Path, timeout: float, progress: Progress) -> bool:
                 file.write(block)
                 progress.advance(bar, len(block))
     size = part.stat().st_size
-    if answer.total not in (None, size):
-        raise BrokenOffError(f"{size} of {answer.total} bytes came")
+    if answer.total is not None and answer.total != size:
+        raise BrokenOffError(f"{size:,} of {counted(answer.total, 'byte')} came")
     _write_note(part, url, size, answer.version)
     return answer.start > 0 or answer.total is None
 
@@ -172,7 +173,7 @@ def _most_bytes(url: str, part: Path, answer: Answer) -> int:
     if answer.total is None:
         return answer.start + free // UNSAID_SHARE
     if answer.total - answer.start > free:
-        raise AddressError(url, f"whose {answer.total} bytes do not fit on the disk: {free} are free; make room")
+        raise AddressError(url, f"whose {answer.total:,} bytes do not fit on the disk: {free:,} are free; make room")
     return answer.total
 
 

@@ -7,6 +7,8 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
+from imgpipe.common.wording import are, counted, have
+
 FEW_IN_A_SPLIT = 100
 """Below so many images an accuracy is known to about 10 points either way, or worse."""
 ENOUGH_IN_A_SPLIT = 1000
@@ -44,7 +46,7 @@ def small_split(split: str, images: int, others: int) -> str | None:
         return None
     other = "test" if split == "val" else "val"
     return (
-        f"{split} has {_counted(images, 'image')} ({other} {others:,}): its accuracy is known to about "
+        f"{split} has {counted(images, 'image')} ({other} {others:,}): its accuracy is known to about "
         f"{100 * half_width(images):.0f} points either way; raise prepare.{split}_fraction, or, where the source gives "
         f"that folder, put more images into it"
     )
@@ -64,7 +66,7 @@ def absent(split: str, counts: Mapping[str, int]) -> str | None:
     without = [label for label, count in counts.items() if not count]
     if not without:
         return None
-    which = f"{_counted(len(without), 'class')} {_have(len(without))} no image in {split}{_example(without)}"
+    which = f"{counted(len(without), 'class')} {have(len(without))} no image in {split}{_example(without)}"
     return f"{which}: it says nothing of them; add images, or let prepare.split stratified cut {split} out of train"
 
 
@@ -83,7 +85,7 @@ def few_to_train(counts: Mapping[str, int]) -> str | None:
         some = f", {len(singles)} of them a single one" if singles else ""
         what = f"fewer than {FEW_TO_TRAIN} images in train{some}"
     return (
-        f"{_counted(len(few), 'class')} {_have(len(few))} {what}{_example(few)}: little can be learnt from so few; add "
+        f"{counted(len(few), 'class')} {have(len(few))} {what}{_example(few)}: little can be learnt from so few; add "
         "images, or merge classes by prepare.class_map"
     )
 
@@ -97,7 +99,7 @@ def few_to_test(counts: Mapping[str, int]) -> str | None:
     if not few:
         return None
     return (
-        f"{_counted(len(few), 'class')} {_have(len(few))} fewer than {FEW_TO_TEST} images in test{_example(few)}: "
+        f"{counted(len(few), 'class')} {have(len(few))} fewer than {FEW_TO_TEST} images in test{_example(few)}: "
         "scores of theirs say little, and the interval of the macro F1 is too narrow; add images, or raise "
         "prepare.test_fraction"
     )
@@ -155,24 +157,11 @@ def enlarged(short_sides: Mapping[int, int], image_size: int, *, enlarge: bool) 
     small = sum(count for side, count in short_sides.items() if side < image_size)
     if not small or not enlarge or (small == images and image_size <= 2 * min(short_sides)):
         return None
-    which = f"all {images:,} images are" if small == images else f"{small:,} of {images:,} images {_are(small)}"
+    which = f"all {images:,} images are" if small == images else f"{small:,} of {images:,} images {are(small)}"
     return (
         f"{which} smaller than pack.image_size of {image_size:,} pixels (short sides from {min(short_sides):,}) and "
-        f"{_are(small)} enlarged: a smaller pack.image_size enlarges fewer of them, and pack.enlarge false none"
+        f"{are(small)} enlarged: a smaller pack.image_size enlarges fewer of them, and pack.enlarge false none"
     )
-
-
-def _counted(count: int, what: str) -> str:
-    """Return such as "1 class" and "2 classes"."""
-    return f"{count:,} {what}{'' if count == 1 else 'es' if what.endswith('s') else 's'}"
-
-
-def _have(count: int) -> str:
-    return "has" if count == 1 else "have"
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
 
 
 def _example(names: list[str]) -> str:

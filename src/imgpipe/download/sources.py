@@ -19,6 +19,7 @@ from PIL import Image
 from imgpipe.common.errors import InputError, without_secrets
 from imgpipe.common.files import sha256_of
 from imgpipe.common.progress import counting
+from imgpipe.common.wording import counted
 from imgpipe.data.archives import IMAGE_SUFFIXES, is_image, is_image_file, members, write_tar
 from imgpipe.data.cells import TABLE_SUFFIX, path_in, rows_of
 from imgpipe.data.fetching import AddressError, HashError, fetch
@@ -62,10 +63,12 @@ def from_folder(folder: Path, section: Download, partial: Path) -> None:
         raise InputError(f"{LOCATION} '{source}', {NO_IMAGES}")
     if others:
         logging.warning(
-            "%d files are images neither by name nor by content and left out, such as %s", len(others), others[0]
+            "%s left out, no images by name or content, such as %s",
+            counted(len(others), "file"),
+            others[0],
         )
     if odd:
-        logging.warning("%d paths are left out, such as %s", len(odd), odd[0])
+        logging.warning("%s left out, such as %s", counted(len(odd), "path"), odd[0])
     _write_files(folder, source, source, taken)
 
 

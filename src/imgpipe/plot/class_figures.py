@@ -93,7 +93,7 @@ def class_scores(scores: Sequence[Row]) -> Figure:
         left.set_title(f"the {len(shown)} of lowest F1 among {len(scores)} classes", fontsize=9, loc="left")
     for y, row in enumerate(shown):
         if not int(row["support"]):
-            left.text(0.01, y, "no test pictures", va="center", fontsize=7, color="0.35")
+            left.text(0.01, y, "no test images", va="center", fontsize=7, color="0.35")
     here = [y for y, row in enumerate(shown) if int(row["support"])]
     values = {key: [float(shown[y][key] or "nan") for y in here] for key in ("precision", "recall", "f1")}
     left.barh(here, values["f1"], height=0.7, color="0.85", label="F1")
@@ -102,7 +102,7 @@ def class_scores(scores: Sequence[Row]) -> Figure:
     left.set(xlim=(0, 1), xlabel="score")
     left.grid(axis="x", alpha=0.3)
     _bars(right, [int(row["support"]) for row in shown], colour=SKY)
-    right.set_xlabel("pictures")
+    right.set_xlabel("images")
     legend_above(figure, columns=3)
     return figure
 
@@ -121,7 +121,7 @@ def class_balance(counts: Mapping[str, Mapping[str, int]]) -> Figure:
         figure.suptitle(f"the {len(shown)} smallest of {len(counts)} classes", fontsize=9)
     for axes, (split, colour) in zip(panels, splits.items(), strict=True):
         _bars(axes, [by_split.get(split, 0) for by_split in shown.values()], colour=colour)
-        axes.set_xlabel(f"{split} pictures")
+        axes.set_xlabel(f"{split} images")
     return figure
 
 

@@ -156,7 +156,7 @@ def reliability(bins: Sequence[Row]) -> Figure:
             linewidth=0,
         )
     top.set(ylabel="accuracy", xlim=(0, 1), ylim=(-0.02, 1.02))
-    bottom.set(xlabel="confidence", ylabel="pictures", yscale="log", ylim=(0.7, None))
+    bottom.set(xlabel="confidence", ylabel="images", yscale="log", ylim=(0.7, None))
     bottom.yaxis.set_major_formatter("{x:g}")
     bottom.yaxis.set_minor_formatter(LogFormatter())  # numbers, as mathtext is off, and few of them
     for axes in (top, bottom):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
+from imgpipe.common.wording import counted
 from imgpipe.plot.results import Evaluation, Preparation, Row, Training
 
 MOST_IN_MATRIX = 12
@@ -168,7 +169,7 @@ def on_confusions(pairs: Sequence[tuple[tuple[str, str], int]], matrix: Confusio
         return "No class is taken for another."
     (actual, predicted), times = pairs[0]
     images = dict(zip(matrix.classes, matrix.images, strict=True))[actual]
-    said = f"{named(actual)} is taken for {named(predicted)} most often: {times} of its {images} images."
+    said = f"{named(actual)} is taken for {named(predicted)} most often: {times} of its {counted(images, 'image')}."
     back = dict(pairs).get((predicted, actual), 0)
     return f"{said} The other way round it is {back}." if back else f"{said} It never happens the other way round."
 

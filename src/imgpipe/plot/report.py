@@ -30,15 +30,15 @@ MOST_OPEN = 9  # mistakes that are seen without a click
 HEADLINE = {"balanced_accuracy": "balanced accuracy", "f1_macro": "F1", "loss": "loss", "ece": "calibration error"}
 """Metrics at the top, beside the accuracy, and what they are called there."""
 MEANINGS = {
-    "accuracy": "share of the pictures that are right",
+    "accuracy": "share of the images that are right",
     "top5_accuracy": "share whose class is among the five most probable",
     "balanced_accuracy": "mean of the classes' recalls",
     "precision_macro": "mean of the classes' precisions",
-    "precision_weighted": "the same, classes weighted by their pictures",
-    "recall_macro": "mean of the classes' recalls, guessed classes without pictures counted as 0",
-    "recall_weighted": "the same, classes weighted by their pictures",
+    "precision_weighted": "the same, classes weighted by their images",
+    "recall_macro": "mean of the classes' recalls, guessed classes without images counted as 0",
+    "recall_weighted": "the same, classes weighted by their images",
     "f1_macro": "mean of the classes' F1",
-    "f1_weighted": "the same, classes weighted by their pictures",
+    "f1_weighted": "the same, classes weighted by their images",
     "roc_auc_ovr_macro": "mean area under the classes' ROC curves",
     "average_precision_macro": "mean of the classes' average precisions",
     "loss": "cross-entropy in nats",
@@ -51,11 +51,11 @@ MEANINGS = {
     "ece_before_scaling": "the calibration error at temperature 1",
     "threshold": "confidence from which on val shows the wanted share of the answers to be right",
     "threshold_precision": "share of the answers from there on that are right",
-    "threshold_coverage": "share of the pictures that are answered from there on",
+    "threshold_coverage": "share of the images that are answered from there on",
     "set_coverage_90": "share of the 90 % prediction sets that hold the true class",
     "set_size_90": "mean number of classes in such a set",
-    "images": "test pictures",
-    "groups": "groups of test pictures; where there are some, intervals take them for independent, and not pictures",
+    "images": "test images",
+    "groups": "groups of test images; where there are some, intervals take them for independent, and not images",
 }
 
 

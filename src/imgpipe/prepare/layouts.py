@@ -31,8 +31,8 @@ class PathParts:
 def read_path(path: str, pattern: str) -> PathParts:
     """Return the label, split and group that a path names.
 
-    pattern: a regular expression with the named groups label and, at will, split and group, searched for in the whole
-        path; or auto, which reads ``[split/]...class/file`` at any depth.
+    pattern: a regular expression with the named groups label and, at will, split and group, which may match anywhere in
+        the path; or auto, which reads ``[split/]...class/file`` at any depth.
 
     >>> read_path("food/training/3_120.jpg", r"(?P<split>[^/]+)/(?P<label>[0-9]+)_")
     PathParts(label='3', split='train', group='')
@@ -44,8 +44,10 @@ def read_path(path: str, pattern: str) -> PathParts:
     if pattern == "auto":
         return _read_folders(path)
     found = re.search(pattern, path)
-    if not found or not found["label"]:
-        raise InputError("prepare.pattern finds no label in its path")
+    if not found:
+        raise InputError(f"prepare.pattern, {pattern}, matches no part of its path")
+    if not found["label"]:
+        raise InputError(f"prepare.pattern, {pattern}, matches '{found[0]}' of its path, where its label is empty")
     parts = {"split": "", "group": "", **{key: value or "" for key, value in found.groupdict().items()}}
     split = parts["split"].lower()
     if split and split not in SPLIT_OF_FOLDER:

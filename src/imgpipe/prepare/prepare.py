@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from imgpipe.common.errors import InputError
+from imgpipe.common.wording import are, counted
 from imgpipe.data.archives import too_long
 from imgpipe.prepare.duplicates import equal_groups
 from imgpipe.prepare.layouts import classes_of
@@ -150,8 +151,9 @@ def _gone(copies: Sequence[Sequence[int]], candidates: Sequence[Candidate]) -> s
 
 def _refuse_copies(found: Sequence[Found], copies: Sequence[Sequence[int]]) -> None:
     one, other = min((i, group[0]) for group in copies for i in group[1:])
+    count = sum(len(group) - 1 for group in copies)
     raise InputError(
-        f"{sum(len(group) - 1 for group in copies)} images are copies of others, such as '{found[one].source}' of "
+        f"{counted(count, 'image')} {are(count)} equal to another, such as '{found[one].source}' to "
         f"'{found[other].source}'; params.yaml: prepare.duplicates is 'fail'"
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from imgpipe.common.errors import InputError
 from imgpipe.common.progress import counting
+from imgpipe.common.wording import are, counted
 from imgpipe.data.archives import Member, is_image, members
 from imgpipe.data.images import decode
 from imgpipe.data.parallel import by_processes
@@ -108,7 +109,8 @@ def read_archive(
         if one.source == next_one.source:
             raise InputError(f"{archive} holds two files of the name '{one.source}'; make the archive anew")
     if tables and (unnamed := [file.source for file in rejected if file.reason == _unnamed(tables.name)]):
-        logging.warning("%d images left out: %s, such as '%s'", len(unnamed), _unnamed(tables.name), unnamed[0])
+        count = counted(len(unnamed), "image")
+        logging.warning("%s left out: %s, such as '%s'", count, _unnamed(tables.name), unnamed[0])
     return found, rejected
 
 
@@ -165,7 +167,8 @@ def check_rejected(found: int, rejected: Sequence[Rejected], *, most: float, lis
     if not found and not bad:
         raise InputError("the archive holds no images; point params.yaml: download at some")
     if len(bad) > most * (found + len(bad)):
+        share = f"{len(bad)} of {counted(found + len(bad), 'image')} {are(len(bad))} rejected"
         raise InputError(
-            f"{len(bad)} of {found + len(bad)} images are rejected, more than params.yaml: prepare.max_rejected of "
-            f"{most} allows; {listed} names all, such as '{bad[0].source}': {bad[0].reason}"
+            f"{share}, more than params.yaml: prepare.max_rejected of {most} allows; {listed} names "
+            f"all, such as '{bad[0].source}': {bad[0].reason}"
         )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from imgpipe.common.errors import InputError
+from imgpipe.common.wording import counted
 from imgpipe.prepare.units import Fractions, Unit, chance, even_folds, fill, linked
 
 SPLITS = ("train", "val", "test")
@@ -108,8 +109,8 @@ def _check_classes(images: Sequence[Candidate], training: Sequence[int], *, leas
     for label in sorted(labels):
         if counts[label] < least:
             raise InputError(
-                f"class '{label}' has {counts[label]} images to train on and split; it needs {least} at least: "
-                "add some, or merge it into another class (params.yaml: prepare.class_map)"
+                f"class '{label}' has {counted(counts[label], 'image')} to train on and split; it needs {least} at "
+                "least: add some, or merge it into another class (params.yaml: prepare.class_map)"
             )
 
 

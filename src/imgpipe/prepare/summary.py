@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
+from imgpipe.common.wording import counted
 from imgpipe.data import remarks
 from imgpipe.prepare.prepare import Duplicate, PreparedImage
 from imgpipe.prepare.reading import Rejected
@@ -60,14 +61,14 @@ def log_summary(numbers: dict[str, Any], duplicates: Iterable[Duplicate]) -> Non
     """
     images, rejected, copies = numbers["images"], numbers["rejected"]["pictures"], numbers["duplicates"]
     counts = ", ".join(f"{count} {split}" for split, count in images.items() if split != "all")
-    logging.info("%d classes; %s", len(numbers["classes"]), counts)
+    logging.info("%s; %s", counted(len(numbers["classes"]), "class"), counts)
     for remark in remarks.on_splits(images, numbers["classes"]):
         logging.warning("%s", remark)
     if rejected:
-        logging.warning("%d images rejected: data/rejected.csv says why", rejected)
+        logging.warning("%s rejected: data/rejected.csv says why", counted(rejected, "image"))
     if copies["equal"] or copies["near"]:
         logging.warning(
-            "%d copies of other images, %d nearly so (%d in another split), %d dropped: see data/duplicates.csv",
+            "images equal to another: %d, nearly so: %d (%d in another split), dropped: %d; see data/duplicates.csv",
             copies["equal"],
             copies["near"],
             copies["near_across_splits"],

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from imgpipe.common.errors import InputError, did_you_mean
 from imgpipe.common.rules import one_of
+from imgpipe.common.wording import are, counted
 from imgpipe.data.archives import SPLIT_OF_FOLDER, Member, members
 from imgpipe.data.cells import TABLE_SUFFIX, path_in, rows_of
 from imgpipe.prepare.layouts import PathParts, split_of_folders
@@ -104,8 +105,8 @@ def joined_tables(name: str, tables: Iterable[Member], names: Iterable[str], col
         if missing:
             line, cell = missing[0]
             raise InputError(
-                f"{table.shown} names {len(missing)} files that are not in {where}, first in line {line}: '{cell}'; "
-                "paths in it must be from its own folder or one above it"
+                f"{table.shown} names {counted(len(missing), 'file')} that {are(len(missing))} not in {where}, first "
+                f"in line {line}: '{cell}'; paths in it must be from its own folder or one above it"
             )
     if not rows:
         raise InputError(f"{in_order[0].shown} names no file; it must have a row for each image")
@@ -155,8 +156,8 @@ def _by_column(
     for line, cells in rows:
         if len(cells) != len(header):
             raise InputError(
-                f"{table}, line {line}: it has {len(cells)} cells, and the header {len(header)}; make them as many "
-                "(a cell with a comma in it stands in quotes)"
+                f"{table}, line {line}: it has {counted(len(cells), 'cell')}, and the header {len(header)}; make them "
+                "as many (a cell with a comma in it stands in quotes)"
             )
         yield line, dict(zip(header, cells, strict=True))
 
