@@ -1,6 +1,6 @@
 # Needs make, git and Python 3.11 or newer with venv; everything else goes into .venv.
 PYTHON ?= python3
-TORCH ?= locked
+TORCH ?= $(if $(wildcard .venv/installed-cpu),cpu,locked)
 SIZE ?= 224
 CROP ?= resized
 BATCH ?= 32
@@ -22,11 +22,15 @@ setup: $(VENV)/installed-$(TORCH) ## make .venv and install the locked packages
 
 $(VENV)/installed-%: requirements.lock requirements-uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: imgpipe needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
+	@echo "Packages go into $(VENV)$(size-$*)."
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-uv.lock
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode $(install-$*)
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable . # the imgpipe command
 	@touch $@
+	@echo "They are installed; this gives the shell imgpipe and dvc: source $(BIN)/activate"
+
+size-locked := : 6.4 GiB, of which 4.0 are for GPUs; make TORCH=cpu setup leaves these out
 
 locked-extras := --extra dev --extra export --extra finetune --extra heic
 
