@@ -1,4 +1,4 @@
-"""What the README says is there."""
+"""What the pages say is there."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 from closure import ROOT
 from omegaconf import OmegaConf
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PARAMETERS = (ROOT / "docs/parameters.md").read_text(encoding="utf-8")
 
 
 def leaves(section: dict[str, Any], place: str = "") -> Iterator[str]:
@@ -21,7 +21,7 @@ def leaves(section: dict[str, Any], place: str = "") -> Iterator[str]:
 
 def keys_in_the_table() -> set[str]:
     found = set()
-    for row in re.findall(r"^\| (`[a-z_.0-9`, ]+`) \|", README, flags=re.MULTILINE):
+    for row in re.findall(r"^\| (`[a-z_.0-9`, ]+`) \|", PARAMETERS, flags=re.MULTILINE):
         section = ""
         for key in re.findall(r"`([^`]+)`", row):
             full = section + key if key.startswith(".") else key
@@ -37,10 +37,12 @@ def test_the_table_of_parameters_has_every_key_and_no_other() -> None:
     assert keys_in_the_table() == keys
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in ROOT.glob("docs/*.md"))]
+)
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
-        assert (ROOT / target).exists(), target
+        assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
 def test_no_package_registry_is_named() -> None:
