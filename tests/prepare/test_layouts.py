@@ -39,11 +39,11 @@ def test_a_pattern_reads_any_other_layout(name: str, pattern: str, expected: Pat
     [
         ("1.jpg", "auto", "it is in no folder, which would name its class"),
         ("test/1.jpg", "auto", "it is in 'test', which names a split, and in no folder below"),
-        ("other/3_120.jpg", FOOD, f"prepare.pattern, {FOOD}, matches no part of its path"),
+        ("other/3_120.jpg", FOOD, f"prepare.pattern '{FOOD}' matches no part of its path"),
         (
             "cat/1.jpg",
             "(?P<label>[0-9]*)_?",
-            "prepare.pattern, (?P<label>[0-9]*)_?, matches '' of its path, where its label",
+            "prepare.pattern '(?P<label>[0-9]*)_?' matches '' of its path, where its label",
         ),
         (
             "a/b/1.jpg",

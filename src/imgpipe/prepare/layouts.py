@@ -45,9 +45,9 @@ def read_path(path: str, pattern: str) -> PathParts:
         return _read_folders(path)
     found = re.search(pattern, path)
     if not found:
-        raise InputError(f"prepare.pattern, {pattern}, matches no part of its path")
+        raise InputError(f"prepare.pattern '{pattern}' matches no part of its path")
     if not found["label"]:
-        raise InputError(f"prepare.pattern, {pattern}, matches '{found[0]}' of its path, where its label is empty")
+        raise InputError(f"prepare.pattern '{pattern}' matches '{found[0]}' of its path, where its label is empty")
     parts = {"split": "", "group": "", **{key: value or "" for key, value in found.groupdict().items()}}
     split = parts["split"].lower()
     if split and split not in SPLIT_OF_FOLDER:

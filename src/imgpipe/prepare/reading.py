@@ -167,7 +167,7 @@ def check_rejected(found: int, rejected: Sequence[Rejected], *, most: float, lis
     if not found and not bad:
         raise InputError("the archive holds no images; point params.yaml: download at some")
     if len(bad) > most * (found + len(bad)):
-        share = f"{len(bad)} of {counted(found + len(bad), 'image')} {are(len(bad))} rejected"
+        share = f"{len(bad):,} of {counted(found + len(bad), 'image')} {are(len(bad))} rejected"
         raise InputError(
             f"{share}, more than params.yaml: prepare.max_rejected of {most} allows; {listed} names "
             f"all, such as '{bad[0].source}': {bad[0].reason}"
