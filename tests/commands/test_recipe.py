@@ -126,7 +126,7 @@ def test_a_recipe_with_a_key_that_params_yaml_lacks_is_refused_and_nothing_is_wr
     done = recipe("new")
     assert (done.exit_code, done.stderr) == (
         1,
-        "error: params.yaml: train.rate.of is missing; recipes/digits.yaml has every key but those of runtime\n",
+        "error: params.yaml: train.rate.of is missing; imgpipe upgrade adds it\n",
     )
     assert (folder / "params.yaml").read_text() == PARAMS
 

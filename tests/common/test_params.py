@@ -50,13 +50,14 @@ REFUSED = {
         "",
         "params.yaml: prepare.seed is missing; its keys are pattern, table, columns, class_names, class_map, split, "
         "val_fraction, test_fraction, folds, fold, seed, duplicates, near_duplicates, near_correlation, max_rejected, "
-        "format, and none has a default",
+        "format, and none has a default; imgpipe upgrade adds it",
     ),
     "missing section": (
         "evaluate:\n  weights: best         # best (on the validation split) or last\n  batch_size: 256\n",
         "",
         "params.yaml: evaluate is missing; its sections are "
-        "runtime, download, prepare, pack, model, train, evaluate, plot, and none has a default",
+        "runtime, download, prepare, pack, model, train, evaluate, plot, "
+        "and none has a default; imgpipe upgrade adds it",
     ),
     "unknown section": (
         "plot:",
@@ -330,7 +331,7 @@ REFUSED = {
         "    cosine: {warmup_epochs: 1}\n",
         "",
         "params.yaml: train.schedule.cosine is missing; its keys are name, constant, cosine, polynomial, one_cycle, "
-        "step, multi_step, plateau, and none has a default",
+        "step, multi_step, plateau, and none has a default; imgpipe upgrade adds it",
     ),
     "neither auto nor a count": (
         "processes: auto",

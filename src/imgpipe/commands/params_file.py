@@ -53,7 +53,7 @@ def with_values(text: str, values: Mapping[str, Any], reasons: Mapping[str, str]
         for section in sections:
             above, place = place, place.get(section) if hasattr(place, "get") else None
         if not hasattr(place, "get") or last not in place:
-            raise InputError(f"params.yaml: {key} is missing; recipes/digits.yaml has every key but those of runtime")
+            raise InputError(f"params.yaml: {key} is missing; imgpipe upgrade adds it")
         place[last] = value
         if place.fa.flow_style():  # the whole of it is in one line, and so are its reasons
             _explain(above, sections[-1], last, value, reasons.get(key))

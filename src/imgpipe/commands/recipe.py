@@ -14,6 +14,8 @@ from imgpipe.common.safe_text import printable
 
 PARAMS = Path("params.yaml")
 RECIPES = Path("recipes")
+SHIPPED = RECIPES / "digits.yaml"
+"""params.yaml as it comes, which it is below its head."""
 LONGEST = 200
 """Letters of a recipe's first line that are listed."""
 
@@ -42,7 +44,8 @@ def recipe(
 
     from imgpipe.common.params import load  # slow to import, and not needed to list the recipes
 
-    old, values = load(PARAMS), dict(values_of(load(recipes[name])))
+    old = load(PARAMS)
+    values = {key: value for key, value in values_of(load(recipes[name])) if not key.startswith("runtime.")}
     before = dict(values_of(old))
     text = with_values(PARAMS.read_text(encoding="utf-8"), values, {})
     if unfit := [key for key in values if key not in before]:

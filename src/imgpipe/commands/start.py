@@ -9,13 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from imgpipe.commands.params_file import chosen_before, shown, values_of, with_values
-from imgpipe.commands.recipe import PARAMS, RECIPES
+from imgpipe.commands.recipe import PARAMS, RECIPES, SHIPPED
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_text
 from imgpipe.common.safe_text import printable
-
-SHIPPED = RECIPES / "digits.yaml"
-"""The values with which params.yaml comes."""
 
 
 def start(
@@ -81,7 +78,7 @@ def _location(path: Path) -> str:
 def _written_by_user(now: Mapping[str, Any], shipped: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Any]:
     """Return the values that a user wrote: neither those that the file comes with nor those that start chose.
 
-    Where the images come from is not among them: that is said anew.
+    Where the images come from is not among them: that is said anew; nor is runtime, of which nothing is chosen.
     """
     return {
         key: value
@@ -89,7 +86,7 @@ def _written_by_user(now: Mapping[str, Any], shipped: Mapping[str, Any], chosen:
         if key in shipped
         and value != shipped[key]
         and chosen.get(key) != shown(value)
-        and not key.startswith("download.")
+        and not key.startswith(("download.", "runtime."))
     }
 
 

@@ -263,7 +263,8 @@ def _check_keys(section: Section, allowed: Iterable[str], where: str, what: str,
             raise UnknownKeyError(unknown, key)
     for key in allowed:
         if key not in section:
-            raise InputError(f"{where}{dot}{key} is missing; {there_are}, and none has a default")
+            remedy = "none has a default; imgpipe upgrade adds it"
+            raise InputError(f"{where}{dot}{key} is missing; {there_are}, and {remedy}")
 
 
 def _fits(value: Any, hint: Any) -> bool:
