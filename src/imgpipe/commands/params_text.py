@@ -126,7 +126,7 @@ def _lines(text: str, pair: Pair) -> tuple[int, int]:
 def _end(key: yaml.Node, value: Any) -> int:
     """Return where the last letter of a key's value ends; that of a text in lines of its own ends with its line."""
     if isinstance(value, yaml.ScalarNode):
-        return max(int(value.end_mark.index) - (value.style in ("|", ">")), key.end_mark.index)
+        return int(max(value.end_mark.index - (value.style in ("|", ">")), key.end_mark.index))
     if value.flow_style:
         return int(value.end_mark.index)
     return _end(*value.value[-1]) if isinstance(value, yaml.MappingNode) else _end(key, value.value[-1])
