@@ -189,7 +189,7 @@ def test_a_project_merges_a_newer_version_keeps_its_own_values_and_results_and_r
 
     tmp_path.joinpath("mine").mkdir()
     mine = Project(tmp_path / "mine/project")
-    Project(tmp_path).succeed("git", "clone", "--quiet", "--origin", "template", template.folder, mine.folder)
+    Project(tmp_path).succeed("git", "clone", "--quiet", "--origin", "template", str(template.folder), str(mine.folder))
     mine.succeed("git", "config", "user.name", "Tester")
     mine.succeed("git", "config", "user.email", "tester@example.org")
     mine.edit("params.yaml", "examples: 30 ", "examples: 12 ")

@@ -92,8 +92,7 @@ def _with_key(text: str, shipped_text: str, section: Any, shipped: Any, place: i
     last = next((pair for pair in reversed(section.value) if pair[0].value in before), None)
     key, value = shipped.value[place]
     if section.flow_style:
-        added = _in_a_line(yaml.safe_load(shipped_text[value.start_mark.index : _end(key, value)]))
-        added = f"{key.value}: {added}"
+        added = f"{key.value}: {_in_a_line(yaml.SafeLoader('').construct_object(value, deep=True))}"
         if last:
             at, added = _end(*last), f", {added}"
         else:
