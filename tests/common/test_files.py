@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from closure import ROOT
 
 from imgpipe.common.errors import exit_on_input_error
 from imgpipe.common.files import (
@@ -134,10 +135,11 @@ def test_a_mistake_of_ours_keeps_its_traceback() -> None:
         Path("nowhere").read_bytes()
 
 
-def test_a_full_standard_output_gets_one_line() -> None:
-    program = "from imgpipe.common.errors import exit_on_input_error; import typer\n"
-    program += "with exit_on_input_error(): typer.echo('x')"
+@pytest.mark.parametrize("arguments", [["--help"], ["recipe", "--help"], ["recipe"]], ids=" ".join)
+def test_a_full_standard_output_gets_one_line(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "imgpipe.commands", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     with Path("/dev/full").open("w") as full:
-        run = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, check=False)
+        run = subprocess.run(command, cwd=ROOT, env=environment, stdout=full, stderr=subprocess.PIPE, check=False)
     assert run.returncode == 1
     assert run.stderr == b"error: standard output can't be read or written: No space left on device; make room\n"

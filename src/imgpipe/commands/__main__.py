@@ -39,5 +39,12 @@ def about() -> None:
 for command in COMMANDS:
     app.command()(exit_on_input_error()(command))
 
-if __name__ == "__main__":
+
+@exit_on_input_error()
+def main() -> None:
+    """Run the command. Its help, too, may have no place where it is to go."""
     app(prog_name="imgpipe")
+
+
+if __name__ == "__main__":
+    main()
