@@ -43,8 +43,7 @@ extras: setup ## install TensorBoard, too
 	$(BIN)/uv pip install --python $(BIN)/python --no-verify-hashes --constraint requirements.lock --extra tensorboard --requirement pyproject.toml
 
 repro: setup ## run the pipeline: only what changed runs again
-	@$(BIN)/python -m stages.check
-	$(BIN)/dvc repro
+	@options=$$($(BIN)/python -m stages.check --for-repro) && echo dvc repro $$options && $(BIN)/dvc repro $$options
 
 test: setup ## run the tests
 	$(BIN)/pytest --numprocesses auto --dist worksteal

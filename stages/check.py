@@ -1,11 +1,16 @@
-"""Check the whole of params.yaml: ``python -m stages.check`` says what does not fit, in one line."""
+"""Check the whole of params.yaml: ``python -m stages.check`` says what does not fit, in one line.
+
+With ``--for-repro`` it prints what ``dvc repro`` is to be called with.
+"""
 
 import os
+import sys
 from itertools import chain
 
 from imgpipe.common import params
 from imgpipe.common.errors import InputError, exit_on_input_error
 from imgpipe.common.files import takes_what_comes
+from imgpipe.common.safe_text import printable
 from imgpipe.data.folders import NO_FILE
 from imgpipe.data.packed import Form
 from imgpipe.download.params import Download
@@ -46,6 +51,20 @@ def _check_location(location: str) -> None:
             raise InputError(f"params.yaml: download.location is '{location}', and '{path}': {NO_FILE}; remove it")
 
 
+def options_of_repro() -> str:
+    """Return the options of ``dvc repro`` here, and say why: without the images it would stop, so it is to pull."""
+    location = params.read("download", Download).location
+    if os.path.exists(location):  # noqa: PTH110 (a Path raises for long names)
+        return ""
+    sys.stderr.write(
+        f"params.yaml: download.location is '{printable(location)}', which is not here; what was made from it is "
+        "pulled from the DVC remote\n"
+    )
+    return "--pull"
+
+
 if __name__ == "__main__":
     with exit_on_input_error():
         check()
+        if sys.argv[1:] == ["--for-repro"]:
+            sys.stdout.write(options_of_repro())
