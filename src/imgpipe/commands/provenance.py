@@ -121,14 +121,15 @@ def _data(sources: Mapping[str, str]) -> Item:
 
 
 def _changed_source() -> Iterator[str]:
-    """Yield the place of the images where DVC says that it is not as the download stage found it."""
+    """Yield the place of the images where DVC says that it is there, and not as the download stage found it."""
     location = params.load(params.PARAMS)["download"]["location"]
     command = [sys.executable, "-m", "dvc", "status", "--json", "download"]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         raise InputError(f"dvc status download fails: {' '.join(done.stderr.split())}")
     for change in json.loads(done.stdout).get("download", []):
-        if isinstance(change, dict) and (how := change.get("changed deps", {}).get(location)):
+        how = change.get("changed deps", {}).get(location) if isinstance(change, dict) else None
+        if how not in (None, "deleted"):  # where the images are not, the archive in data/raw alone is compared
             yield f"{location} is {how} since it was downloaded"
 
 
