@@ -262,5 +262,5 @@ def dvc() -> Finding:
     where = f"{facts['version']}, cache {facts['cache']}"
     if not facts["links"]:
         wanted = ", ".join(facts["wanted"])
-        return Finding("DVC", f"{where}: no link to it works ({wanted})", "dvc config cache.type reflink,hardlink,copy")
+        return Finding("DVC", f"{where}: no link to it works ({wanted})", "dvc config cache.type reflink,copy")
     return Finding("DVC", f"{where}, linked by {facts['links'][0]}")
