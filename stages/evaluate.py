@@ -33,7 +33,7 @@ def evaluate() -> None:
     from imgpipe.evaluate.groups import number_groups
     from imgpipe.evaluate.heatmaps import write_heatmaps
     from imgpipe.evaluate.prediction_sets import set_scores, set_thresholds
-    from imgpipe.evaluate.scoring import all_metrics, threshold_metrics
+    from imgpipe.evaluate.scoring import all_metrics, summary, threshold_metrics
     from imgpipe.evaluate.tables import write_curves, write_predictions
     from imgpipe.model import devices
     from imgpipe.model.classifier import load_classifier, save_classifier
@@ -76,6 +76,7 @@ def evaluate() -> None:
             write_heatmaps(folder / "heatmaps", classifier, split, after.argmax(axis=1), confidence)
         scores[name] = metrics
         write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_text(METRICS / "val/summary.json", json.dumps(summary(scores["val"]), indent=2) + "\n")
     found: dict[str, Any] = {"temperature": temperature, "threshold": threshold, "set_thresholds": sets}
     classifier.description = replace(description, **found, val_images=len(splits["val"]))
     save_classifier(MODELS / "classifier.safetensors", classifier, {PROVENANCE: provenance(scores)})

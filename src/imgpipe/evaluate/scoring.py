@@ -1,6 +1,7 @@
 """Score a test: numbers for all of it, scores of each class, and curves, from probabilities and true classes."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ from sklearn import metrics
 
 from imgpipe.evaluate.calibration import expected_calibration_error, null_calibration_errors
 from imgpipe.evaluate.intervals import Groups, confusion_intervals, mean_interval, share_interval
+
+COMPARED = {"accuracy": "accuracy", "balanced": "balanced_accuracy", "f1": "f1_macro", "loss": "loss", "ece": "ece"}
+"""Name in summary.json, short since it heads a column of ``dvc exp show``, and name in metrics.json."""
 
 Curves = dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]
 """The x and y of the points of a curve, each (points,), by the number of the class."""
@@ -32,7 +36,8 @@ def all_metrics(
     groups: number of each image's group, (images,), or None.
     threshold: on the confidence, chosen on the validation split, or None.
 
-    Returns plain numbers, rounded to 6 decimals; None where a number is undefined. The keys are always the same.
+    Returns plain numbers, rounded to 6 decimals; None where a number is undefined. The keys are always the same, but
+    for ``top5_accuracy``: see ``score``.
     """
     predicted = probabilities.argmax(axis=1)
     intervals = {
@@ -55,7 +60,19 @@ def all_metrics(
         "threshold": threshold,
     }
     counts = {"images": len(labels), "groups": None if groups is None else len(np.unique(groups))}
-    return {name: _rounded(number) for name, number in numbers.items()} | counts
+    return {name: _rounded(number, 6) for name, number in numbers.items()} | counts
+
+
+def summary(metrics: Mapping[str, float | None]) -> dict[str, float | str | None]:
+    """Return the few numbers by which experiments are compared, in the order of their columns, to 4 decimals.
+
+    ``interval``, of the accuracy, is text such as ".968-.996", half as wide as a column for either end.
+
+    metrics: of metrics.json.
+    """
+    interval = "-".join(f"{metrics[f'accuracy_ci_{end}']:.3f}".removeprefix("0") for end in ("low", "high"))
+    numbers = {name: _rounded(metrics[known], 4) for name, known in COMPARED.items()}
+    return {"accuracy": numbers["accuracy"], "interval": interval} | numbers
 
 
 def threshold_metrics(
@@ -77,20 +94,21 @@ def threshold_metrics(
         own = groups if groups is None or of is None else groups[of]
         numbers[name] = None if undefined else float(hits.mean())
         numbers |= _interval_of(name, (math.nan, math.nan) if undefined else share_interval(hits, own))
-    return {name: _rounded(number) for name, number in numbers.items()}
+    return {name: _rounded(number, 6) for name, number in numbers.items()}
 
 
 def _interval_of(name: str, ends: tuple[float, float]) -> dict[str, float]:
     return {f"{name}_ci_low": ends[0], f"{name}_ci_high": ends[1]}
 
 
-def _rounded(number: float | None) -> float | None:
-    return None if number is None or math.isnan(number) else round(number, 6)
+def _rounded(number: float | None, decimals: int) -> float | None:
+    return None if number is None or math.isnan(number) else round(number, decimals)
 
 
 def score(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, float]:
     """Return the metrics of a test, without intervals.
 
+    top5_accuracy: only of more than five classes; of fewer it is 1.
     ..._macro: means over the classes that the test holds or that were predicted; a class that was never predicted has
         a precision of 0. roc_auc_ovr_macro: over the classes with images on both sides, one class against the rest.
         average_precision_macro: over the classes that the test holds.
@@ -109,9 +127,11 @@ def score(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict
     curves = precision_recall_curves(probabilities, labels).values()
     *scores, support = metrics.precision_recall_fscore_support(labels, predicted, zero_division=0)
     by_class = dict(zip(("precision", "recall", "f1"), scores, strict=True))
+    many = probabilities.shape[1] > 5
+    top5 = {"top5_accuracy": float((ranks(probabilities, labels) <= 5).mean())} if many else {}
     return {
         "accuracy": float((predicted == labels).mean()),
-        "top5_accuracy": float((ranks(probabilities, labels) <= 5).mean()),
+        **top5,
         "balanced_accuracy": float(np.mean([(predicted[labels == c] == c).mean() for c in held])),
         **{f"{name}_macro": float(values.mean()) for name, values in by_class.items()},
         **{f"{name}_weighted": float(np.average(values, weights=support)) for name, values in by_class.items()},
