@@ -58,7 +58,7 @@ def evaluate() -> None:
 
     temperature = fit_temperature(logits["val"], splits["val"].labels) if section.temperature_scaling else 1.0
     group_of = {row["file"]: row["group"] for row in read_rows(IMAGES)}
-    threshold, sets, scores = None, {}, {}
+    threshold, sets, score = None, {}, {}
     for name, split in splits.items():
         folder, labels, classes = METRICS / name, split.labels, description.classes
         before, after = softmax(logits[name]), softmax(logits[name] / temperature)
@@ -67,19 +67,18 @@ def evaluate() -> None:
         if name == "val":
             threshold = choose_threshold(section.target_precision, confidence, right, groups)
             sets = set_thresholds(after, labels)
-        metrics = all_metrics(after, before, labels, groups, temperature=temperature, threshold=threshold)
+        metrics = score[name] = all_metrics(after, before, labels, groups, temperature=temperature, threshold=threshold)
         write_predictions(folder, classes=classes, files=split.files, labels=labels, probabilities=after)
         if name == "test":
             metrics |= threshold_metrics(threshold, confidence, right, groups) | set_scores(after, labels, sets)
             raw = before if section.temperature_scaling else None
             write_curves(folder / "curves", classes=classes, labels=labels, probabilities=after, before_scaling=raw)
             write_heatmaps(folder / "heatmaps", classifier, split, after.argmax(axis=1), confidence)
-        scores[name] = metrics
         write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    write_text(METRICS / "val/summary.json", json.dumps(summary(scores["val"]), indent=2) + "\n")
+    write_text(METRICS / "val/summary.json", json.dumps(summary(score["val"]), indent=2) + "\n")
     found: dict[str, Any] = {"temperature": temperature, "threshold": threshold, "set_thresholds": sets}
     classifier.description = replace(description, **found, val_images=len(splits["val"]))
-    save_classifier(MODELS / "classifier.safetensors", classifier, {PROVENANCE: provenance(scores)})
+    save_classifier(MODELS / "classifier.safetensors", classifier, {PROVENANCE: provenance(score)})
 
 
 if __name__ == "__main__":

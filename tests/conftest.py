@@ -202,7 +202,7 @@ def bare_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         check=True,
     )
     for name in listed.stdout.decode().rstrip("\0").split("\0"):
-        if name != "dvc.lock" and not name.endswith("/metrics.json") and (ROOT / name).is_file():
+        if name != "dvc.lock" and not name.endswith(("/metrics.json", "/summary.json")) and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     write_images(folder / "images")

@@ -6,6 +6,8 @@ import time
 import pytest
 from conftest import Project, copy_of
 
+SUMMARY = "metrics/val/summary.json"
+
 
 @pytest.fixture
 def pipeline(finished_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
@@ -17,8 +19,8 @@ def test_an_experiment_with_another_batch_size_reruns_train_and_what_follows(pip
     assert run.stages_run == ["train", "evaluate", "plot"]
     diff = pipeline.succeed("dvc", "metrics", "diff", "--json", "main", "small-batches")
     changes = json.loads(diff.out)
-    assert set(changes) == {"metrics/train/metrics.json", "metrics/val/metrics.json"}
-    assert "loss" in changes["metrics/val/metrics.json"]
+    assert set(changes) == {SUMMARY}
+    assert "loss" in changes[SUMMARY]
     assert "params.yaml" in pipeline.succeed("git", "status", "--porcelain").out
 
 
@@ -34,7 +36,9 @@ def test_the_test_s_metrics_are_shown_to_whoever_asks_for_them_by_name(pipeline:
 
 
 def test_queued_experiments_all_finish_and_stand_side_by_side(pipeline: Project) -> None:
-    pipeline.succeed("dvc", "exp", "run", "--queue", "--set-param", "train.optimizer.sgd.lr=0.03,1e-05", "evaluate")
+    values = ("train.optimizer.sgd.lr=0.03,1e-05", "train.epochs=1", "train.batch_size=16")
+    options = [part for value in values for part in ("--set-param", value)]
+    pipeline.succeed("dvc", "exp", "run", "--queue", *options, "evaluate")
     pipeline.succeed("dvc", "queue", "start", "--jobs", "1")
     for _ in range(240):
         status = pipeline.succeed("dvc", "queue", "status").out
@@ -46,8 +50,13 @@ def test_queued_experiments_all_finish_and_stand_side_by_side(pipeline: Project)
     rows = [experiment["revs"][0]["data"] for branch in shown for experiment in branch["experiments"] or []]
     rates = {row["params"]["params.yaml"]["data"]["train"]["optimizer"]["sgd"]["lr"] for row in rows}
     assert rates == {0.03, 1e-05}
-    losses = {row["metrics"]["metrics/val/metrics.json"]["data"]["loss"] for row in rows}
+    losses = {row["metrics"][SUMMARY]["data"]["loss"] for row in rows}
     assert len(losses) == 2
+    table = pipeline.succeed("dvc", "exp", "show", "--only-changed", "--no-pager", COLUMNS="160").out.splitlines()
+    columns = ["accuracy", "interval", "balanced", "f1", "loss", "ece", *(value.partition("=")[0] for value in values)]
+    assert [name for name in table[1].split() if name in columns] == table[1].split()[2:-1]
+    assert set(columns) <= set(table[1].split())
+    assert max(map(len, table)) <= 160
     name = next(experiment["name"] for branch in shown for experiment in branch["experiments"] or [])
     verdict = pipeline.succeed("python", "-m", "imgpipe.commands", "compare", "main", name).out
     assert f"{name} is " in verdict
