@@ -44,6 +44,7 @@ extras: setup ## install TensorBoard, too
 
 repro: setup ## run the pipeline: only what changed runs again
 	@options=$$($(BIN)/python -m stages.check --for-repro) && echo dvc repro $$options && $(BIN)/dvc repro $$options
+	-@$(BIN)/imgpipe result
 
 test: setup ## run the tests
 	$(BIN)/pytest --numprocesses auto --dist worksteal

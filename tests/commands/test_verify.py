@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from imgpipe.commands.__main__ import app
 from imgpipe.commands.causes import ROUNDS, causes
-from imgpipe.commands.verify import LOCK, METRICS
+from imgpipe.commands.last_commit import LOCK, METRICS
 
 
 def write(folder: Path, md5: str, metrics: dict[str, float | None]) -> None:
@@ -95,14 +95,14 @@ DATA = ("download.outs.data/raw", "train.deps.data/raw/images.tar", "train.outs.
 
 
 def test_the_cause_is_what_no_stage_makes_and_not_what_follows_from_it() -> None:
-    assert causes(LOCKED, rerun("download.deps.images", *DATA)) == ["other data: images"]
-    assert causes(LOCKED, rerun(*DATA)) == ["other data: data/raw"]
-    assert causes(LOCKED, rerun("train.deps.src/imgpipe/train", "train.outs.model")) == [
-        "other code: src/imgpipe/train"
-    ]
-    assert causes(LOCKED, rerun("plot.deps.requirements.lock", "plot.outs.report")) == [
-        "other packages: requirements.lock"
-    ]
+    assert causes(LOCKED, rerun("download.deps.images", *DATA)) == {"other data": ["images"]}
+    assert causes(LOCKED, rerun(*DATA)) == {"other data": ["data/raw"]}
+    assert causes(LOCKED, rerun("train.deps.src/imgpipe/train", "train.outs.model")) == {
+        "other code": ["src/imgpipe/train"]
+    }
+    assert causes(LOCKED, rerun("plot.deps.requirements.lock", "plot.outs.report")) == {
+        "other packages": ["requirements.lock"]
+    }
 
 
 def test_parameters_and_packages_are_said_with_both_values_once() -> None:
@@ -110,10 +110,10 @@ def test_parameters_and_packages_are_said_with_both_values_once() -> None:
     after["train"]["params"]["params.yaml"]["train"] |= {"seed": 1, "optimizer": {"lr": 0.1, "momentum": None}}
     after["plot"]["params"]["params.yaml"]["train"]["seed"] = 1
     after["train"]["params"]["packages.yaml"]["torch"] = "2.16.0"
-    assert causes(LOCKED, after) == [
-        "other parameters: train.seed 0 -> 1, train.optimizer.momentum none -> null",
-        "other packages: torch 2.15.0 was committed, 2.16.0 is here",
-    ]
+    assert causes(LOCKED, after) == {
+        "other parameters": ["train.seed 0 -> 1", "train.optimizer.momentum none -> null"],
+        "other packages": ["torch 2.15.0 was committed, 2.16.0 is here"],
+    }
 
 
 def test_an_address_is_said_without_its_password_and_a_number_written_another_way_is_no_other() -> None:
@@ -121,12 +121,12 @@ def test_an_address_is_said_without_its_password_and_a_number_written_another_wa
     before["plot"]["params"]["params.yaml"] |= {"download": {"url": None}, "plot": {"dpi": 1}}
     after["plot"]["params"]["params.yaml"] |= {"download": {"url": "https://me:secret@a.org/b"}, "plot": {"dpi": 1.0}}
     after["plot"]["outs"][0]["md5"] = "8"
-    assert causes(before, after) == ["other parameters: download.url null -> https://a.org/b"]
+    assert causes(before, after) == {"other parameters": ["download.url null -> https://a.org/b"]}
 
 
 def test_what_changed_and_changed_no_output_is_no_cause() -> None:
-    native = f"train: {ROUNDS}; train.kernels is native, with which another kind of processor does"
-    assert causes(LOCKED, rerun("train.outs.model", "plot.deps.requirements.lock")) == [native]
+    native = f"{ROUNDS}; train.kernels is native, with which another kind of processor does"
+    assert causes(LOCKED, rerun("train.outs.model", "plot.deps.requirements.lock")) == {"train": [native]}
 
 
 @pytest.mark.parametrize("file", [LOCK, *METRICS.values()])

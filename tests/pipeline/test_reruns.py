@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import sys
 import tarfile
 from collections.abc import Callable
 from importlib.metadata import version
@@ -162,6 +164,18 @@ def test_a_stage_that_needs_no_torch_runs_without_it(pipeline: Project, tmp_path
     pipeline.succeed("python", "-m", f"stages.{stage}", PYTHONPATH=f"{tmp_path}{os.pathsep}src")
 
 
+def test_make_repro_ends_with_the_result_and_imports_no_torch_for_it(pipeline: Project, tmp_path: Path) -> None:
+    """After ``make setup``, which would install what runs the tests here already."""
+    (tmp_path / "torch.py").write_text("raise RuntimeError('torch is imported')")
+    here = {"PYTHONPATH": f"{tmp_path}{os.pathsep}src"}
+    run = pipeline.succeed("make", "--old-file=setup", f"VENV={sys.prefix}", "repro", **here)
+    assert run.stages_run == []
+    accuracy, same, report = run.out.splitlines()[-3:]
+    assert re.match(r"\d+\.\d % of the 36 validation images are classified right \(95 % interval \d", accuracy)
+    assert same == "That and all other outputs are those of the last commit."
+    assert "metrics/report.html" in report
+
+
 def test_a_packed_image_deleted_is_restored_without_a_run(pipeline: Project) -> None:
     before = pipeline.fingerprint("data")
     (pipeline.folder / "data/packed/train/images.npy").unlink()
@@ -199,7 +213,7 @@ def test_everything_run_again_by_force_leaves_the_lock_as_it_was(pipeline: Proje
 
 def test_verify_says_identical_or_how_far_each_metric_moved(pipeline: Project) -> None:
     run = pipeline.succeed("python", "-m", "imgpipe.commands", "verify")
-    assert run.out == "identical: all 27 outputs are those committed\n"
+    assert run.out == "identical: all 28 outputs are those committed\n"
     pipeline.edit(
         "dvc.lock",
         "- path: models/best.safetensors\n      hash: md5\n      md5: ",

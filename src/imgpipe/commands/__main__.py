@@ -19,13 +19,25 @@ from imgpipe.commands.doctor import doctor
 from imgpipe.commands.export import export
 from imgpipe.commands.predict import predict
 from imgpipe.commands.recipe import recipe
+from imgpipe.commands.result import result
 from imgpipe.commands.start import start
 from imgpipe.commands.upgrade import upgrade
 from imgpipe.commands.verify import verify
 from imgpipe.common.errors import exit_on_input_error
 from imgpipe.common.kernels import fix_for_images
 
-COMMANDS: tuple[Callable[..., None], ...] = (audit, compare, doctor, export, predict, recipe, start, upgrade, verify)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    audit,
+    compare,
+    doctor,
+    export,
+    predict,
+    recipe,
+    result,
+    start,
+    upgrade,
+    verify,
+)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True)
 

@@ -27,8 +27,8 @@ def outputs(lock: Lock) -> dict[str, str]:
     return {path: md5 for stage in lock.values() for path, md5 in _hashes(stage, "outs").items()}
 
 
-def causes(before: Lock, after: Lock) -> list[str]:
-    """Return why outputs differ, a line for each kind of cause, in the order of the stages.
+def causes(before: Lock, after: Lock) -> dict[str, list[str]]:
+    """Return why outputs differ: what there is of each kind of cause, in the order of the stages.
 
     A cause is what no stage makes. So a model that differs because its images do is said to differ by what changed the
     images; and a stage whose outputs differ while nothing that it is made from does is a cause itself.
@@ -47,7 +47,7 @@ def causes(before: Lock, after: Lock) -> list[str]:
         for kind, what in own:
             if what not in found.setdefault(kind, []):
                 found[kind].append(what)
-    return [f"{kind}: {', '.join(whats)}" for kind, whats in found.items()]
+    return found
 
 
 def _hashes(stage: Mapping[str, Any], kind: str) -> dict[str, str]:

@@ -6,20 +6,18 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from imgpipe.commands.last_commit import LOCK, METRICS, committed, made, stages
 from imgpipe.common.errors import InputError
 from imgpipe.common.safe_text import printable
 
 # What is imported within functions waits for hydra-zen and OmegaConf, which `imgpipe --help` need not.
 
-LOCK = "dvc.lock"
 MODEL = Path("models/classifier.safetensors")
-METRICS = {"val": "metrics/val/metrics.json", "test": "metrics/test/metrics.json"}
-BACK = f"git checkout {LOCK} {' '.join(METRICS.values())}"
-WHERE = "run this in the project's top folder, with the results committed"
+BACK = f"git checkout {LOCK} metrics"
 
 
 def verify(
@@ -70,7 +68,7 @@ def _verify_model(path: Path, *, remake: bool) -> None:
         typer.echo("not identical")
         for split, file in METRICS.items():
             typer.echo(f"{file}:")
-            _say_how_far(model.made_from["metrics"][split], json.loads(_made(file)))
+            _say_how_far(model.made_from["metrics"][split], json.loads(made(file)))
         typer.echo(f"Back to what is committed: {BACK}")
     if not same:
         raise typer.Exit(1)
@@ -88,18 +86,18 @@ def _verify_outputs() -> None:
     """Compare dvc.lock with the one committed."""
     from imgpipe.commands.causes import causes, outputs
 
-    before, after = _stages(_committed(LOCK)), _stages(_made(LOCK))
-    committed, made = outputs(before), outputs(after)
-    moved = [path for path in {**committed, **made} if committed.get(path) != made.get(path)]
+    before, after = stages(committed(LOCK)), stages(made(LOCK))
+    was, now = outputs(before), outputs(after)
+    moved = [path for path in {**was, **now} if was.get(path) != now.get(path)]
     if not moved:
-        typer.echo(f"identical: all {len(made)} outputs are those committed")
+        typer.echo(f"identical: all {len(now)} outputs are those committed")
         return
     typer.echo(printable("not identical: " + ", ".join(moved)))
-    for cause in causes(before, after):
-        typer.echo(printable(f"why: {cause}"))
+    for kind, whats in causes(before, after).items():
+        typer.echo(printable(f"why: {kind}: {', '.join(whats)}"))
     for file in METRICS.values():
         typer.echo(f"{file}:")
-        _say_how_far(json.loads(_committed(file)), json.loads(_made(file)))
+        _say_how_far(json.loads(committed(file)), json.loads(made(file)))
     typer.echo(f"Back to what is committed: {BACK}")
     raise typer.Exit(1)
 
@@ -114,28 +112,3 @@ def _say_how_far(before: Mapping[str, float | None], after: Mapping[str, float |
         elif was is not None and value is not None:
             line += f"  ({value - was:+.6f})"
         typer.echo(printable(line))
-
-
-def _committed(file: str) -> str:
-    """Return the text of a file of this folder as it is in Git's last commit."""
-    command = ["git", "show", f"HEAD:./{file}"]
-    try:
-        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
-    except (OSError, subprocess.CalledProcessError):  # there is no such program, or it has no such file
-        raise InputError(f"Git has no {file} in its last commit here; {WHERE}") from None
-
-
-def _made(file: str) -> str:
-    """Return the text of a file of this folder as it is."""
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"there is no {file} in {Path.cwd()}; {WHERE}") from None
-
-
-def _stages(lock: str) -> dict[str, Any]:
-    """Return what the text of a dvc.lock says of each stage."""
-    from imgpipe.common.params import parsed
-
-    stages: dict[str, Any] = parsed(lock.encode(), LOCK)["stages"]
-    return stages
