@@ -52,7 +52,7 @@ def said() -> list[str]:
 
 
 def test_before_the_first_commit_the_accuracy_and_its_interval_are_said(folder: Path) -> None:
-    assert said() == ["Git has no earlier results in its last commit to compare that with."]
+    assert said() == ["Git's last commit has no results to compare that with."]
 
 
 def test_what_is_committed_is_said_to_be_the_same(folder: Path) -> None:
@@ -74,7 +74,7 @@ def test_where_nothing_was_changed_the_processor_is_the_reason(folder: Path) -> 
     write(folder, model="bb")
     remedy = "docs/reproducing.md says on which processors that may not be"
     assert said() == [
-        "None of these metrics has moved since the last commit.",
+        "The metrics of validation have not moved since the last commit.",
         f"Outputs differ from those of the last commit; the reason: train ({ROUNDS}; {remedy}).",
     ]
 

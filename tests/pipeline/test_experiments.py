@@ -36,7 +36,7 @@ def test_the_test_s_metrics_are_shown_to_whoever_asks_for_them_by_name(pipeline:
 
 
 def test_queued_experiments_all_finish_and_stand_side_by_side(pipeline: Project) -> None:
-    values = ("train.optimizer.sgd.lr=0.03,1e-05", "train.epochs=1", "train.batch_size=16")
+    values = ("train.epochs=1", "train.batch_size=16", "train.optimizer.sgd.lr=0.03,1e-05")
     options = [part for value in values for part in ("--set-param", value)]
     pipeline.succeed("dvc", "exp", "run", "--queue", *options, "evaluate")
     pipeline.succeed("dvc", "queue", "start", "--jobs", "1")
@@ -52,11 +52,10 @@ def test_queued_experiments_all_finish_and_stand_side_by_side(pipeline: Project)
     assert rates == {0.03, 1e-05}
     losses = {row["metrics"][SUMMARY]["data"]["loss"] for row in rows}
     assert len(losses) == 2
-    table = pipeline.succeed("dvc", "exp", "show", "--only-changed", "--no-pager", COLUMNS="160").out.splitlines()
-    columns = ["accuracy", "interval", "balanced", "f1", "loss", "ece", *(value.partition("=")[0] for value in values)]
-    assert [name for name in table[1].split() if name in columns] == table[1].split()[2:-1]
-    assert set(columns) <= set(table[1].split())
-    assert max(map(len, table)) <= 160
+    show = ("dvc", "exp", "show", "--only-changed", "--no-pager", "--drop", "Created|State|Executor|.*/")
+    table = pipeline.succeed(*show, COLUMNS="160").out.splitlines()
+    columns = ["accuracy", "interval", "balanced", "f1", "loss", *(value.partition("=")[0] for value in values)]
+    assert table[1].split() == ["Experiment", *columns]
     name = next(experiment["name"] for branch in shown for experiment in branch["experiments"] or [])
     verdict = pipeline.succeed("python", "-m", "imgpipe.commands", "compare", "main", name).out
     assert f"{name} is " in verdict

@@ -42,7 +42,7 @@ def _against_last_commit() -> Iterator[str]:
     try:
         before = stages(committed(LOCK))
     except InputError:
-        yield "Git has no earlier results in its last commit to compare that with."
+        yield "Git's last commit has no results to compare that with."
         return
     if outputs(before) == outputs(after):
         yield "That and all other outputs are those of the last commit."
@@ -67,7 +67,7 @@ def _moved() -> Iterator[str]:
     if moved:
         yield f"Since the last commit: {', '.join(moved)}; imgpipe compare HEAD says whether that may be chance."
     else:
-        yield "None of these metrics has moved since the last commit."
+        yield "The metrics of validation have not moved since the last commit."
 
 
 def _some(whats: list[str]) -> str:

@@ -12,7 +12,7 @@ from sklearn import metrics
 from imgpipe.evaluate.calibration import expected_calibration_error, null_calibration_errors
 from imgpipe.evaluate.intervals import Groups, confusion_intervals, mean_interval, share_interval
 
-COMPARED = {"accuracy": "accuracy", "balanced": "balanced_accuracy", "f1": "f1_macro", "loss": "loss", "ece": "ece"}
+COMPARED = {"accuracy": "accuracy", "balanced": "balanced_accuracy", "f1": "f1_macro", "loss": "loss"}
 """Name in summary.json, short since it heads a column of ``dvc exp show``, and name in metrics.json."""
 
 Curves = dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]
