@@ -52,7 +52,7 @@ def said() -> list[str]:
 
 
 def test_before_the_first_commit_the_accuracy_and_its_interval_are_said(folder: Path) -> None:
-    assert said() == ["Git's last commit has no results to compare that with."]
+    assert said() == ["Git's last commit has no results that this can be compared with."]
 
 
 def test_what_is_committed_is_said_to_be_the_same(folder: Path) -> None:
@@ -85,6 +85,15 @@ def test_metrics_of_other_images_are_not_compared_and_five_of_many_reasons_named
     lines = said()
     assert lines[0] == "The results of the last commit are of other images."
     assert lines[1].endswith("prepare.d none -> 1, prepare.e none -> 1 and 2 more).")
+
+
+@pytest.mark.parametrize(("file", "instead"), [(LOCK, "Git's"), (SUMMARY, "Outputs")])
+def test_a_merge_committed_with_both_sides_is_not_compared_with(folder: Path, file: str, instead: str) -> None:
+    content = (folder / file).read_text()
+    (folder / file).write_text(f"<<<<<<< HEAD\n{content}=======\n{content}>>>>>>> theirs\n")
+    commit()
+    write(folder, model="bb")
+    assert [line.split()[0] for line in said()] == [instead]
 
 
 def test_an_earlier_version_s_commit_has_no_summary_to_compare_with(folder: Path) -> None:

@@ -29,9 +29,15 @@ def made(file: str) -> str:
 
 
 def stages(lock: str) -> dict[str, Any]:
-    """Return what the text of a dvc.lock says of each stage."""
+    """Return what the text of a dvc.lock says of each stage. Raises InputError where it is no YAML."""
+    import yaml
     from omegaconf import OmegaConf  # slow to import
 
-    content: Any = OmegaConf.to_container(OmegaConf.create(lock))
+    try:
+        content: Any = OmegaConf.to_container(OmegaConf.create(lock))
+    except yaml.YAMLError:
+        raise InputError(
+            f"a {LOCK} is no YAML; where a merge left both sides in it, keep one and run dvc repro"
+        ) from None
     found: dict[str, Any] = content["stages"]
     return found

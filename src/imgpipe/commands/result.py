@@ -42,7 +42,7 @@ def _against_last_commit() -> Iterator[str]:
     try:
         before = stages(committed(LOCK))
     except InputError:
-        yield "Git's last commit has no results to compare that with."
+        yield "Git's last commit has no results that this can be compared with."
         return
     if outputs(before) == outputs(after):
         yield "That and all other outputs are those of the last commit."
@@ -59,7 +59,7 @@ def _moved() -> Iterator[str]:
     """Yield how far the metrics moved, where an earlier imgpipe has not committed others."""
     try:
         was: dict[str, Any] = json.loads(committed(SUMMARY))
-    except InputError:
+    except ValueError:  # there is none, which is an InputError, or a merge left both sides in it
         return
     now = json.loads(made(SUMMARY))
     numbers = [name for name, value in now.items() if name in was and not isinstance(value, str)]
