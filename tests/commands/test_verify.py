@@ -60,7 +60,8 @@ def test_a_dvc_lock_that_would_fill_memory_gets_one_line(folder: Path) -> None:
     bomb = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9 if i else ['x'])}]" for i in range(9))
     (folder / LOCK).write_text(f"{bomb}\nstages: {{}}\n")
     done = verify()
-    assert (done.exit_code, done.stderr) == (1, "error: dvc.lock: line 2 has the alias *a0; write the value itself\n")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: dvc.lock: line 2 has the alias *a0; write the value itself; ")
 
 
 def stage(deps: dict[str, str], outs: dict[str, str], sections: dict[str, Any], versions: dict[str, str]) -> Any:

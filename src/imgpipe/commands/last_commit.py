@@ -29,15 +29,13 @@ def made(file: str) -> str:
 
 
 def stages(lock: str) -> dict[str, Any]:
-    """Return what the text of a dvc.lock says of each stage. Raises InputError where it is no YAML."""
-    import yaml
-    from omegaconf import OmegaConf  # slow to import
+    """Return what the text of a dvc.lock says of each stage. Raises InputError where it is none."""
+    from imgpipe.common.params import parsed  # slow to import
 
     try:
-        content: Any = OmegaConf.to_container(OmegaConf.create(lock))
-    except yaml.YAMLError:
-        raise InputError(
-            f"a {LOCK} is no YAML; where a merge left both sides in it, keep one and run dvc repro"
-        ) from None
-    found: dict[str, Any] = content["stages"]
+        found = parsed(lock.encode(), LOCK).get("stages")
+    except InputError as error:
+        raise InputError(f"{error}; where a merge left both sides in it, keep one and run dvc repro") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{LOCK} has no stages; run dvc repro")
     return found
