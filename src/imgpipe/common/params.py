@@ -9,20 +9,18 @@ and another choice one word.
 
 import inspect
 import io
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from itertools import chain
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 from hydra_zen import builds, instantiate
 from omegaconf import OmegaConf
 
 from imgpipe.common.errors import InputError, did_you_mean, one_line
-from imgpipe.common.rules import Choice, Rule, one_of
+from imgpipe.common.rules import Choice, fits, known, one_of, says, takes_floats
 
 T = TypeVar("T")
 Section = dict[str, Any]
@@ -36,7 +34,6 @@ MOST_VALUES = 20_000
 """Keys and values of a file, likewise."""
 MOST_SHOWN = 200
 """Letters of a value or key that an error shows."""
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 
 
 class UnknownKeyError(InputError):
@@ -172,10 +169,10 @@ def fitted(value: Any, hint: Any, where: str) -> Any:
             return hint(**values)  # type: ignore[operator]
         except InputError as error:  # of the section as a whole, which does not know its place in the file
             raise InputError(f"{where}.{error}") from None
-    if not _fits(value, hint):
-        meant = "".join(did_you_mean(value, names) for names in _known(hint))
-        raise InputError(f"{where} is {_shown(value)}; it must be {_says(hint)}{meant}")
-    return float(value) if type(value) is int and _takes_floats(hint) else value
+    if not fits(value, hint):
+        meant = "".join(did_you_mean(value, names) for names in known(hint))
+        raise InputError(f"{where} is {_shown(value)}; it must be {says(hint)}{meant}")
+    return float(value) if type(value) is int and takes_floats(hint) else value
 
 
 def _values(section: Any, hints: Mapping[str, Any], where: str) -> Section:
@@ -265,51 +262,6 @@ def _check_keys(section: Section, allowed: Iterable[str], where: str, what: str,
         if key not in section:
             remedy = "none has a default; imgpipe upgrade adds it"
             raise InputError(f"{where}{dot}{key} is missing; {there_are}, and {remedy}")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Return whether the value is of the annotated type and its rules allow it. Only an int may stand for a float."""
-    if hint is Any:
-        return True
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return _fits(value, args[0]) and all(rule.allows(value) for rule in args[1:])
-    if origin in (Union, UnionType):
-        return any(_fits(value, arg) for arg in args)
-    if origin is Literal:
-        return any(type(value) is type(arg) and value == arg for arg in args)
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, args[0]) for item in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(_fits(k, args[0]) and _fits(v, args[1]) for k, v in value.items())
-    if hint is float:
-        return type(value) in (int, float) and abs(value) <= sys.float_info.max  # which NaN is not
-    return type(value) is hint and not (hint is int and abs(value) >= 2**63)
-
-
-def _says(hint: Any) -> str:
-    """Return what the annotation asks for, to stand after "it must be"."""
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return " and ".join(rule.says(KINDS.get(args[0], "")) for rule in args[1:])
-    if origin in (Union, UnionType):
-        return " or ".join(_says(arg) for arg in args)
-    return one_of(args) if origin is Literal else KINDS[hint]
-
-
-def _known(hint: Any) -> Iterator[Iterable[Any]]:
-    """Yield the names among which a misspelt value may have been meant."""
-    if get_origin(hint) is Literal:
-        yield get_args(hint)
-    elif isinstance(hint, Rule):
-        yield hint.known()
-    else:
-        for arg in get_args(hint):
-            yield from _known(arg)
-
-
-def _takes_floats(hint: Any) -> bool:
-    return hint is float or any(_takes_floats(arg) for arg in get_args(hint))
 
 
 def _shown(value: Any) -> str:

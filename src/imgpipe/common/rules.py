@@ -1,10 +1,17 @@
-"""What a parameter must be beyond its type: ``Annotated[int, Interval(low=1)]``. A rule says itself in an error."""
+"""What a parameter must be: its type, and what a type cannot say beside it, as in ``Annotated[int, Interval(low=1)]``.
+
+A rule says itself in an error.
+"""
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 
 
 @dataclass(frozen=True)
@@ -82,3 +89,49 @@ def one_of(values: Iterable[Any]) -> str:
     if len(names) > 12:
         return f"one of {', '.join(names[:4])}, ... ({len(names)} in all)"
     return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Return whether the value is of the annotated type and its rules allow it. Only an int may stand for a float."""
+    if hint is Any:
+        return True
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return fits(value, args[0]) and all(rule.allows(value) for rule in args[1:])
+    if origin in (Union, UnionType):
+        return any(fits(value, arg) for arg in args)
+    if origin is Literal:
+        return any(type(value) is type(arg) and value == arg for arg in args)
+    if origin is list:
+        return isinstance(value, list) and all(fits(item, args[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(fits(k, args[0]) and fits(v, args[1]) for k, v in value.items())
+    if hint is float:
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max  # which NaN is not
+    return type(value) is hint and not (hint is int and abs(value) >= 2**63)
+
+
+def says(hint: Any) -> str:
+    """Return what the annotation asks for, to stand after "it must be"."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return " and ".join(rule.says(KINDS.get(args[0], "")) for rule in args[1:])
+    if origin in (Union, UnionType):
+        return " or ".join(says(arg) for arg in args)
+    return one_of(args) if origin is Literal else KINDS[hint]
+
+
+def known(hint: Any) -> Iterator[Iterable[Any]]:
+    """Yield the names among which a misspelt value may have been meant."""
+    if get_origin(hint) is Literal:
+        yield get_args(hint)
+    elif isinstance(hint, Rule):
+        yield hint.known()
+    else:
+        for arg in get_args(hint):
+            yield from known(arg)
+
+
+def takes_floats(hint: Any) -> bool:
+    """Return whether a whole number is to become a float."""
+    return hint is float or any(takes_floats(arg) for arg in get_args(hint))
