@@ -27,14 +27,26 @@ from stages.check import check
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in ROOT.glob("docs/*.md"))]
 
 RUN_BY = {
+    "dvc add": "pipeline/test_sharing.py",
     "dvc artifacts get": "pipeline/test_registry.py",
+    "dvc cache dir": "pipeline/test_sharing.py",
+    "dvc checkout": "pipeline/test_sharing.py",
+    "dvc config": "pipeline/test_sharing.py",
+    "dvc exp apply": "pipeline/test_sharing.py",
+    "dvc exp list": "pipeline/test_sharing.py",
+    "dvc exp pull": "pipeline/test_sharing.py",
+    "dvc exp push": "pipeline/test_sharing.py",
     "dvc exp run": "pipeline/test_experiments.py",
     "dvc exp show": "pipeline/test_experiments.py",
     "dvc metrics diff": "pipeline/test_experiments.py",
     "dvc plots diff": "plot/test_plots.py",
-    "dvc push": "pipeline/test_registry.py",
+    "dvc pull": "pipeline/test_sharing.py",
+    "dvc push": "pipeline/test_sharing.py",
     "dvc queue start": "pipeline/test_experiments.py",
+    "dvc remote add": "pipeline/test_sharing.py",
+    "dvc remote modify": "pipeline/test_sharing.py",
     "dvc repro": "pipeline/test_reruns.py",
+    "dvc unprotect": "pipeline/test_sharing.py",
     "gto assign": "pipeline/test_registry.py",
     "gto register": "pipeline/test_registry.py",
     "imgpipe audit": "commands/test_audit.py",
@@ -43,7 +55,9 @@ RUN_BY = {
     "imgpipe export": "commands/test_export.py",
     "imgpipe predict": "commands/test_predict.py",
     "imgpipe recipe": "commands/test_recipe.py",
+    "imgpipe result": "commands/test_result.py",
     "imgpipe start": "commands/test_start.py",
+    "imgpipe upgrade": "commands/test_upgrade.py",
     "imgpipe verify": "commands/test_verify.py",
     "python -m imgpipe.commands.probes": "commands/test_doctor.py",
     "python -m stages.train": "train/test_machines.py",
@@ -52,11 +66,13 @@ RUN_BY = {
 """The file of tests that runs a command, by the words that the command begins with."""
 
 NOT_RUN = {
+    "docker": "needs Docker's daemon; tests/pipeline/test_ci.py reads the Dockerfile",
     "dvc params diff": "DVC's own, and it only shows",
     "dvc plots show": "DVC's own, and it only shows",
     "find": "the system's own",
     "git": "Git's own",
     "gto show": "GTO's own, and it only shows",
+    "make TORCH=cpu setup": "gigabytes, and the network",
     "make bench-train": "minutes of training",
     "make check": "continuous integration runs it beside these tests",
     "make fuzz": "minutes; tests/fuzzing has its short form",
@@ -64,7 +80,6 @@ NOT_RUN = {
     "make lock": "the network",
     "make repro": "continuous integration runs it, twice",
     "make setup": "gigabytes; continuous integration does it first",
-    "make TORCH=cpu setup": "gigabytes, and the network",
     "make test": "these are the tests",
     "make verify": "the whole pipeline; tests/commands/test_verify.py runs what compares",
     "make verify-portable": "minutes on emulated processors",
@@ -73,10 +88,13 @@ NOT_RUN = {
     "python -m json.tool": "Python's own",
     "sort": "the system's own",
     "tar": "the system's own",
+    "uv pip install": "the network",
 }
 """Why no test runs a command."""
 
 NO_COMMANDS = (
+    "90.7 % of the 270",
+    "Experiment  ",
     "False verdicts at",
     "On 309 val images",
     "WRONG  packages",
