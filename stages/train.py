@@ -1,7 +1,6 @@
 """Train the model: ``python -m stages.train``, from the project's top folder."""
 
 import json
-import logging
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -9,11 +8,10 @@ from pathlib import Path
 from imgpipe.common import kernels, params, stage
 from imgpipe.common.files import write_records, write_text
 from imgpipe.model.runtime import Runtime, started_by_torchrun
+from imgpipe.train.keys import digests_of_inputs, key_of
+from imgpipe.train.locks import CHECKPOINTS
 from imgpipe.train.params import Model, Train
 from imgpipe.train.processes import deferred_signals, die_with_parent
-
-CHECKPOINTS = Path(os.environ.get("DVC_ROOT", ".")) / ".dvc" / "tmp" / "imgpipe"
-"""Outside of the workspace, so that queued and temporary experiments find them too: DVC_ROOT is the project's."""
 
 PACKED = Path("data/packed")
 HISTORY = Path("metrics/train/history.csv")
@@ -58,16 +56,16 @@ def train() -> None:
 
     with deferred_signals() as stop_signal, joined_world(device) as world:
         check_splits(splits, PACKED, world)
-        digests = checkpoints.digests_of_inputs("train", device=device)
+        digests = digests_of_inputs("train", device=device)
         checkpoints.same_everywhere(digests, world)
         state = start.new_state(classifier.to(world.device), recipe)
-        place, first = CHECKPOINTS / checkpoints.key_of(digests), world.rank == 0
+        place, first = CHECKPOINTS / key_of(digests), world.rank == 0
         folder = watching.new_run_folder(RUNS) if first else RUNS
         with (
             watching.scalars(folder, wanted=first and runtime.tensorboard) as write_scalars,
             opened_run(state, runtime, world, stop_signal, checkpoints=place, folder=folder) as run,
         ):
-            for epoch in fit(state, splits, model, recipe, run):
+            for epoch in watching.logged(fit(state, splits, model, recipe, run), state, run.clock):
                 if first:
                     write_records(HISTORY, Epoch, state.history)
                     write_scalars(asdict(epoch), epoch.epoch)
@@ -80,7 +78,6 @@ def train() -> None:
                 state.used.load_state_dict(state.best_weights)
                 save_classifier(Path("models/best.safetensors"), state.used)
                 watching.write_account(folder, run.clock, processes=world.size, device=world.device)
-                logging.info("%s", run.clock)
 
 
 if __name__ == "__main__":

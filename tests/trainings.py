@@ -122,9 +122,8 @@ def run(**changes: Any) -> Run:
     alone = Run(
         world=ALONE,
         threads=1,
-        log_every=10,
         stop_signal=lambda: 0,
-        save=lambda must: None,
+        save=lambda stopped_by: None,
         clock=Clock(),
         profile_step=lambda: None,
     )

@@ -340,8 +340,8 @@ REFUSED = {
     ),
     "reference to another value": (
         "epochs: 20",
-        "epochs: ${runtime.log_every}",
-        "params.yaml: train.epochs is '${runtime.log_every}', which DVC does not follow; write the value itself",
+        "epochs: ${runtime.profile_steps}",
+        "params.yaml: train.epochs is '${runtime.profile_steps}', which DVC does not follow; write the value itself",
     ),
     "micro-batches that do not divide the batch": (
         "batch_size: 128",

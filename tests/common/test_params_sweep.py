@@ -36,7 +36,6 @@ TAKES: dict[str, tuple[set[str], list[Any]]] = {
     "runtime.processes": ({"whole"}, [0, -3]),
     "runtime.threads": ({"whole"}, [0]),
     "runtime.device": (set(), ["gpu"]),
-    "runtime.log_every": ({"whole"}, [0]),
     "runtime.checkpoint_every": ({"whole", "number"}, [-1, -0.5]),
     "runtime.checkpoint_every_steps": ({"whole", "null"}, [0]),
     "runtime.tensorboard": ({"yes or no"}, []),

@@ -270,7 +270,7 @@ def test_it_has_every_parameter_but_runtime_and_the_version_of_every_dependency(
     text = odd.read_text(encoding="utf-8")
     assert "<td>0.0005</td>" in text
     assert "optimizer.sgd.weight_decay</th><td>" in text
-    assert "log_every" not in text
+    assert "checkpoint_every" not in text
     versions = report.installed_versions(
         ["numpy>=2.0,<3", "ruamel.yaml.clib>=0.2", "torch[extra] ; python_version > '3'"]
     )

@@ -20,15 +20,14 @@ from imgpipe.common.errors import InputError
 from imgpipe.common.files import digest_of
 from imgpipe.model.classifier import new_classifier
 from imgpipe.model.devices import World
-from imgpipe.train import checkpoints
+from imgpipe.train import locks
 from imgpipe.train.checkpoints import (
-    digests_of_inputs,
-    key_of,
     newest_checkpoint,
     resumed,
-    sole_use,
     write_checkpoint,
 )
+from imgpipe.train.keys import digests_of_inputs, key_of
+from imgpipe.train.locks import sole_use
 from imgpipe.train.state import TrainingState
 
 
@@ -81,7 +80,7 @@ def test_the_key_is_one_of_the_parameters_the_packages_the_data_the_code_and_the
     keys.add(key_of(digests_of_inputs("train", device="cpu")))
     inside.edit("stages/train.py", "def train", "# a stage\ndef train")
     keys.add(key_of(digests_of_inputs("train", device="cpu")))
-    monkeypatch.setattr("imgpipe.train.checkpoints.metadata.version", lambda name: f"another {name}")
+    monkeypatch.setattr("imgpipe.train.keys.metadata.version", lambda name: f"another {name}")
     keys.add(key_of(digests_of_inputs("train", device="cpu")))
     assert len(keys) == 6
 
@@ -102,7 +101,7 @@ def test_timm_s_version_counts_where_the_network_is_timm_s_and_nowhere_else(
 
 def test_runtime_is_no_part_of_the_key(inside: Project) -> None:
     before = key_of(digests_of_inputs("train", device="cpu"))
-    inside.set(runtime__processes=2, runtime__log_every=7)
+    inside.set(runtime__processes=2)
     assert key_of(digests_of_inputs("train", device="cpu")) == before
 
 
@@ -281,7 +280,7 @@ def test_a_disk_that_takes_no_more_leaves_the_checkpoint_before(tmp_path: Path) 
 HOLDER = """
 import sys
 from pathlib import Path
-from imgpipe.train.checkpoints import sole_use
+from imgpipe.train.locks import sole_use
 with sole_use(Path(sys.argv[1]), lambda: 0):
     print("held", flush=True)
     sys.stdin.readline()
@@ -298,14 +297,14 @@ def test_a_second_run_waits_a_moment_and_then_says_who_is_at_it(
     ) as other:
         assert other.stdout
         assert other.stdout.readline() == "held\n"
-        monkeypatch.setattr(checkpoints, "PATIENCE", 0.5)
+        monkeypatch.setattr(locks, "PATIENCE", 0.5)
         with (
             pytest.raises(InputError, match=rf"process {other.pid} on .* is at this very training"),
             sole_use(folder, lambda: 0),
         ):
             pass
         assert f"waiting for process {other.pid}" in caplog.text
-        monkeypatch.setattr(checkpoints, "PATIENCE", 60.0)
+        monkeypatch.setattr(locks, "PATIENCE", 60.0)
         other.kill()
         with sole_use(folder, lambda: 0):
             assert folder.is_dir()

@@ -1,6 +1,7 @@
 """One update against the textbook, whole trainings against torch's own parts, and the loop around them."""
 
 import logging
+import math
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
-from trainings import ALONE, AUGMENT, MODEL, RECIPE, SGD, classifier, random_split, splits, trained, weights_of
+from trainings import ALONE, AUGMENT, MODEL, RECIPE, SGD, classifier, random_split, run, splits, trained, weights_of
 
 from imgpipe.common.errors import InputError
 from imgpipe.data.packed import Split
 from imgpipe.model.classifier import Classifier
+from imgpipe.model.devices import World
 from imgpipe.model.randomness import random_rows
 from imgpipe.train import optim, schedules
 from imgpipe.train.augment import DRAWS, POLICIES, augmentation, centre, padded
@@ -22,7 +24,7 @@ from imgpipe.train.loop import batch_loss, ended, loss_and_accuracy, train_step
 from imgpipe.train.micro_batches import MicroBatch, cut, draw_mix, mixed
 from imgpipe.train.params import Train
 from imgpipe.train.reduction import FixedTree
-from imgpipe.train.run import explained
+from imgpipe.train.run import STEPS_BEHIND, explained
 from imgpipe.train.sampling import ORDERS, given_weights
 from imgpipe.train.start import new_state
 from imgpipe.train.state import Epoch, TrainingState
@@ -320,6 +322,26 @@ def test_images_that_do_not_fill_a_batch_are_said_to_be_left_out(caplog: pytest.
     with caplog.at_level(logging.INFO):
         trained(replace(RECIPE, epochs=1, last_batch="keep"))
     assert not [message for message in caplog.messages if "leaves out" in message]
+
+
+def test_what_a_step_gave_is_read_steps_later_on_a_gpu_and_at_once_on_a_cpu_and_at_the_end_of_an_epoch() -> None:
+    """The numbers lie on the CPU here, too; a run that takes them for a GPU's reads them as late."""
+
+    def steps_until_noticed(device: str, broken: int) -> int:
+        state = new_state(classifier(), RECIPE)
+        state.begin_epoch(steps=9, micro_batches=2)
+        here = run(world=World(0, 1, torch.device(device)))
+        with (
+            pytest.raises(InputError, match=f"the loss of step {broken} of epoch 1"),
+            here.epoch(state, epochs=1, steps=9) as after_step,
+        ):
+            for step in range(1, 10):
+                after_step(torch.full((2, 2), math.nan if step == broken else 1.0, dtype=torch.float64), 8)
+        return state.step
+
+    assert steps_until_noticed("cpu", 2) == 2
+    assert steps_until_noticed("cuda", 2) == 2 + STEPS_BEHIND
+    assert steps_until_noticed("cuda", 8) == 9
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_its_step() -> None:

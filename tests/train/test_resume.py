@@ -1,6 +1,8 @@
 """A training left at every one of its steps and resumed in another state: the same bits as in one go."""
 
 import logging
+import re
+import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,10 +14,11 @@ import pytest
 import torch
 from conftest import ROOT
 from torch import nn
-from trainings import RECIPE, classifier, goes_on
+from trainings import ALONE, RECIPE, classifier, goes_on
 
 from imgpipe.train import checkpoints, optim, schedules
-from imgpipe.train.checkpoints import sole_use, write_checkpoint
+from imgpipe.train.checkpoints import resumed, write_checkpoint
+from imgpipe.train.locks import sole_use
 from imgpipe.train.params import Train
 from imgpipe.train.start import new_state
 from imgpipe.train.state import Epoch, TrainingState
@@ -81,19 +84,50 @@ def test_steps_between_two_checkpoints_are_steps_and_not_the_ends_of_epochs(
     assert saved == ["000000-000000004", "000001-000000003", "000002-000000002", "000003-000000001", "000003-000000005"]
 
 
+def test_the_first_checkpoint_comes_after_a_minute_also_where_later_ones_take_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step takes 11 seconds: the first after a minute is the sixth, the next 100 seconds later the 16th."""
+    saved, seconds = list[int](), 0
+    monkeypatch.setattr(checkpoints, "monotonic", lambda: seconds)
+    monkeypatch.setattr(checkpoints, "write_checkpoint", lambda folder, name, state: saved.append(seconds))
+    with resumed(begun(SHORT), tmp_path / "key", ALONE, every_seconds=100, every_steps=None, stop_signal=int) as save:
+        for _ in range(20):
+            seconds += 11
+            save(0)
+    assert saved == [6 * 11, 16 * 11]
+
+
+def test_a_training_that_stops_and_can_t_be_saved_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        train(tmp_path / "key", SHORT, leave_after=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert re.fullmatch(
+        r"no checkpoint could be saved \(.*File too large.*\); the next run goes on from the one before, or .* anew",
+        caplog.messages[-1],
+    )
+
+
 def test_a_resumed_training_says_where_it_stands(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """8 steps of 5 an epoch end in the second epoch."""
     caplog.set_level(logging.INFO)
     train(tmp_path / "key", SHORT, leave_after=8)
     assert "resuming" not in caplog.text
+    assert caplog.messages[-2:] == [
+        "SIGTERM stops the training in epoch 2, after step 3 of 5",
+        "it is saved, and the next run resumes it",
+    ]
     train(tmp_path / "key", SHORT, leave_after=1)
-    assert "resuming in epoch 2 after 3 of its steps" in caplog.messages
+    assert "resuming the training in epoch 2, after step 3 of 5; epoch 1 did best so far" in caplog.messages
 
     state = begun(SHORT)
     state.add(Epoch(1, 0.1, 1.0, 0.5, 1.0, 0.5))
     write_checkpoint(tmp_path / "between", "1", state.saved())
     train(tmp_path / "between", SHORT, leave_after=1)
-    assert "resuming after epoch 1" in caplog.messages
+    assert "resuming the training after epoch 1; epoch 1 did best so far" in caplog.messages
 
 
 WAITING = """
@@ -102,13 +136,13 @@ from pathlib import Path
 import stages
 import torch, torch.distributed as dist
 from imgpipe.model.devices import World
-from imgpipe.train import checkpoints
+from imgpipe.train import locks
 from imgpipe.train.processes import deferred_signals
 from imgpipe.train.checkpoints import resumed
 import logging
 
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-checkpoints.PATIENCE = 10.0
+locks.PATIENCE = 10.0
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
 dist.init_process_group("gloo", init_method=f"file://{folder}.meeting", rank=rank, world_size=2)
 world = World(rank, 2, torch.device("cpu"))

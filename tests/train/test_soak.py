@@ -4,13 +4,17 @@ Each case takes another seed for what is killed, when and how. ``make soak`` run
 """
 
 import contextlib
+import fcntl
 import os
+import pty
 import random
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -82,6 +86,44 @@ def killed_after(project: Project, steps: int, victim: str, how: signal.Signals)
         return dvc.returncode, log.read()
 
 
+def dropped(project: Project, after: str) -> None:
+    """Runs dvc repro on a terminal of 80 columns, which is gone after this text was on it, as a connection may be.
+
+    No checkpoint is due before. Checks that no line but DVC's is broken by the terminal.
+    """
+    project.set(runtime__checkpoint_every_steps=None)
+    terminal, for_dvc = pty.openpty()
+    fcntl.ioctl(for_dvc, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "TERM": "xterm", "COLUMNS": "80"}
+    take_terminal = (
+        "import fcntl, os, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp('dvc', ['dvc', 'repro', 'train'])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", take_terminal],
+        cwd=project.folder,
+        env=environment,
+        stdin=for_dvc,
+        stdout=for_dvc,
+        stderr=for_dvc,
+        start_new_session=True,
+    ) as dvc:
+        os.close(for_dvc)
+        shown = b""
+        while after.encode() not in shown:
+            shown += os.read(terminal, 4096)
+        os.close(terminal)
+        dvc.wait(120)
+    deadline = time.monotonic() + 120
+    while any("stages.train" in command for command in project.processes().values()):
+        assert time.monotonic() < deadline, project.processes()
+        time.sleep(0.05)
+    told = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.decode()).partition("stages.train")[2]
+    assert "training simple_cnn for 8 epochs of 11 steps" in told
+    assert max(map(len, re.split(r"[\r\n]+", told))) <= 80, told
+    project.set(runtime__checkpoint_every_steps=1)
+
+
 @pytest.mark.parametrize("case", range(CASES))
 def test_a_training_killed_and_run_anew_ends_in_the_same_bytes(uninterrupted: tuple[Project, str], case: int) -> None:
     random.seed(case)
@@ -91,16 +133,21 @@ def test_a_training_killed_and_run_anew_ends_in_the_same_bytes(uninterrupted: tu
     shutil.rmtree(project.folder / ".dvc" / "cache" / "runs")  # the other place where DVC would find the result
     for output in wanted:
         (project.folder / output).unlink()
-    for kill in range(KILLS):
+    dropped(project, after="epoch 3/8")
+    assert len(checkpoints(project)) == 1, "saved because the terminal was gone"
+    for _ in range(1, KILLS):
         project.set(runtime__processes=random.choice([1, 2]))
         victim = random.choice(["rank", "launcher", "dvc"])
         how = signal.SIGKILL if victim == "dvc" else random.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
         steps = random.randint(1, 5)
         status, log = killed_after(project, steps, victim, how)
         assert status != 0, f"{victim} {how.name} after {steps} steps: {log}"
-        assert ("resuming " in log) == (kill > 0), log
+        assert "resuming " in log, log
         assert checkpoints(project), log
     run = project.succeed("dvc", "repro", "train")
-    assert re.search(r"resuming (in epoch \d+ after \d+ of its steps|after epoch \d+)\n", run.out)
+    assert re.search(
+        r"resuming the training (in epoch \d+, after step \d+ of 11|after epoch \d+)(; epoch \d+ did best so far)?\n",
+        run.out,
+    )
     assert project.fingerprint(*TRAINED) == wanted
     assert checkpoints(project) == []

@@ -64,7 +64,7 @@ def test_it_changes_the_weights(small: Project, plain: Weights, values: dict[str
 
 
 def test_the_same_parameters_give_the_same_weights(small: Project, plain: Weights) -> None:
-    assert equal(trained(small, runtime__threads=3, runtime__log_every=1), plain)
+    assert equal(trained(small, runtime__threads=3), plain)
 
 
 def test_frozen_layers_stay_as_they_are_until_they_are_thawed(small: Project) -> None:

@@ -1,16 +1,23 @@
 """What is written down of a training for its user to look at."""
 
 import json
+import logging
 import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 
 import pytest
 import torch
+from trainings import RECIPE, classifier
 
+from imgpipe.common import progress
 from imgpipe.common.errors import InputError
-from imgpipe.train.watching import Clock, new_run_folder, peak_memory, profiled, scalars, write_account
+from imgpipe.common.progress import steps_shown
+from imgpipe.train.start import new_state
+from imgpipe.train.state import Epoch
+from imgpipe.train.watching import Clock, logged, new_run_folder, peak_memory, profiled, scalars, write_account
 
 CPU = torch.device("cpu")
 
@@ -39,6 +46,54 @@ def test_a_clock_adds_up_what_each_part_took_and_the_rest_is_in_the_total() -> N
         hands.move(0.25)
     assert list(clock.seconds.items()) == [("data", 4.0), ("step", 1.0)]
     assert clock.total == 5.5
+
+
+def test_a_lap_has_the_rate_since_the_one_before() -> None:
+    """80 images in 4 s, then 90 in 3 s."""
+    hands = Hands()
+    clock = Clock(hands)
+    for images, seconds in ((80, 4.0), (90, 3.0)):
+        with clock("step"):
+            hands.move(seconds)
+        hands.move(7.0)
+        clock.images += images
+        assert clock.lap() == images / seconds
+    assert clock.lap() == 0.0
+    assert clock.rate == 170 / 7
+
+
+def test_each_epoch_is_a_line_below_its_header_and_the_best_one_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """Of two epochs as accurate the one with the lower loss is better; nothing is wider than 80 columns."""
+    caplog.set_level(logging.INFO)
+    state, clock = new_state(classifier(), RECIPE), Clock(Hands())
+
+    def epochs() -> Iterator[Epoch]:
+        for row in ((1, 0.09375, 2.27994, 0.1658, 12.1246, 0.5963), (2, 2.5e-05, 0.5, 1.0, 0.75, 0.5963)):
+            state.add(Epoch(*row))
+            yield state.history[-1]
+
+    assert list(logged(epochs(), state, clock)) == state.history
+    assert caplog.messages == [
+        "epoch  train loss  accuracy  val loss  accuracy       lr  images/s  best so far",
+        "    1      2.2799    0.1658   12.1246    0.5963    0.094         0  0.5963 (1)",
+        "    2      0.5000    1.0000    0.7500    0.5963  2.5e-05         0  0.5963 (2)",
+        "epoch 2 did best on the validation split: accuracy 0.5963, loss 0.7500",
+        "this run took 0.0 s: ; 0 images/s",
+    ]
+    assert max(map(len, caplog.messages)) <= 80
+
+
+def test_in_a_file_an_epoch_has_a_line_a_minute(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.INFO)
+    time = iter([0.0, 59.0, 61.0, 61.0, 100.0, 121.0, 121.0])
+    monkeypatch.setattr(progress, "monotonic", lambda: next(time))
+    with steps_shown("epoch 2/3", 7, done=3) as advance:
+        for loss in (0.5, 0.4, 0.3, 0.2):
+            advance(f"loss {loss}")
+    assert caplog.messages == ["epoch 2/3: step 5 of 7, loss 0.4", "epoch 2/3: step 7 of 7, loss 0.2"]
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_part_that_fails_is_counted_too() -> None:

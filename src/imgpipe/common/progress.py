@@ -1,5 +1,6 @@
 """Show on the terminal how far long work is."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -12,6 +13,9 @@ Item = TypeVar("Item")
 
 LONG = 2.0
 """Seconds after which ``counting_where_long`` shows its bar."""
+
+BETWEEN_LINES = 60.0
+"""Seconds between two lines of ``steps_shown``."""
 
 
 def counting(description: str, items: Iterable[Item], total: int | None = None) -> Iterator[Item]:
@@ -45,24 +49,31 @@ def counting_where_long(description: str, items: Iterable[Item], total: int) -> 
 
 
 @contextmanager
-def steps_bar(description: str, steps: int, *, done: int, shown: bool) -> Iterator[Callable[[str | None], None]]:
-    """Show a bar of so many steps, some of them done, for the length of the block.
+def steps_shown(description: str, steps: int, *, done: int) -> Iterator[Callable[[str], None]]:
+    """Show how many of the steps are done, for the length of the block.
 
-    Yields a function to call after each step, with a text to show beside the bar, or None to keep the one there.
+    On a terminal that is a bar of which nothing stays; elsewhere, as in a file, it is a line in the log each minute.
+
+    Yields a function to call after each step, with a text to show beside it.
     """
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[beside]}"),
     )
-    with Progress(*columns, disable=not shown) as progress:
+    console = Console(stderr=True)
+    logged_at = monotonic()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_interactive) as progress:
         task = progress.add_task(description, total=steps, completed=done, beside="")
 
-        def advance(beside: str | None) -> None:
-            if beside is not None:
-                progress.update(task, beside=beside)
-            progress.advance(task)
+        def advance(beside: str) -> None:
+            nonlocal done, logged_at
+            done += 1
+            progress.update(task, completed=done, beside=beside)
+            if progress.disable and monotonic() - logged_at >= BETWEEN_LINES:
+                logging.info("%s: step %d of %d, %s", description, done, steps, beside)
+                logged_at = monotonic()
 
         yield advance

@@ -4,10 +4,13 @@ import functools
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TextIO, TypeVar, cast
 
 import typer
 
@@ -15,6 +18,8 @@ from imgpipe.common import packages
 from imgpipe.common.errors import InputError, exit_on_input_error
 from imgpipe.common.files import digest_of, digest_of_text, write_text
 from imgpipe.common.safe_text import printable
+
+T = TypeVar("T")
 
 CHECKED = Path(".dvc/tmp/params-checked")
 
@@ -30,9 +35,10 @@ def run(stage: Callable[[], None]) -> None:
     @functools.wraps(stage)
     def command() -> None:
         first = os.environ.get("LOCAL_RANK", "0") == "0"
-        logging.basicConfig(level=logging.INFO if first else logging.ERROR)
-        for handler in logging.root.handlers:
-            handler.setFormatter(_Printable())
+        sys.stderr = cast(TextIO, _Lasting(sys.stderr))
+        handler = _Lines()
+        handler.setFormatter(_Printable())
+        logging.basicConfig(level=logging.INFO if first else logging.ERROR, handlers=[handler])
         with exit_on_input_error():
             _check_code()
             if first:
@@ -45,11 +51,53 @@ def run(stage: Callable[[], None]) -> None:
     app()
 
 
+class _Lasting:
+    """Standard error that outlives its terminal.
+
+    Where it can't be written, since a connection was dropped, what is written from then on is lost, and the work goes
+    on: it is about to be told to end, and must save itself before.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._tried(lambda: self._stream.write(text), len(text))
+
+    def flush(self) -> None:
+        self._tried(self._stream.flush, None)
+
+    def _tried(self, action: Callable[[], T], otherwise: T) -> T:
+        try:
+            return action()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            return otherwise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes to what is standard error at the moment: a bar that is shown puts lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 class _Printable(logging.Formatter):
-    """Writes messages alone, each on one line and without what commands a terminal: names of others are in them."""
+    """Writes messages alone, without what commands a terminal: names of others are in them.
+
+    Each is one line, which on a terminal is broken between words.
+    """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        return printable(record.message)
+        text = printable(record.message)
+        if not sys.stderr.isatty():
+            return text
+        width = shutil.get_terminal_size().columns
+        return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _check_code() -> None:

@@ -1,7 +1,6 @@
 """The hardware and how it computes: device, deterministic kernels, process group, precision."""
 
 import ctypes
-import logging
 import os
 import platform
 from collections.abc import Iterator
@@ -105,7 +104,6 @@ def joined_world(kind: str) -> Iterator[World]:
         torch.cuda.set_device(device)
     backend = "nccl" if kind == "cuda" else "gloo"
     dist.init_process_group(backend)
-    logging.info("%d processes (%s)", dist.get_world_size(), backend)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device)
     finally:

@@ -19,10 +19,8 @@ class Runtime:
     threads: Literal["auto"] | Annotated[int, Interval(low=1)]
     """How many make batches, in each process; auto: half of its share of the cores."""
     device: Literal["auto", "cpu", "cuda"]
-    log_every: Annotated[int, Interval(low=1)]
-    """Steps between two readings of the loss."""
     checkpoint_every: Annotated[float, Interval(low=0)]
-    """Seconds between two checkpoints."""
+    """Seconds between two checkpoints; the first comes after ``checkpoints.FIRST`` at the latest."""
     checkpoint_every_steps: Annotated[int, Interval(low=1)] | None
     """Steps between two checkpoints, in addition."""
     tensorboard: bool

@@ -1,72 +1,42 @@
 """Save a training's checkpoints, and resume it from the newest.
 
-All that a training's result depends on makes its key (``digests_of_inputs``, ``key_of``). The key names the folder of
-its checkpoints, so a training resumes from its own checkpoints or from none. One run at a time uses the folder. In it
-are the two newest checkpoints, each whole or recognised as cut short.
+All that a training's result depends on makes its key (``keys``). The key names the folder of its checkpoints, so a
+training resumes from its own checkpoints or from none. One run at a time uses the folder (``locks``). In it are the two
+newest checkpoints, each whole or recognised as cut short.
 """
 
 import copy
-import fcntl
 import hashlib
 import io
-import json
 import logging
 import os
-import platform
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from importlib import metadata
 from pathlib import Path
-from time import monotonic, sleep
+from signal import Signals
+from time import monotonic
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from imgpipe.common import packages, params
 from imgpipe.common.errors import InputError, one_line
-from imgpipe.common.files import digest_of, digest_of_text, replacing
+from imgpipe.common.files import replacing
 from imgpipe.model.devices import World, of_first_process
-from imgpipe.model.names import TIMM
+from imgpipe.train.locks import set_aside, sole_use
 from imgpipe.train.processes import Interrupted
 from imgpipe.train.state import TrainingState
 
 KEPT = 2
 """Checkpoints in a folder: the newest, and one before it in case the newest was cut short."""
 
-PATIENCE = 60.0
-"""Seconds that a run waits for another of the same training: one that was told to stop needs a moment to save."""
+FIRST = 60.0
+"""Seconds after which a run saves its first checkpoint at the latest: early failures are the most frequent ones."""
 
-Save = Callable[[bool], None]
-"""Saves a checkpoint if one is due, and in any case where the argument, whether the training is stopping, is true."""
-
-
-def digests_of_inputs(stage: str, *, device: str) -> dict[str, str]:
-    """Digest all that the result of a stage depends on, by name.
-
-    That is: its parameters, each file and folder that dvc.yaml lists as its dependency (data and code), the versions of
-    Python and of the packages that dvc.yaml lists (of timm where the network is timm's), and the kind of device.
-    """
-    described = params.load(Path("dvc.yaml"))["stages"][stage]
-    sections = params.load(params.PARAMS)
-    parameters = json.dumps({name: sections[name] for name in packages.sections_of_stage(described)})
-    parameters = json.dumps(json.loads(parameters), sort_keys=True)  # keys are texts there, which can be sorted
-    timm = str(sections.get("model", {}).get("name")).startswith(TIMM)
-    used = [name for name in packages.of_stage(described) if name != "timm" or timm]
-    versions = {name: metadata.version(name) for name in used} | {"python": platform.python_version()}
-    return {
-        "parameters": digest_of_text(parameters),
-        "packages": digest_of_text(json.dumps(versions)),
-        **{path: digest_of(Path(path)) for path in described["deps"]},
-        "device": device,
-    }
-
-
-def key_of(digests: Mapping[str, str]) -> str:
-    """Return the key of a training with these inputs: the name of its folder of checkpoints."""
-    return digest_of_text(json.dumps(dict(digests)))[:32]
+Save = Callable[[int], None]
+"""Saves a checkpoint if one is due, or if the argument, the signal that stops the training, is not 0."""
 
 
 def same_everywhere(digests: Mapping[str, str], world: World) -> None:
@@ -131,22 +101,18 @@ def resumed(
             raise Interrupted(number)
         if refusal is not None:
             raise InputError(refusal)
-        if _restored(state, folder, world):
-            epochs, step = len(state.history), state.step
-            logging.info(
-                "resuming %s", f"in epoch {epochs + 1} after {step} of its steps" if step else f"after epoch {epochs}"
-            )
+        _restore(state, folder, world)
         yield _saving(state, folder if world.rank == 0 else None, every_seconds=every_seconds, every_steps=every_steps)
         if world.rank == 0:
             shutil.rmtree(folder)
 
 
-def _restored(state: TrainingState, folder: Path, world: World) -> bool:
-    """Bring the state to the newest checkpoint that is one of it, and return whether there is any."""
+def _restore(state: TrainingState, folder: Path, world: World) -> None:
+    """Bring the state to the newest checkpoint that is one of it, if there is any."""
     while True:
         saved = of_first_process(newest_checkpoint(folder) if world.rank == 0 else None, world)
         if saved is None:
-            return False
+            return
         before = copy.deepcopy(state.saved())
         try:
             state.restore(saved)
@@ -155,74 +121,34 @@ def _restored(state: TrainingState, folder: Path, world: World) -> bool:
             if world.rank == 0:
                 set_aside(_newest_first(folder)[0], one_line(error, named=True))
         else:
-            return True
+            return
 
 
 def _saving(state: TrainingState, folder: Path | None, *, every_seconds: float, every_steps: int | None) -> Save:
     """Make the function that saves the state. folder: None for a process that does not write."""
-    saved_at, steps = monotonic(), 0
+    due_at, steps = monotonic() + min(FIRST, every_seconds), 0
 
-    def save(stopping: bool) -> None:
-        nonlocal saved_at, steps
+    def save(stopped_by: int) -> None:
+        nonlocal due_at, steps
         after_step = state.step > 0  # 0 after an epoch, whose last step was counted
         steps += after_step
         enough_steps = after_step and every_steps and steps % every_steps == 0
-        due = monotonic() - saved_at >= every_seconds or enough_steps
-        if folder is not None and (stopping or due):
-            try:
-                write_checkpoint(folder, f"{len(state.history):06}-{state.step:09}", state.saved())
-            except OSError as error:
-                logging.warning("no checkpoint could be saved (%s); the training goes on without", error)
-            saved_at = monotonic()
+        if folder is None or not (stopped_by or enough_steps or monotonic() >= due_at):
+            return
+        then = "the training goes on without"
+        if stopped_by:
+            logging.info("%s stops the training %s", Signals(stopped_by).name, state.place)
+            then = "the next run goes on from the one before, or begins anew"
+        try:
+            write_checkpoint(folder, f"{len(state.history):06}-{state.step:09}", state.saved())
+        except OSError as error:
+            logging.warning("no checkpoint could be saved (%s); %s", error, then)
+        else:
+            if stopped_by:
+                logging.info("it is saved, and the next run resumes it")
+        due_at = monotonic() + every_seconds
 
     return save
-
-
-@contextmanager
-def sole_use(folder: Path, stop_signal: Callable[[], int]) -> Iterator[None]:
-    """Make the folder, and keep every other run out of it, also one on another machine that shares the disk.
-
-    The lock, a file beside the folder, ends with the process that holds it, however that ends.
-
-    stop_signal: the signal that asks this process to stop, or 0.
-
-    Raises InputError where another run holds it for too long; Interrupted when it was asked to stop while it waited.
-    """
-    lock = folder.with_suffix(".lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    patient_until = monotonic() + PATIENCE
-    said = False
-    while True:
-        with lock.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read() or "another process"
-                if not said:
-                    logging.info("waiting for %s, which is at this very training", holder)
-                    said = True
-                if number := stop_signal():
-                    raise Interrupted(number) from None
-                if monotonic() > patient_until:
-                    raise InputError(
-                        f"{holder} is at this very training (the same parameters, data and code); wait for it or end it"
-                    ) from None
-                sleep(0.2)
-                continue
-            if not lock.exists() or not os.path.samestat(lock.stat(), os.fstat(file.fileno())):
-                continue  # whoever held it has removed it since
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-            if folder.exists() and not folder.is_dir():
-                set_aside(folder, "it is no folder")
-            folder.mkdir(exist_ok=True)
-            try:
-                yield
-            finally:
-                lock.unlink()
-            return
 
 
 def write_checkpoint(folder: Path, name: str, saved: Mapping[str, Any]) -> None:
@@ -272,15 +198,6 @@ def _content(path: Path) -> dict[str, Any]:
         raise _CutShortError
     saved: dict[str, Any] = torch.load(io.BytesIO(rest), map_location="cpu", weights_only=True)
     return saved
-
-
-def set_aside(path: Path, reason: str) -> None:
-    """Give a checkpoint that can't be taken up another name, and say so in a warning."""
-    aside = path.with_name(f"{path.name}.not-ours")
-    if aside.is_dir():
-        shutil.rmtree(aside)
-    path.replace(aside)
-    logging.warning("%s is no checkpoint of this training (%.200s); it is now %s", path.name, reason, aside.name)
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -34,7 +34,7 @@ def fit(state: TrainingState, splits: Splits, model: Model, recipe: Train, run: 
     when a process was asked to stop, once the state is saved.
     """
     plan = cut(len(splits.train), recipe)
-    log_left_out(len(splits.train), images_in(plan), recipe)
+    log_start(state, splits, recipe, run, steps=len(plan), images=images_in(plan))
     weights = splits.class_weights
     class_weights = None if weights is None else torch.from_numpy(weights).to(run.world.device)
     size = state.classifier.description.size
@@ -56,18 +56,35 @@ def fit(state: TrainingState, splits: Splits, model: Model, recipe: Train, run: 
                 after_step(sums, images_in(plan[step : step + 1]))
         state.add(finished_epoch(state, splits, recipe, run, images=images_in(plan)))
         with run.clock("saving"):
-            run.save(False)
+            run.save(0)
         yield state.history[-1]
+    if len(state.history) < recipe.epochs:
+        logging.info("none of the last %s epochs was better: the training ends early", recipe.early_stop_epochs)
 
 
-def log_left_out(images: int, shown: int, recipe: Train) -> None:
-    """Log how many images at the end of an epoch's order are not trained on, because they do not fill a batch.
+def log_start(state: TrainingState, splits: Splits, recipe: Train, run: Run, *, steps: int, images: int) -> None:
+    """Log what is trained on what, which images are left out, and where the training goes on if it is resumed.
 
-    images: of an epoch's order, as many as the training split has.
-    shown: how many of them are trained on.
+    steps, images: of an epoch; the images at the end of its order that do not fill a batch are left out.
     """
-    if remark := left_out(images, shown, recipe.batch_size, least=0):
+    number, classes, world = len(splits.train), len(splits.statistics.classes), run.world
+    logging.info(
+        "training %s for %d epochs of %d steps: %s images of %d classes, %s to validate; on %s, in %d process%s",
+        state.classifier.description.model,
+        recipe.epochs,
+        steps,
+        f"{number:,}",
+        classes,
+        f"{len(splits.val):,}",
+        "the CPU" if world.device.type == "cpu" else torch.cuda.get_device_name(world.device),
+        world.size,
+        "" if world.size == 1 else "es",
+    )
+    if remark := left_out(number, images, recipe.batch_size, least=0):
         logging.info("%s", remark)
+    if state.best or state.step:
+        best = f"; epoch {state.best.epoch} did best so far" if state.best else ""
+        logging.info("resuming the training %s%s", state.place, best)
 
 
 def ended(state: TrainingState, recipe: Train) -> bool:

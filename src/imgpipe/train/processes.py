@@ -107,10 +107,14 @@ def restart_under_torchrun(module: str, processes: int, *, machines: int, cpu_th
 
 def _launch() -> None:
     """Run torchrun's launcher, and end as its processes did: with their exit status, without a traceback of its own."""
+    import torch.distributed.elastic.agent.server.api as agent
+    import torch.distributed.elastic.multiprocessing.api as starter
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    for module in (agent, starter):  # the training itself says what a signal does
+        module.logger.addFilter(lambda record: not record.msg.startswith(("Received %s death", "Sending process %s")))
     try:
         run.main(sys.argv[1:])
     except SignalException as stopped:

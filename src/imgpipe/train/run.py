@@ -1,7 +1,8 @@
 """What a process does around the steps of a training: count them, keep their losses, check, show and save."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from imgpipe.common.errors import InputError
-from imgpipe.common.progress import steps_bar
+from imgpipe.common.progress import steps_shown
 from imgpipe.model.devices import World
 from imgpipe.model.runtime import Runtime
 from imgpipe.train.checkpoints import Save, resumed
@@ -21,6 +22,9 @@ from imgpipe.train.watching import Clock, profiled
 
 AfterStep = Callable[[Tensor, int], None]
 
+STEPS_BEHIND = 4
+"""Steps that a GPU has ahead of it while what an earlier one gave is read: it never waits for Python's next one."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -29,12 +33,10 @@ class Run:
     world: World
     threads: int
     """How many make batches."""
-    log_every: int
-    """Steps between two readings of the loss."""
     stop_signal: Callable[[], int]
     """Returns the number of the signal that asks this process to stop, or 0."""
     save: Save
-    """Saves the state where it is due, or, given True, because the training stops. Called after each step and epoch."""
+    """Called after each step and epoch; with the signal's number where one stops the training."""
     clock: Clock
     """Counts the seconds of ``data``, ``step``, ``validation`` and ``saving``."""
     profile_step: Callable[[], None]
@@ -48,36 +50,41 @@ class Run:
 
         Yields a function to call after each step, with what ``train_step`` returned and the number of images in the
         batch. It counts the step in the state. It raises, on every process, InputError at a loss that is not finite,
-        and Interrupted when one of them was asked to stop, once the state is saved.
+        and Interrupted when one of them was asked to stop, once the state is saved. On a GPU it learns of both some
+        steps later: reading what a step gave would have the GPU wait for Python.
         """
-        epoch, unread = len(state.history) + 1, state.step
-        signals: list[Tensor] = []
-        on_cpu, first = self.world.device.type == "cpu", self.world.rank == 0
-        with steps_bar(f"epoch {epoch}/{epochs}", steps, done=state.step, shown=first) as advance:
+        epoch = len(state.history) + 1
+        unread: deque[tuple[int, int, Callable[[], Tensor]]] = deque()
+        with self._shown(f"epoch {epoch}/{epochs}", steps, done=state.step) as advance:
 
             def after_step(sums: Tensor, images: int) -> None:
-                nonlocal unread
                 signal = sums.new_full((len(sums), 1), self.stop_signal())
                 gathered = of_all_processes(torch.cat([sums, signal], 1), self.world)
                 state.sums[state.step] = gathered[:, :2]
-                signals.append(gathered[:, 2].max())
                 self.profile_step()
                 self.clock.images += images
-                shown = state.step % self.log_every == 0 or state.step + 1 == steps
                 state.step += 1
-                if on_cpu or shown:  # reading waits for a GPU
-                    losses = state.sums[unread : state.step, :, 0].cpu()
-                    check_finite(losses, epoch=epoch, first_step=unread + 1)
-                    unread = state.step
-                    if number := int(torch.stack(signals).max()):  # on every process, whichever was asked
-                        self.save(True)
+                unread.append((state.step, images, copied_to_cpu(gathered)))
+                behind = 0 if self.world.device.type == "cpu" or state.step == steps else STEPS_BEHIND
+                while len(unread) > behind:
+                    step, shown, copy = unread.popleft()
+                    with self.clock("step"):
+                        losses, _, signals = copy().unbind(1)
+                    check_finite(losses, f"the loss of step {step} of epoch {epoch}")
+                    if number := int(signals.max()):  # on every process, whichever was asked
+                        self.save(number)
                         raise Interrupted(number)
-                    signals.clear()
+                    advance(f"loss {losses.sum() / shown:.4f}")
                 with self.clock("saving"):
-                    self.save(False)
-                advance(f"loss {losses[-1].sum() / images:.4f}" if shown else None)
+                    self.save(0)
 
             yield after_step
+
+    def _shown(self, description: str, steps: int, *, done: int) -> AbstractContextManager[Callable[[str], None]]:
+        """Show steps on the first process; on the others do nothing."""
+        if self.world.rank:
+            return nullcontext(lambda beside: None)
+        return steps_shown(description, steps, done=done)
 
 
 @contextmanager
@@ -110,7 +117,7 @@ def opened_run(
         ) as save,
         profiled(folder, steps=runtime.profile_steps if first else 0) as profile_step,
     ):
-        yield Run(world, runtime.loader_threads, runtime.log_every, stop_signal, save, Clock(), profile_step)
+        yield Run(world, runtime.loader_threads, stop_signal, save, Clock(), profile_step)
 
 
 def of_all_processes(rows: Tensor, world: World) -> Tensor:
@@ -122,14 +129,28 @@ def of_all_processes(rows: Tensor, world: World) -> Tensor:
     return every
 
 
-def check_finite(losses: Tensor, *, epoch: int, first_step: int) -> None:
-    """Raise InputError at the first step with a loss, (steps, micro-batches), that is not finite.
+def copied_to_cpu(rows: Tensor) -> Callable[[], Tensor]:
+    """Begin to copy rows to the CPU, without waiting for what computes them.
 
-    epoch, first_step: of the losses, counted from 1.
+    Returns a function that waits for the copy and returns it.
     """
-    broken = (~losses.isfinite().all(1)).nonzero()
-    if len(broken):
-        raise diverged(f"the loss of step {first_step + int(broken[0])} of epoch {epoch}")
+    copy = rows.to("cpu", non_blocking=True)
+    if rows.device.type == "cpu":
+        return lambda: copy
+    copied = torch.cuda.Event(blocking=True)  # lets the threads that make batches have the core meanwhile
+    copied.record()
+
+    def waited_for() -> Tensor:
+        copied.synchronize()
+        return copy
+
+    return waited_for
+
+
+def check_finite(losses: Tensor, name: str) -> None:
+    """Raise InputError where a loss is not finite. name: theirs, for the error."""
+    if not losses.isfinite().all():
+        raise diverged(name)
 
 
 def diverged(what: str) -> InputError:

@@ -118,6 +118,16 @@ class TrainingState:
         """The epoch done that did best, the first of equals."""
         return max(self.history, key=lambda epoch: epoch.merit(self.monitor), default=None)
 
+    @property
+    def place(self) -> str:
+        """Where in the training it is, in words."""
+        epochs = len(self.history)
+        return (
+            f"in epoch {epochs + 1}, after step {self.step} of {len(self.sums)}"
+            if self.step
+            else f"after epoch {epochs}"
+        )
+
     def begin_epoch(self, *, steps: int, micro_batches: int) -> None:
         """Make room for the sums of an epoch of so many steps and micro-batches, unless one is in progress."""
         device = self.classifier.mean.device

@@ -5,12 +5,13 @@ Nothing of it is an output of the pipeline: times and hosts differ between equal
 
 import importlib.util
 import json
+import logging
 import os
 import platform
 import resource
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,6 +23,7 @@ import torch
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_text
 from imgpipe.data.parallel import cores
+from imgpipe.train.state import Epoch, TrainingState
 
 WriteScalars = Callable[[Mapping[str, float], int], None]
 """Takes values by the names of their curves, and the epoch that they belong to."""
@@ -52,6 +54,7 @@ class Clock:
         self.images = 0
         self._now = now
         self._started = now()
+        self._lap = 0, 0.0
         self._running = False
 
     @contextmanager
@@ -67,18 +70,59 @@ class Clock:
 
     def __str__(self) -> str:
         parts = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in self.seconds.items())
-        return f"{parts}; {self.rate:.0f} images per second"
+        return f"this run took {self.total:.1f} s: {parts}; {self.rate:.0f} images/s"
 
     @property
     def rate(self) -> float:
         """Images per second of the parts ``data`` and ``step``."""
-        trained = self.seconds.get("data", 0.0) + self.seconds.get("step", 0.0)
-        return self.images / trained if trained else 0.0
+        return self.images / self._training if self.images else 0.0
+
+    def lap(self) -> float:
+        """Return the rate since the last call, or since the start."""
+        images, seconds = self._lap
+        self._lap = self.images, self._training
+        return (self.images - images) / (self._training - seconds) if self.images > images else 0.0
+
+    @property
+    def _training(self) -> float:
+        return self.seconds.get("data", 0.0) + self.seconds.get("step", 0.0)
 
     @property
     def total(self) -> float:
         """Seconds since the clock was started, those in none of the parts among them."""
         return self._now() - self._started
+
+
+HEADER = "epoch  train loss  accuracy  val loss  accuracy       lr  images/s  best so far"
+LINES = 20
+"""Epochs below a header, before there is another."""
+
+
+def logged(epochs: Iterable[Epoch], state: TrainingState, clock: Clock) -> Iterator[Epoch]:
+    """Yield the epochs of a training, and log a line for each, which one did best, and where the time went."""
+    for i, epoch in enumerate(epochs):
+        if i % LINES == 0:
+            logging.info(HEADER)
+        logging.info(epoch_line(state, clock.lap()))
+        yield epoch
+    assert state.best, "there is at least one epoch"
+    number, accuracy, loss = state.best.epoch, state.best.val_accuracy, state.best.val_loss
+    logging.info("epoch %d did best on the validation split: accuracy %.4f, loss %.4f", number, accuracy, loss)
+    logging.info("%s", clock)
+
+
+def epoch_line(state: TrainingState, images_per_second: float) -> str:
+    """Return the numbers of the epoch that was done last, below those that HEADER names.
+
+    The best so far is what is monitored of the validation split, and the epoch that had it.
+    """
+    assert state.best, "an epoch is done"
+    done = state.history[-1]
+    best = f"{abs(state.best.merit(state.monitor)[0]):.4f} ({state.best.epoch})"
+    return (
+        f"{done.epoch:5}  {done.train_loss:10.4f}  {done.train_accuracy:8.4f}  {done.val_loss:8.4f}  "
+        f"{done.val_accuracy:8.4f}  {done.lr:7.2g}  {images_per_second:8.0f}  {best}"
+    )
 
 
 def write_account(folder: Path, clock: Clock, *, processes: int, device: torch.device) -> None:

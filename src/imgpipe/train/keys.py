@@ -1,0 +1,37 @@
+"""The key of a training: a digest of what its result depends on. Importing this takes no torch."""
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+from imgpipe.common import packages, params
+from imgpipe.common.files import digest_of, digest_of_text
+from imgpipe.model.names import TIMM
+
+
+def digests_of_inputs(stage: str, *, device: str) -> dict[str, str]:
+    """Digest all that the result of a stage depends on, by name.
+
+    That is: its parameters, each file and folder that dvc.yaml lists as its dependency (data and code), the versions of
+    Python and of the packages that dvc.yaml lists (of timm where the network is timm's), and the kind of device.
+    """
+    described = params.load(Path("dvc.yaml"))["stages"][stage]
+    sections = params.load(params.PARAMS)
+    parameters = json.dumps({name: sections[name] for name in packages.sections_of_stage(described)})
+    parameters = json.dumps(json.loads(parameters), sort_keys=True)  # keys are texts there, which can be sorted
+    timm = str(sections.get("model", {}).get("name")).startswith(TIMM)
+    used = [name for name in packages.of_stage(described) if name != "timm" or timm]
+    versions = {name: metadata.version(name) for name in used} | {"python": platform.python_version()}
+    return {
+        "parameters": digest_of_text(parameters),
+        "packages": digest_of_text(json.dumps(versions)),
+        **{path: digest_of(Path(path)) for path in described["deps"]},
+        "device": device,
+    }
+
+
+def key_of(digests: Mapping[str, str]) -> str:
+    """Return the key of a training with these inputs: the name of its folder of checkpoints."""
+    return digest_of_text(json.dumps(dict(digests)))[:32]
