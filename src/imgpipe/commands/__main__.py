@@ -14,6 +14,7 @@ if not environment.is_there():
 import typer
 
 from imgpipe.commands.audit import audit
+from imgpipe.commands.clean import clean
 from imgpipe.commands.compare import compare
 from imgpipe.commands.doctor import doctor
 from imgpipe.commands.export import export
@@ -28,6 +29,7 @@ from imgpipe.common.kernels import fix_for_images
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     audit,
+    clean,
     compare,
     doctor,
     export,

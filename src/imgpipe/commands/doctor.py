@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from imgpipe.commands.capacity import disk, gib, memory
+from imgpipe.commands.clean import megabytes, unfinished
 from imgpipe.commands.finding import Finding
 from imgpipe.commands.kernel_probes import WAYS, known
 from imgpipe.commands.lock import read_lock
@@ -24,6 +25,7 @@ from imgpipe.commands.probes import TORCHRUN, Facts, ProbeError, ask
 from imgpipe.common.errors import one_line
 from imgpipe.common.kernels import problem_here
 from imgpipe.common.safe_text import printable
+from imgpipe.train.locks import CHECKPOINTS
 
 SETUP = "make setup installs what is locked"
 SECONDS = 120.0
@@ -63,6 +65,7 @@ def examine(folder: Path) -> Iterator[Finding]:
     yield dvc()
     yield disk(folder)
     yield memory()
+    yield checkpoints(folder)
 
 
 def python() -> Finding:
@@ -264,3 +267,15 @@ def dvc() -> Finding:
         wanted = ", ".join(facts["wanted"])
         return Finding("DVC", f"{where}: no link to it works ({wanted})", "dvc config cache.type reflink,copy")
     return Finding("DVC", f"{where}, linked by {facts['links'][0]}")
+
+
+def checkpoints(folder: Path) -> Finding:
+    """Count the trainings that did not end, and measure what they have left."""
+    found = unfinished(folder / CHECKPOINTS)
+    if not found:
+        return Finding("checkpoints", "none is left: every training has ended")
+    size = megabytes(sum(training.size for training in found))
+    plural = "s" if len(found) > 1 else ""
+    return Finding(
+        "checkpoints", f"of {len(found)} training{plural} that did not end, {size}; imgpipe clean lists them"
+    )
