@@ -58,7 +58,7 @@ def test_doctor_has_one_wrong_line_where_one_thing_is_wrong(project: Project) ->
     assert wrong.endswith("; make setup installs what is locked")
     subjects = [line[7:].split()[0] for line in run.out.splitlines()]
     assert subjects == ["Python", "locale", "packages", "torch", "GPUs", "Gloo", "NCCL", "torchvision", "processes",
-                        "same", "speed", "DVC", "disk", "memory"]  # fmt: skip
+                        "same", "speed", "DVC", "disk", "memory", "checkpoints"]  # fmt: skip
     assert "two sum 1 and 2 by " in run.out
     assert "train.kernels portable gives those of other x86-64 processors with AVX2" in run.out
     assert re.search(r"fp32 portable 1\.00, fp32 native \d\.\d\d, bf16 native \d\.\d\d \(times \d+ images/s\)", run.out)

@@ -1,5 +1,6 @@
 """What a process does around the steps of a training: count them, keep their losses, check, show and save."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -69,12 +70,13 @@ class Run:
                 while len(unread) > behind:
                     step, shown, copy = unread.popleft()
                     with self.clock("step"):
-                        losses, _, signals = copy().unbind(1)
-                    check_finite(losses, f"the loss of step {step} of epoch {epoch}")
-                    if number := int(signals.max()):  # on every process, whichever was asked
+                        losses, _, signals = zip(*copy().tolist(), strict=True)
+                    if not math.isfinite(sum(losses)):
+                        raise diverged(f"the loss of step {step} of epoch {epoch}")
+                    if number := int(max(signals)):  # on every process, whichever was asked
                         self.save(number)
                         raise Interrupted(number)
-                    advance(f"loss {losses.sum() / shown:.4f}")
+                    advance(f"loss {sum(losses) / shown:.4f}")
                 with self.clock("saving"):
                     self.save(0)
 
@@ -145,12 +147,6 @@ def copied_to_cpu(rows: Tensor) -> Callable[[], Tensor]:
         return copy
 
     return waited_for
-
-
-def check_finite(losses: Tensor, name: str) -> None:
-    """Raise InputError where a loss is not finite. name: theirs, for the error."""
-    if not losses.isfinite().all():
-        raise diverged(name)
 
 
 def diverged(what: str) -> InputError:
