@@ -86,6 +86,25 @@ def killed_after(project: Project, steps: int, victim: str, how: signal.Signals)
         return dvc.returncode, log.read()
 
 
+SHELL = """
+import fcntl, os, signal, subprocess, termios, time
+from pathlib import Path
+
+def hang_up(*_):
+    history, patient_until = Path("metrics/train/history.csv"), time.monotonic() + 10
+    before = history.read_text()
+    while history.read_text() == before and time.monotonic() < patient_until:
+        time.sleep(0.005)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    os.killpg(0, signal.SIGHUP)
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGHUP, hang_up)
+subprocess.run(["dvc", "repro", "train"])
+"""
+"""Told that its terminal is gone, a shell tells its jobs so. Here an epoch later: meanwhile they can't write to it."""
+
+
 def dropped(project: Project, after: str) -> None:
     """Runs dvc repro on a terminal of 80 columns, which is gone after this text was on it, as a connection may be.
 
@@ -96,11 +115,8 @@ def dropped(project: Project, after: str) -> None:
     fcntl.ioctl(for_dvc, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "TERM": "xterm", "COLUMNS": "80"}
-    take_terminal = (
-        "import fcntl, os, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp('dvc', ['dvc', 'repro', 'train'])"
-    )
     with subprocess.Popen(
-        [sys.executable, "-c", take_terminal],
+        [sys.executable, "-c", SHELL],
         cwd=project.folder,
         env=environment,
         stdin=for_dvc,
@@ -133,7 +149,7 @@ def test_a_training_killed_and_run_anew_ends_in_the_same_bytes(uninterrupted: tu
     shutil.rmtree(project.folder / ".dvc" / "cache" / "runs")  # the other place where DVC would find the result
     for output in wanted:
         (project.folder / output).unlink()
-    dropped(project, after="epoch 3/8")
+    dropped(project, after="epoch 2/8")
     assert len(checkpoints(project)) == 1, "saved because the terminal was gone"
     for _ in range(1, KILLS):
         project.set(runtime__processes=random.choice([1, 2]))
