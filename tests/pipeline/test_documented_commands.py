@@ -50,6 +50,7 @@ RUN_BY = {
     "gto assign": "pipeline/test_registry.py",
     "gto register": "pipeline/test_registry.py",
     "imgpipe audit": "commands/test_audit.py",
+    "imgpipe clean": "commands/test_clean.py",
     "imgpipe compare": "commands/test_compare.py",
     "imgpipe doctor": "commands/test_doctor.py",
     "imgpipe export": "commands/test_export.py",
@@ -95,6 +96,7 @@ NOT_RUN = {
 NO_COMMANDS = (
     "90.7 % of the 270",
     "Experiment  ",
+    "epoch  train loss",
     "False verdicts at",
     "On 309 val images",
     "WRONG  packages",

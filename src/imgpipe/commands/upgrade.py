@@ -17,6 +17,7 @@ from imgpipe.common.safe_text import printable
 RENAMED = {"train.augment.padding": "train.augment.crop.padded.padding"}
 """Keys by what they were called, but for those that moved below a name, which ``_new_key`` knows."""
 REMOVED = {
+    "runtime.log_every": "a step's loss is read as soon as that costs no waiting",
     "prepare.near_distance": "prepare.near_correlation takes its place, and measures something else",
     "train.augment.name": "train.augment.crop.name takes its place: padded is what crop was, centre what none was",
 }
