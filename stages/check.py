@@ -38,9 +38,10 @@ def check() -> None:
     sections = params.check(SECTIONS)
     runtime, train = sections["runtime"], sections["train"]
     _check_location(sections["download"].location)
-    machines = machine_count(micro_batches=train.micro_batches)
+    batch = {"micro_batches": train.micro_batches, "batch_size": train.batch_size}
+    machines = machine_count(**batch)
     if runtime.processes != "auto":
-        check_process_count(runtime.processes, micro_batches=train.micro_batches, machines=machines, said_by=PROCESSES)
+        check_process_count(runtime.processes, **batch, machines=machines, said_by=PROCESSES)
 
 
 def _check_location(location: str) -> None:

@@ -356,7 +356,8 @@ REFUSED = {
     "processes that do not divide the micro-batches": (
         "processes: auto",
         "processes: 3",
-        "params.yaml: runtime.processes is 3, which does not divide the 4 of train.micro_batches; it must be 1, 2 or 4",
+        "params.yaml: runtime.processes is 3, which does not divide the 4 of train.micro_batches; make it 2 or 4, with "
+        "the same result",
     ),
 }
 

@@ -67,7 +67,8 @@ def test_processes_that_do_not_divide_the_micro_batches(untouched: Project) -> N
     refused(
         untouched,
         "train",
-        "params.yaml: runtime.processes is 3, which does not divide the 4 of train.micro_batches; it must be 1, 2 or 4",
+        "params.yaml: runtime.processes is 3, which does not divide the 4 of train.micro_batches; make it 2 or 4, with "
+        "the same result",
     )
 
 
@@ -75,7 +76,8 @@ def test_processes_from_torchrun_that_do_not_divide_the_micro_batches(untouched:
     run = untouched.run("torchrun", "--nproc-per-node", "3", "-m", "stages.train")
     assert run.status == 1
     said = (
-        "torchrun's number of processes is 3, which does not divide the 4 of train.micro_batches; it must be 1, 2 or 4"
+        "torchrun's number of processes is 3, which does not divide the 4 of train.micro_batches; make it 2 or 4, with "
+        "the same result"
     )
     assert f"error: {said}\n" in run.out
 

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import Project, Run, copy_of
+from conftest import ROOT, Project, Run, copy_of
 
 from imgpipe.common.errors import InputError
-from imgpipe.train.processes import check_process_count, largest_process_count, machine_count
+from imgpipe.train.processes import PROCESSES, check_process_count, largest_process_count, machine_count
 
 TRAINED = (
     "models/best.safetensors",
@@ -85,7 +85,7 @@ def test_two_machines_make_the_same_bytes_as_one_process_and_only_the_first_writ
         ),
         (
             {"PET_NNODES": "3"},
-            "PET_NNODES is 3, which does not divide the 4 of train.micro_batches; it must be 1, 2 or 4",
+            "PET_NNODES is 3, which does not divide the 4 of train.micro_batches; make it 2 or 4, with the same result",
         ),
         (
             {"PET_NNODES": "2", "PET_NODE_RANK": "0"},
@@ -116,7 +116,7 @@ def test_machines_that_could_not_train_together_are_refused(
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError) as refusal:
-        machine_count(micro_batches=4)
+        machine_count(micro_batches=4, batch_size=128)
     assert str(refusal.value) == line
 
 
@@ -136,19 +136,87 @@ def test_machines_are_counted_as_torchrun_counts_them(
 ) -> None:
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    assert machine_count(micro_batches=4) == machines
+    assert machine_count(micro_batches=4, batch_size=128) == machines
 
 
 def test_processes_on_each_machine_divide_that_machine_s_share_of_the_micro_batches() -> None:
     """8 parts on 4 machines are 2 on each."""
     assert [largest_process_count(room, micro_batches=8, machines=4) for room in (0, 1, 2, 100)] == [1, 1, 2, 2]
-    check_process_count(2, micro_batches=8, machines=4, said_by="params.yaml: runtime.processes is")
+    check_process_count(2, micro_batches=8, batch_size=128, machines=4, said_by=PROCESSES)
     with pytest.raises(InputError) as refusal:
-        check_process_count(4, micro_batches=8, machines=4, said_by="params.yaml: runtime.processes is")
+        check_process_count(4, micro_batches=8, batch_size=128, machines=4, said_by=PROCESSES)
     assert str(refusal.value) == (
         "params.yaml: runtime.processes is 4 on each of 4 machines, 16 in all, which does not divide the 8 of "
-        "train.micro_batches; it must be 1 or 2"
+        "train.micro_batches; make it 2, with the same result, or 4 with train.micro_batches 16 and another result, "
+        "since BatchNorm sees 8 images at once and not 16"
     )
+
+
+@pytest.mark.parametrize(
+    ("processes", "micro_batches", "batch_size", "machines", "advice"),
+    [
+        (3, 4, 128, 1, "2 or 4, with the same result"),
+        (5, 8, 128, 1, "4 or 8, with the same result"),
+        (6, 8, 128, 1, "4 or 8, with the same result"),
+        (7, 8, 128, 1, "4 or 8, with the same result"),
+        (7, 4, 128, 1, "4, with the same result"),
+        (
+            8,
+            4,
+            128,
+            1,
+            "4, with the same result, or 8 with train.micro_batches 8 and another result, since BatchNorm sees 16 "
+            "images at once and not 32",
+        ),
+        (
+            6,
+            2,
+            128,
+            1,
+            "2, with the same result, or 4 with train.micro_batches 4 and another result, since BatchNorm sees 32 "
+            "images at once and not 64",
+        ),
+        (3, 8, 128, 4, "2, with the same result"),
+        (64, 32, 96, 1, "32, with the same result"),
+    ],
+)
+def test_a_refusal_names_the_nearest_numbers_that_do_and_what_changes(
+    processes: int, micro_batches: int, batch_size: int, machines: int, advice: str
+) -> None:
+    """Micro-batches are a power of two that divides the batch, so 5 to 7 processes never do, and 64 not for 96."""
+    with pytest.raises(InputError) as refusal:
+        check_process_count(
+            processes, micro_batches=micro_batches, batch_size=batch_size, machines=machines, said_by=PROCESSES
+        )
+    assert str(refusal.value).partition("; make it ")[2] == advice
+
+
+def test_the_table_says_how_many_processes_train_on_1_to_8_machines_of_1_to_8_gpus() -> None:
+    """Of machines, and of the GPUs of each, the largest power of two that there is."""
+    text = (ROOT / "docs/machines.md").read_text(encoding="utf-8")
+    names, _, *rows = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.partition("## How many GPUs train")[2].partition("\n**")[0].splitlines()
+        if line.startswith("|")
+    )
+    said = {
+        (machines, gpus): int(cell)
+        for row in rows
+        for name, cell in zip(names[1:], row[1:], strict=True)
+        for machines in numbers(row[0])
+        for gpus in numbers(name)
+    }
+    used = {1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 4, 8: 8}
+    assert said == {(machines, gpus): used[machines] * used[gpus] for machines in used for gpus in used}
+    for (machines, gpus), processes in said.items():
+        each = largest_process_count(gpus, micro_batches=64, machines=used[machines])
+        assert used[machines] * each == processes
+
+
+def numbers(text: str) -> list[int]:
+    """Return the numbers that a cell such as "4 to 7 machines" stands for."""
+    first, *last = (int(word) for word in text.split() if word.isdecimal())
+    return list(range(first, last[0] + 1 if last else first + 1))
 
 
 def test_too_many_processes_on_a_machine_are_refused_before_any_work(finished: Project, tmp_path: Path) -> None:
@@ -158,5 +226,6 @@ def test_too_many_processes_on_a_machine_are_refused_before_any_work(finished: P
     assert run.status == 1
     assert run.out == (
         "error: params.yaml: runtime.processes is 4 on each of 2 machines, 8 in all, which does not divide the 4 of "
-        "train.micro_batches; it must be 1 or 2\n"
+        "train.micro_batches; make it 2, with the same result, or 4 with train.micro_batches 8 and another result, "
+        "since BatchNorm sees 4 images at once and not 8\n"
     )

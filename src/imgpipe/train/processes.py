@@ -19,10 +19,10 @@ PROCESSES = "params.yaml: runtime.processes is"
 """Begins an error about the number of processes."""
 
 
-def machine_count(*, micro_batches: int) -> int:
+def machine_count(*, micro_batches: int, batch_size: int) -> int:
     """Return how many machines train together, by torchrun's own settings in the environment; 1 without them.
 
-    micro_batches: of a batch, over all machines.
+    micro_batches, batch_size: of a batch, over all machines.
 
     Raises InputError where so many can't share out the micro-batches evenly, where they would not find one another, and
     where DVC runs on one that writes nothing.
@@ -34,7 +34,9 @@ def machine_count(*, micro_batches: int) -> int:
     machines = int(low)
     if machines == 1:
         return 1
-    check_process_count(machines, micro_batches=micro_batches, machines=1, said_by="PET_NNODES is")
+    check_process_count(
+        machines, micro_batches=micro_batches, batch_size=batch_size, machines=1, said_by="PET_NNODES is"
+    )
     fixed_ranks = os.environ.get("PET_RDZV_BACKEND", "static") == "static"
     if "PET_RDZV_ENDPOINT" not in os.environ and not (fixed_ranks and "PET_MASTER_ADDR" in os.environ):
         raise InputError(
@@ -54,21 +56,42 @@ def machine_count(*, micro_batches: int) -> int:
     return machines
 
 
-def check_process_count(processes: int, *, micro_batches: int, machines: int, said_by: str) -> None:
+def check_process_count(processes: int, *, micro_batches: int, batch_size: int, machines: int, said_by: str) -> None:
     """Check that so many processes on each machine can share out a batch's micro-batches evenly.
 
+    micro_batches: a power of two that divides batch_size.
     machines: a number that divides micro_batches.
     said_by: begins the error, such as PROCESSES.
 
-    Raises InputError where they can't.
+    Raises InputError where they can't. It names the nearest numbers that can.
     """
     fitting = divisors(micro_batches // machines)
-    if processes not in fitting:
-        on_each = f" on each of {machines} machines, {machines * processes} in all" if machines > 1 else ""
-        raise InputError(
-            f"{said_by} {processes}{on_each}, which does not divide the {micro_batches} of train.micro_batches; "
-            f"it must be {one_of(fitting)}"
-        )
+    if processes in fitting:
+        return
+    on_each = f" on each of {machines} machines, {machines * processes} in all" if machines > 1 else ""
+    nearest = [max(n for n in fitting if n < processes), *[n for n in fitting if n > processes][:1]]
+    more = with_more_micro_batches(processes, micro_batches=micro_batches, batch_size=batch_size, machines=machines)
+    raise InputError(
+        f"{said_by} {processes}{on_each}, which does not divide the {micro_batches} of train.micro_batches; make it "
+        f"{one_of(nearest)}, with the same result{f', or {more}' if more else ''}"
+    )
+
+
+def with_more_micro_batches(most: int, *, micro_batches: int, batch_size: int, machines: int) -> str:
+    """Say how many processes there could be on each machine with more micro-batches; nothing if no more than now.
+
+    most: the most processes that there may be on each machine.
+
+    >>> with_more_micro_batches(6, micro_batches=2, batch_size=64, machines=1)
+    '4 with train.micro_batches 4 and another result, since BatchNorm sees 16 images at once and not 32'
+    """
+    more = [n for n in divisors(batch_size) if n & (n - 1) == 0 and micro_batches < n <= most * machines]
+    if not more:
+        return ""
+    return (
+        f"{more[-1] // machines} with train.micro_batches {more[-1]} and another result, since BatchNorm sees "
+        f"{batch_size // more[-1]} images at once and not {batch_size // micro_batches}"
+    )
 
 
 def largest_process_count(most: int, *, micro_batches: int, machines: int) -> int:

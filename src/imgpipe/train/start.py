@@ -27,6 +27,7 @@ from imgpipe.train.processes import (
     largest_process_count,
     machine_count,
     restart_under_torchrun,
+    with_more_micro_batches,
 )
 from imgpipe.train.recomputing import recompute_in_backward
 from imgpipe.train.state import MovingAverage, TrainingState
@@ -173,13 +174,13 @@ def start_processes(runtime: Runtime, recipe: Train, device: str) -> None:
 
     Raises InputError where so many processes can't share out the micro-batches evenly, or lack GPUs.
     """
+    batch = {"micro_batches": recipe.micro_batches, "batch_size": recipe.batch_size}
     if started_by_torchrun():
-        said_by = "torchrun's number of processes is"
         check_process_count(
-            int(os.environ["WORLD_SIZE"]), micro_batches=recipe.micro_batches, machines=1, said_by=said_by
+            int(os.environ["WORLD_SIZE"]), **batch, machines=1, said_by="torchrun's number of processes is"
         )
         return
-    machines = machine_count(micro_batches=recipe.micro_batches)
+    machines = machine_count(**batch)
     gpus = torch.cuda.device_count() if device == "cuda" else None
     room = cores() // recipe.cpu_threads if gpus is None else gpus
     if runtime.processes == "auto":
@@ -189,6 +190,8 @@ def start_processes(runtime: Runtime, recipe: Train, device: str) -> None:
     if gpus is not None and processes > gpus:
         raise InputError(f"{PROCESSES} {processes}, but there are {gpus} GPUs here; each process needs one")
     if gpus is not None and processes < gpus:
-        logging.info("%s of %d GPUs are used (runtime.processes, train.micro_batches)", processes, gpus)
+        more = with_more_micro_batches(gpus, **batch, machines=machines) if runtime.processes == "auto" else ""
+        used = f"{processes} of {gpus} GPUs are used (runtime.processes, train.micro_batches)"
+        logging.info("%s%s", used, f", or {more}" if more else "")
     if processes != 1 or machines != 1:
         restart_under_torchrun("stages.train", processes, machines=machines, cpu_threads=recipe.cpu_threads)
