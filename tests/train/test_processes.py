@@ -110,27 +110,34 @@ def stage_processes(project: Project) -> Iterator[tuple[int, str]]:
 
 
 @on_linux
-def test_no_process_of_the_stage_outlives_dvc(finished: Project, tmp_path: Path) -> None:
-    """/bin/sh, which DVC uses where SHELL is not set, is a shell that may stay between DVC and the stage."""
+def test_no_process_of_the_stage_outlives_dvc_nor_a_scheduler_s_script_which_ends_when_the_training_is_saved(
+    finished: Project, tmp_path: Path
+) -> None:
+    """The script alone gets the signal, and DVC alone from it, as from SLURM and Kubernetes.
+
+    /bin/sh, which DVC uses where SHELL is not set, is a shell that may stay between DVC and the stage.
+    """
     project = copy_of(finished, tmp_path / "project")
     project.set(runtime__processes=2, train__epochs=100000)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "SHELL": "/bin/sh"}
+    environment = {**os.environ, "PATH": path, "SHELL": "/bin/sh", "PET_NODE_RANK": "0"}
     history = project.folder / "metrics/train/history.csv"  # DVC removes it, and then the first epoch writes it
     with (tmp_path / "log").open("w+") as log:
-        command = ["dvc", "repro", "--single-item", "train"]
-        dvc = subprocess.Popen(command, cwd=project.folder, env=environment, stdout=log, stderr=log)
+        command = ["bash", str(ROOT / "docs/machines/machine.sh")]
+        script = subprocess.Popen(command, cwd=project.folder, env=environment, stdout=log, stderr=log)
         try:
             training = eventually(lambda: len(dict(stage_processes(project))) == 3 and history.exists(), 120)
             assert training, (tmp_path / "log").read_text()
             started = dict(stage_processes(project))
-            dvc.kill()
-            assert eventually(lambda: not any(map(alive, started)), 60), dict(stage_processes(project))
+            script.terminate()
+            assert script.wait(60) == 143
+            assert not any(map(alive, started)), dict(stage_processes(project))
+            assert "it is saved, and the next run resumes it" in (tmp_path / "log").read_text()
         finally:
             for number, _ in stage_processes(project):
                 os.kill(number, signal.SIGKILL)
-            dvc.kill()
-            dvc.wait()
+            script.kill()
+            script.wait()
 
 
 ASKED = """
