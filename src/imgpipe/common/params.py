@@ -151,6 +151,8 @@ def _check_literal(value: Any, where: str) -> None:
             _check_literal(within, where)
     elif isinstance(value, str) and ("${" in value or value == "???"):
         raise InputError(f"{where} is {_shown(value)}, which DVC does not follow; write the value itself")
+    elif isinstance(value, str) and value.encode(errors="ignore").decode() != value:
+        raise InputError(f"{where} is {_shown(value)}, which has half of a character; write the whole of it")
 
 
 def fitted(value: Any, hint: Any, where: str) -> Any:
@@ -256,8 +258,8 @@ def _check_keys(section: Section, allowed: Iterable[str], where: str, what: str,
     there_are = f"its {what} are {', '.join(allowed)}" if allowed else f"it has no {what} here"
     for key in section:
         if key not in allowed:
-            unknown = f"{where}{dot}{_cut(key)} is unknown; {there_are}{did_you_mean(key, allowed)}"
-            raise UnknownKeyError(unknown, key)
+            unknown = f"{where}{dot}{_cut(str(key))} is unknown; {there_are}{did_you_mean(key, allowed)}"
+            raise UnknownKeyError(unknown, str(key))
     for key in allowed:
         if key not in section:
             remedy = "none has a default; imgpipe upgrade adds it"
