@@ -141,7 +141,7 @@ def typed(value: Any, hint: Any, where: str) -> Any:
 
 
 def _check_literal(value: Any, where: str) -> None:
-    """Raise InputError at a text, a key among them, that stands for another value."""
+    """Raise InputError at a text, a key among them, that stands for another value or can't be written as UTF-8."""
     if isinstance(value, dict):
         for key, within in value.items():
             _check_literal(key, where)
