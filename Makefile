@@ -9,6 +9,7 @@ KIND ?= archives
 MINUTES ?= 20
 
 VENV := .venv
+LOCKS := requirements.lock requirements-uv.lock
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -18,16 +19,18 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/installed-$(TORCH) ## make .venv and install the locked packages
+setup: ## make .venv and install the locked packages
+	@cat $(LOCKS) | cmp --quiet - $(VENV)/installed-$(TORCH) || $(MAKE) --no-print-directory environment-$(TORCH)
 
-$(VENV)/installed-%: requirements.lock requirements-uv.lock
+environment-%:
+	@test ! -L $(VENV) || { echo "error: $(VENV) is a link, and what is there is not what the lock says; remove the link" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: imgpipe needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
 	@echo "Packages go into $(VENV)$(size-$*)."
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-uv.lock
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode $(install-$*)
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable . # the imgpipe command
-	@touch $@
+	@cat $(LOCKS) > $(VENV)/installed-$*
 	@echo "They are installed; this gives the shell imgpipe and dvc: source $(BIN)/activate"
 
 size-locked := : 6.4 GiB, of which 4.0 are for GPUs; make TORCH=cpu setup leaves these out
