@@ -24,6 +24,7 @@ def write(folder: Path, model: str = "aa", images: str = "cc", params: str = "tr
     train = f"train: {{params: {{params.yaml: {{{params}}}}}, outs: [{{path: model, md5: {model}}}]}}"
     (folder / LOCK).write_text(f"stages: {{{prepare}, {train}}}\n")
     (folder / SUMMARY).parent.mkdir(parents=True, exist_ok=True)
+    (folder / "params.yaml").write_text(f"{{{params}}}\n")
     (folder / METRICS["val"]).write_text(json.dumps(NUMBERS))
     (folder / SUMMARY).write_text(json.dumps({"accuracy": 0.9852, "interval": ".963-.994", "loss": 0.06} | moved))
 
@@ -109,3 +110,14 @@ def test_without_results_one_line_says_where_to_run_it(folder: Path, file: str) 
     done = CliRunner().invoke(app, ["result"])
     assert done.exit_code == 1
     assert done.stderr == f"error: there is no {file} in {folder}; {THERE}, after dvc repro\n"
+
+
+def test_parameters_that_nothing_was_made_with_yet_are_said_first(folder: Path) -> None:
+    """A training that was stopped leaves the results of the one before it."""
+    write(folder, params="train: {seed: 0, lr: 0.10}")
+    commit()
+    (folder / "params.yaml").write_text("{train: {seed: 7, lr: 1e-1}, runtime: {processes: 2}}\n")
+    assert said() == [
+        "params.yaml is another now (train.seed 0 -> 7), and what that gives is not made yet: dvc repro makes it.",
+        "That and all other outputs are those of the last commit.",
+    ]

@@ -22,7 +22,8 @@ def result() -> None:
     repro ends with this. To be run in the project's top folder.
     """
     typer.echo(_accuracy(json.loads(made(METRICS["val"]))))
-    for sentence in _against_last_commit():
+    after = stages(made(LOCK))
+    for sentence in (*_not_ended(after), *_against_last_commit(after)):
         typer.echo(printable(sentence))
     typer.echo("The report, metrics/report.html, has the test, too, by which nothing should be chosen.")
 
@@ -34,11 +35,30 @@ def _accuracy(metrics: Mapping[str, float]) -> str:
     return f"{share:.1f} % of the {images} are classified right (95 % interval {low:.1f} to {high:.1f} %)."
 
 
-def _against_last_commit() -> Iterator[str]:
-    """Yield what is other than in the last commit: the metrics, and why."""
+def _not_ended(lock: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what params.yaml has other than what the results were made with.
+
+    lock: what dvc.lock says of each stage.
+    """
+    from imgpipe.commands.params_file import shown, values_of
+    from imgpipe.common.params import PARAMS, load
+    from imgpipe.evaluate.provenance import canonical
+
+    now = dict(values_of(canonical(load(PARAMS))))
+    of_stages = (stage.get("params", {}).get(str(PARAMS), {}) for stage in lock.values())
+    was = [pair for values in of_stages for pair in values_of(canonical(values))]
+    moved = {f"{key} {shown(value)} -> {shown(now.get(key))}": None for key, value in was if now.get(key) != value}
+    if moved:
+        yield f"{PARAMS} is another now ({_some([*moved])}), and what that gives is not made yet: dvc repro makes it."
+
+
+def _against_last_commit(after: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is other than in the last commit: the metrics, and why.
+
+    after: what dvc.lock says of each stage.
+    """
     from imgpipe.commands.causes import causes, outputs  # imports OmegaConf
 
-    after = stages(made(LOCK))
     try:
         before = stages(committed(LOCK))
     except InputError:
