@@ -220,3 +220,10 @@ def test_a_project_merges_a_newer_version_keeps_its_own_values_and_results_and_r
     assert mine.succeed("dvc", "repro", "--dry").stages_run == ["plot"]
     mine.commit("The newer version")
     assert mine.succeed("git", "log", "--format=%s", "--merges").out == "The newer version\n"
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_value_that_is_refused_now_becomes_the_one_that_comes() -> None:
+    done, text = upgrade(SHIPPED.replace("location: data/source", "location: null"))
+    assert "changed  download.location: data/source; null is refused now\n" in done.stdout
+    assert "\n  location: data/source " in text

@@ -23,6 +23,9 @@ REMOVED = {
 }
 """Keys that are no more, whose values can't be taken over."""
 
+REFUSED = {"download.location": None}
+"""Values that an earlier version took, by key; the one that comes takes their place."""
+
 
 def upgrade() -> None:
     """Bring a params.yaml of an earlier version to this one: new keys are added, renamed ones renamed.
@@ -51,6 +54,9 @@ def upgrade() -> None:
         upgraded = with_value(upgraded, new, mine[key])
     for key, (value, _) in instead.items():
         upgraded = with_value(upgraded, key, value)
+    refused = [key for key, value in REFUSED.items() if mine.get(key, ...) == value]
+    for key in refused:
+        upgraded = with_value(upgraded, key, shipped[key])
     for key in unknown:
         if key in renamed or key in REMOVED:
             upgraded = without_key(upgraded, key)
@@ -66,6 +72,8 @@ def upgrade() -> None:
             _say("removed", f"{key}: {shown(mine[key])}; {REMOVED[key]}")
         else:
             _say("unknown", f"{key}: {shown(mine[key])}; it stays, and is refused until you remove it")
+    for key in refused:
+        _say("changed", f"{key}: {shown(shipped[key])}; {shown(mine[key])} is refused now")
     if upgraded == text:
         typer.echo(f"{PARAMS} stays as it was." if unknown else f"{PARAMS} has every key of this version.")
         return

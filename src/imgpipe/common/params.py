@@ -32,6 +32,7 @@ LARGEST = 1_000_000
 """Bytes of a file, which are read in about a second."""
 MOST_VALUES = 20_000
 """Keys and values of a file, likewise."""
+OF_EARLIER_VERSIONS = "keys of earlier versions go by imgpipe upgrade"
 MOST_SHOWN = 200
 """Letters of a value or key that an error shows."""
 
@@ -76,7 +77,10 @@ def check(kinds: Mapping[str, type], path: Path = PARAMS) -> dict[str, Any]:
     except UnknownKeyError as error:
         sections = chain.from_iterable(_sections(kind, name) for name, kind in kinds.items())
         takers = [place for place, keys in sections if error.key in keys]
-        raise InputError(f"{error}; {error.key} is a key of {', '.join(takers)}" if takers else str(error)) from None
+        if not takers and str(error).endswith("?"):  # it says already what may be meant
+            raise
+        hint = f"{error.key} is a key of {', '.join(takers)}" if takers else OF_EARLIER_VERSIONS
+        raise InputError(f"{error}; {hint}") from None
 
 
 def load(path: Path) -> Section:
