@@ -265,6 +265,7 @@ def test_what_a_user_wrote_in_place_of_what_start_chose_stays_and_leads_on(proje
     params.write_text(params.read_text().replace("  image_size: 160 ", "  image_size: 128 "))
     got, _ = started(given)
     assert (got["model.image_size"], got["pack.image_size"]) == (128, 146)
+    assert not re.search("image_size: 128 .*start chose 160", params.read_text())
 
 
 def test_a_dry_run_writes_nothing(project: Path) -> None:
@@ -283,6 +284,7 @@ def test_copies_placeholders_and_what_can_t_be_read_are_said(project: Path, tmp_
     # of seed 7 there are 7 in a, and 6 in b
     assert "copies of other images: 12; the one that occurs most often does so 13 times" in said
     assert "left out, since they are no images: 1\n" in said
+    assert "\n  13 images with a copy of another label; prepare leaves all of them out\n" in said
     assert got["prepare.max_rejected"] == 0.06  # 1 of 21, and a bit
 
 

@@ -1,6 +1,6 @@
 """Look at images before there is a plan for them: how they are laid out, what classes they have, what they are like."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,6 +101,14 @@ class Fingerprint:
     def repeated(self) -> list[int]:
         """How many times each image occurs that occurs more than once, the highest number first."""
         return sorted((n for n in Counter(look.pixels for look in self.looks).values() if n > 1), reverse=True)
+
+    @cached_property
+    def contradicting(self) -> int:
+        """How many images there are of which another one is a copy that has another label."""
+        labels: dict[str, set[str]] = defaultdict(set)
+        for look in self.looks:
+            labels[look.pixels].add(self.layout.parts[look.name].label)
+        return sum(len(labels[look.pixels]) > 1 for look in self.looks)
 
     @cached_property
     def for_training(self) -> int:
@@ -241,6 +249,10 @@ def described(seen: Fingerprint) -> list[str]:
         lines.append(
             f"copies of other images: {sum(seen.repeated) - len(seen.repeated):,}; the one that occurs most "
             f"often does so {seen.repeated[0]} times"
+        )
+    if seen.contradicting:
+        lines.append(
+            f"{counted(seen.contradicting, 'image')} with a copy of another label; prepare leaves all of them out"
         )
     if seen.others:
         lines.append(f"left out, since they are no images: {seen.others:,}")

@@ -43,7 +43,8 @@ def start(
     reasons = {
         key: why for key, why in plan.reasons.items() if not (key in plan.by_recipe and shipped[key] == plan[key])
     }
-    text = with_values(text, plan.values, reasons)
+    stale = {key: value for key, value in written.items() if key in chosen_before(text)}
+    text = with_values(text, {**plan.values, **stale}, reasons)
     _check(text, seen)
 
     for line in [str(path), *(f"  {line}" for line in described(seen)), "", str(PARAMS)]:
