@@ -277,13 +277,13 @@ def test_an_address_is_shown_without_user_query_and_fragment(address: str, shown
     ("source", "name"),
     [
         ("digits", "digits"),
-        ("folder", "../images"),
-        ("table", "../images"),
-        ("archive", "../images"),
+        ("folder", "images"),
+        ("table", "images"),
+        ("archive", "images"),
         ("torchvision", "MNIST"),
     ],
 )
-def test_a_source_is_named_as_params_yaml_does(source: str, name: str) -> None:
+def test_a_source_is_named_without_the_folders_of_this_machine(source: str, name: str) -> None:
     section = {"source": source, "location": "../images", "url": None, "name": "MNIST"}
     assert model_card.source_name(section) == name
 

@@ -6,7 +6,7 @@ A Markdown file whose first lines are YAML. Its text and layout are in model_car
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -146,12 +146,21 @@ def front_matter(parameters: Mapping[str, Mapping[str, Any]], metrics: Mapping[s
 
 
 def source_name(download: Mapping[str, Any]) -> str:
-    """Return what the images came from, as the section ``download`` of params.yaml names it, on one line."""
+    """Return what the images came from, on one line: the section ``download`` of params.yaml names it.
+
+    Of a place on this machine it is the name alone: a card is for everybody.
+    """
     source = str(download["source"])
-    named = {"url": "url", "torchvision": "name", "folder": "location", "table": "location", "archive": "location"}.get(
-        source
-    )
-    return " ".join(without_secrets(str(download[named])).split()) if named else source
+    match source:
+        case "folder" | "table" | "archive":
+            named = PurePath(download["location"]).name
+        case "url":
+            named = without_secrets(download["url"])
+        case "torchvision":
+            named = download["name"]
+        case _:
+            named = source
+    return " ".join(named.split())
 
 
 def worst_classes(classes: Sequence[Row]) -> list[Row]:
