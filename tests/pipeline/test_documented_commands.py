@@ -104,7 +104,7 @@ NO_COMMANDS = (
     "error: params.yaml:",
     "identical: all",
     "images          uint8",
-    "model.weights: the head",
+    "model.weights: the last layer",
     "model:\n",
     "onnx: 0 of",
     "source -> download",

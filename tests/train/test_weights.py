@@ -104,7 +104,7 @@ def test_a_head_of_other_classes_starts_from_zeros_and_the_log_says_so(
     assert not got["fc.bias"].any()
     assert all(torch.equal(got[name], theirs[name]) for name in got if not name.startswith("fc."))
     assert caplog.messages == [
-        "model.weights: the head is new, as it is for other classes: there fc.weight has shape (7, 1024), "
+        "model.weights: the last layer is new, since it is for other classes: fc.weight has shape (7, 1024), "
         "not (5, 1024), fc.bias has shape (7,), not (5,)"
     ]
 

@@ -223,7 +223,7 @@ def _fit(network: nn.Module, weights: dict[str, Tensor], misfit: str) -> None:
             f"{misfit}: {', '.join(others[:NAMED])}{more}; check model.name, model.image_size and pack.channels"
         )
     if of_head:
-        logging.info("model.weights: the head is new, as it is for other classes: there %s", ", ".join(of_head))
+        logging.info("model.weights: the last layer is new, since it is for other classes: %s", ", ".join(of_head))
     fitting = [name for name in places if name in given and not (of_head and name.startswith(head))]
     state.update({places[name]: given[name] for name in fitting})
     network.load_state_dict(state)
