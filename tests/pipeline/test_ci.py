@@ -38,7 +38,7 @@ def test_the_image_has_the_programs_that_readme_asks_for_and_certificates_to_ins
     installed = re.search(r"apt-get install --yes --no-install-recommends ([a-z0-9 -]+?) +&&", DOCKERFILE)
     assert installed
     assert installed[1].split() == ["ca-certificates", "git", "make", "python3-venv"]
-    assert "You need git, make and Python 3.11 or newer with venv." in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "on Linux with git, make and Python 3.11 or newer." in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_nothing_that_git_has_stays_outside_the_image() -> None:
