@@ -23,7 +23,7 @@ def result() -> None:
     """
     typer.echo(_accuracy(json.loads(made(METRICS["val"]))))
     after = stages(made(LOCK))
-    for sentence in (*_not_ended(after), *_against_last_commit(after)):
+    for sentence in [*_not_ended(after)] or _against_last_commit(after):
         typer.echo(printable(sentence))
     typer.echo("The report, metrics/report.html, has the test, too, by which nothing should be chosen.")
 
