@@ -179,6 +179,7 @@ def test_made_again_it_is_identical_or_its_metrics_moved(inside: Project) -> Non
     command = ("python", "-m", "imgpipe.commands", "verify", MODEL, "--remake")
     digest = sha256(MODEL)
     assert inside.succeed(*command).out.splitlines()[-1] == f"identical: made again, it has SHA-256 {digest}"
+    assert inside.succeed("git", "status", "--porcelain").out == ""  # dvc.lock is as it was, too
     before = json.loads(Path("metrics/test/metrics.json").read_text())
     inside.set(train__seed=1)
     run = inside.run(*command)
