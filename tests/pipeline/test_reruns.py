@@ -167,7 +167,7 @@ def test_make_repro_ends_with_the_result_and_imports_no_torch_for_it(pipeline: P
     """After ``make setup``, which would install what runs the tests here already."""
     (tmp_path / "torch.py").write_text("raise RuntimeError('torch is imported')")
     here = {"PYTHONPATH": f"{tmp_path}{os.pathsep}src"}
-    run = pipeline.succeed("make", "--old-file=setup", f"VENV={sys.prefix}", "repro", **here)
+    run = pipeline.succeed("make", "--no-print-directory", "--old-file=setup", f"VENV={sys.prefix}", "repro", **here)
     assert run.stages_run == []
     accuracy, same, report = run.out.splitlines()[-3:]
     assert re.match(r"\d+\.\d % of the 36 validation images are classified right \(95 % interval \d", accuracy)

@@ -151,6 +151,8 @@ def test_a_training_killed_and_run_anew_ends_in_the_same_bytes(uninterrupted: tu
         (project.folder / output).unlink()
     dropped(project, after="epoch 2/8")
     assert len(checkpoints(project)) == 1, "saved because the terminal was gone"
+    rwlock = project.folder / ".dvc/tmp/rwlock"  # left by a killed DVC, whose number another process may have by now
+    rwlock.unlink(missing_ok=True)
     for _ in range(1, KILLS):
         project.set(runtime__processes=random.choice([1, 2]))
         victim = random.choice(["rank", "launcher", "dvc"])
@@ -160,6 +162,7 @@ def test_a_training_killed_and_run_anew_ends_in_the_same_bytes(uninterrupted: tu
         assert status != 0, f"{victim} {how.name} after {steps} steps: {log}"
         assert "resuming " in log, log
         assert checkpoints(project), log
+    rwlock.unlink(missing_ok=True)
     run = project.succeed("dvc", "repro", "train")
     assert re.search(
         r"resuming the training (in epoch \d+, after step \d+ of 11|after epoch \d+)(; epoch \d+ did best so far)?\n",
