@@ -25,6 +25,7 @@ from imgpipe.commands.probes import TORCHRUN, Facts, ProbeError, ask
 from imgpipe.common.errors import one_line
 from imgpipe.common.kernels import problem_here
 from imgpipe.common.safe_text import printable
+from imgpipe.common.wording import counted
 from imgpipe.train.locks import CHECKPOINTS
 
 SETUP = "make setup installs what is locked"
@@ -275,7 +276,5 @@ def checkpoints(folder: Path) -> Finding:
     if not found:
         return Finding("checkpoints", "none is left: every training has ended")
     size = megabytes(sum(training.size for training in found))
-    plural = "s" if len(found) > 1 else ""
-    return Finding(
-        "checkpoints", f"of {len(found)} training{plural} that did not end, {size}; imgpipe clean lists them"
-    )
+    trainings = counted(len(found), "training")
+    return Finding("checkpoints", f"of {trainings} that did not end, {size}; imgpipe clean lists them")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from imgpipe.commands.last_commit import LOCK
 from imgpipe.commands.params_file import shown, values_of
 from imgpipe.common import packages, params
 from imgpipe.common.errors import InputError
@@ -18,7 +19,6 @@ from imgpipe.common.rules import Rule
 from imgpipe.evaluate.provenance import PROVENANCE, settings
 from imgpipe.model.description import Description, read_head, reading
 
-LOCK = "dvc.lock"
 RAW = Path("data/raw")
 SAME, DIFFERS, MISSING, UNKNOWN = "same", "differs", "missing", "unknown"
 
