@@ -5,19 +5,19 @@ binary tree over the numbered micro-batches, ((0 + 1) + (2 + 3)) + ((4 + 5) + (6
 which. The numbers of micro-batches and of processes are powers of two, so a process has a whole subtree.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Self
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.futures import Future
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from imgpipe.model.devices import World
+from imgpipe.train.exchange import Exchange
 
 
 class PartialSums:
@@ -34,46 +34,18 @@ class PartialSums:
         count = 1
         while self.sums and self.sums[-1][0] == count:
             _, earlier = self.sums.pop()
-            term = [a.add_(b) for a, b in zip(earlier, term, strict=True)]
+            torch._foreach_add_(earlier, term)
+            term = earlier
             count *= 2
         self.sums.append((count, term))
 
-    def total(self, index: int, final: Tensor) -> Tensor:
-        """Return the sum of the terms' tensors of this index, and of one more term's, without adding that term."""
+    def complete(self, last: list[Tensor], indices: Sequence[int]) -> None:
+        """Add all terms so far to one more term, in place, in the order of the tree. These sums stay as they are.
+
+        last: the term's tensors of these indices.
+        """
         for _, earlier in reversed(self.sums):
-            final = earlier[index] + final
-        return final
-
-
-def tree_sum(terms: Tensor) -> Tensor:
-    """Sum over the first axis, whose length is a power of two, in the order of the tree."""
-    while len(terms) > 1:
-        terms = terms[0::2] + terms[1::2]
-    return terms[0]
-
-
-def sum_over_processes(flat: Tensor, world: World) -> None:
-    """Replace the tensor, of one dimension, with its sum over the processes, in the order of the tree.
-
-    Each process sums a slice: it moves as many bytes as an ordinary all-reduce, straight out of the tensor and into it.
-    """
-    bounds = [len(flat) * rank // world.size for rank in range(world.size + 1)]
-    slices = [flat[start:end] for start, end in pairwise(bounds)]
-    mine = slices[world.rank]
-    terms = flat.new_empty(world.size, len(mine))
-    terms[world.rank] = mine
-    _exchange(slices, list(terms), world)
-    mine.copy_(tree_sum(terms))
-    _exchange([mine] * world.size, slices, world)
-
-
-def _exchange(sent: list[Tensor], received: list[Tensor], world: World) -> None:
-    """Send each other process its tensor, and fill those that come from them."""
-    others = [rank for rank in range(world.size) if rank != world.rank]
-    messages = [dist.P2POp(dist.isend, sent[rank], rank) for rank in others if len(sent[rank])]
-    messages += [dist.P2POp(dist.irecv, received[rank], rank) for rank in others if len(received[rank])]
-    for message in dist.batch_isend_irecv(messages) if messages else []:
-        message.wait()
+            torch._foreach_add_(last, [earlier[index] for index in indices])
 
 
 class FixedTree:
@@ -85,33 +57,33 @@ class FixedTree:
     """
 
     def __init__(self, module: nn.Module, world: World) -> None:
-        """Take the module's parameters that are trained now.
+        """Take the module's parameters that are trained now, and the BatchNorms that are in training mode.
 
         The number of processes and that of each one's micro-batches must be powers of two.
         """
-        self._world = world
         self._module = module
-        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._parameters, norms = _trained(module)
         self._indices = {parameter: index for index, parameter in enumerate(self._parameters)}
+        self._statistics = _flattened(norms, "running_mean", "running_var")
+        self._counters = _flattened(norms, "num_batches_tracked")
         self._parallel: DistributedDataParallel | None = None
         if world.size > 1:
-            self._parallel = DistributedDataParallel(module)
+            self._parallel = DistributedDataParallel(module, gradient_as_bucket_view=True)
+            self._parallel.broadcast_buffers = False  # they are equal after every batch
             self._parallel.register_comm_hook(None, self._sum_bucket)
-            self._messenger = ThreadPoolExecutor(1)  # one, so that every process sums the buckets in the same order
+            self._exchange = Exchange(world)
 
     @classmethod
     def for_trained(cls, module: nn.Module, world: World, earlier: Self | None) -> Self:
-        """Return a tree of the parameters that are trained now: the earlier one, if it is of the same."""
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        """Return a tree of what is trained now: the earlier one, if it is of the same parameters."""
+        trained, _ = _trained(module)
         if earlier is not None and list(map(id, trained)) == list(map(id, earlier._parameters)):
             return earlier
         return cls(module, world)
 
     def start_batch(self) -> None:
         """Forget the batch before; to be called before the first micro-batch of each."""
-        norms = [layer for layer in self._module.modules() if isinstance(layer, _BatchNorm) and layer.training]
-        self._statistics = [s for layer in norms for s in (layer.running_mean, layer.running_var) if s is not None]
-        self._buffers_before_batch = [(buffer, buffer.clone()) for layer in norms for buffer in layer.buffers()]
+        self._before_batch = [(buffers, buffers.clone()) for buffers in (self._statistics, self._counters)]
         self._gradient_sums, self._statistic_sums = PartialSums(), PartialSums()
 
     @contextmanager
@@ -121,8 +93,9 @@ class FixedTree:
         weight: its share of the batch's images, by which the loss is to be multiplied.
         last: whether it is the last of this process's.
         """
-        for buffer, value in self._buffers_before_batch:
-            buffer.copy_(value)
+        for buffers, value in self._before_batch:
+            buffers.copy_(value)
+        self._weight = weight
         if self._parallel is None:
             yield self._module
         elif last:
@@ -132,12 +105,15 @@ class FixedTree:
                 yield self._parallel
         if not last:
             self._gradient_sums.add([self._take_gradient(parameter) for parameter in self._parameters])
-            self._statistic_sums.add([statistic * weight for statistic in self._statistics])
-            return
-        if self._parallel is None:
-            for index, parameter in enumerate(self._parameters):
-                parameter.grad = self._gradient_sums.total(index, self._take_gradient(parameter))
-        self._average_statistics(weight)
+            self._statistic_sums.add([self._statistics * weight])
+        elif self._parallel is None:
+            gradients = [self._take_gradient(parameter) for parameter in self._parameters]
+            self._gradient_sums.complete(gradients, range(len(gradients)))
+            for parameter, gradient in zip(self._parameters, gradients, strict=True):
+                parameter.grad = gradient
+            self._statistics.copy_(self._sum_statistics())
+        else:
+            self._statistics.copy_(self._summed_statistics.wait())
 
     def _take_gradient(self, parameter: nn.Parameter) -> Tensor:
         """Take away the gradient of the micro-batch just done, so that the next one's is not added to it."""
@@ -145,46 +121,63 @@ class FixedTree:
         parameter.grad = None
         return gradient
 
+    def _sum_statistics(self) -> Tensor:
+        """Return the weighted means of BatchNorm's statistics over this process's micro-batches."""
+        last = self._statistics * self._weight
+        self._statistic_sums.complete([last], [0])
+        return last
+
     def _sum_bucket(
         self,
         _: None,
         bucket: dist.GradBucket,  # type: ignore[name-defined]
-    ) -> torch.futures.Future[Tensor]:
-        """Make the sum over all micro-batches of a bucket of the last one's gradients.
+    ) -> Future[Tensor]:
+        """Make the sum over all micro-batches of a bucket of the last one's gradients, while the backward pass goes on.
 
         DistributedDataParallel calls it in the backward pass of the last micro-batch, once for each of the buckets into
-        which it sorts the parameters (``register_comm_hook``). The result is a sum and not a mean over the processes:
-        the losses are weighted already.
+        which it sorts the parameters (``register_comm_hook``), in their order. The result is a sum and not a mean over
+        the processes: the losses are weighted already.
         """
-        flat = bucket.buffer()
-        offset = 0
+        if bucket.index() == 0:  # the forward pass is over
+            self._summed_statistics = self._exchange.beside(lambda: self._exchange.total(self._sum_statistics()))
+        flat, gradients, indices, offset = bucket.buffer(), [], [], 0
         for parameter in bucket.parameters():
             # GradBucket.gradients() ignores the strides of channels_last parameters
-            gradient = flat.as_strided(parameter.shape, parameter.stride(), flat.storage_offset() + offset)
-            gradient.copy_(self._gradient_sums.total(self._indices[parameter], gradient))
+            strides, place = parameter.stride(), flat.storage_offset() + offset
+            gradients.append(flat.as_strided(parameter.shape, strides, place))
+            indices.append(self._indices[parameter])
             offset += parameter.numel()
-        future: torch.futures.Future[Tensor] = torch.futures.Future(devices=[flat.device] if flat.is_cuda else None)
 
-        def finish() -> None:
-            try:
-                sum_over_processes(flat, self._world)
-                future.set_result(flat)
-            except Exception as error:
-                future.set_exception(error)  # type: ignore[arg-type]  # what its annotation says is wrong
+        def work() -> Tensor:
+            self._gradient_sums.complete(gradients, indices)
+            return self._exchange.total(flat)
 
-        if flat.is_cuda:
-            finish()  # in the order of the stream that computes
-        else:
-            self._messenger.submit(finish)  # while the backward pass goes on
-        return future
+        return self._exchange.beside(work)
 
-    def _average_statistics(self, last_weight: float) -> None:
-        """Put the weighted means over all micro-batches into BatchNorm's running statistics."""
-        if not self._statistics:
-            return
-        sums = [self._statistic_sums.total(index, s * last_weight) for index, s in enumerate(self._statistics)]
-        flat = torch.cat([s.flatten() for s in sums])
-        if self._world.size > 1:
-            sum_over_processes(flat, self._world)
-        for statistic, mean in zip(self._statistics, flat.split([s.numel() for s in self._statistics]), strict=True):
-            statistic.copy_(mean.view_as(statistic))
+
+def _trained(module: nn.Module) -> tuple[list[nn.Parameter], list[_BatchNorm]]:
+    """Return the parameters that are trained, and the BatchNorms whose running statistics move on."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return parameters, [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training]
+
+
+ALIGNED = 16
+"""Numbers to a multiple of which each buffer in a flat tensor is padded, so that it begins where a vector may."""
+
+
+def _flattened(norms: Sequence[_BatchNorm], *names: str) -> Tensor:
+    """Make the buffers of these names views of one new tensor, which is one operation to copy or to add, and return it.
+
+    It is empty where there are none.
+    """
+    found = ((norm, name, getattr(norm, name)) for norm in norms for name in names)
+    places, end = [], 0
+    for norm, name, buffer in found:
+        if buffer is not None:
+            places.append((norm, name, buffer, end))
+            end += -(-buffer.numel() // ALIGNED) * ALIGNED
+    flat = places[0][2].new_zeros(end) if places else torch.empty(0)
+    for norm, name, buffer, start in places:
+        view = flat[start : start + buffer.numel()].view(buffer.shape)
+        setattr(norm, name, view.copy_(buffer))
+    return flat
