@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
+from imgpipe.common.wording import counted
 from imgpipe.data.left_out import left_out
 from imgpipe.model.devices import autocast
 from imgpipe.model.predict import predict_split
@@ -69,7 +70,7 @@ def log_start(state: TrainingState, splits: Splits, recipe: Train, run: Run, *, 
     """
     number, classes, world = len(splits.train), len(splits.statistics.classes), run.world
     logging.info(
-        "training %s for %d epochs of %d steps: %s images of %d classes, %s to validate; on %s, in %d process%s",
+        "training %s for %d epochs of %d steps: %s images of %d classes, %s to validate; on %s, in %s",
         state.classifier.description.model,
         recipe.epochs,
         steps,
@@ -77,8 +78,7 @@ def log_start(state: TrainingState, splits: Splits, recipe: Train, run: Run, *, 
         classes,
         f"{len(splits.val):,}",
         "the CPU" if world.device.type == "cpu" else torch.cuda.get_device_name(world.device),
-        world.size,
-        "" if world.size == 1 else "es",
+        counted(world.size, "process"),
     )
     if remark := left_out(number, images, recipe.batch_size, least=0):
         logging.info("%s", remark)

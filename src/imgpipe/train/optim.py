@@ -19,11 +19,16 @@ Moment = Annotated[float, Interval(0, 1, open_high=True)]
 
 
 def sgd(groups: Groups, *, lr: Positive, momentum: Moment, weight_decay: Decay, nesterov: bool) -> Any:
-    """Construct stochastic gradient descent: torch.optim.SGD. Without momentum, nesterov makes no difference."""
+    """Construct stochastic gradient descent: torch.optim.SGD. Without momentum, nesterov makes no difference.
+
+    On a GPU it is fused: with fp16's scaling only that form does not wait for the GPU in every step. On a CPU that form
+    rounds the last few numbers of a tensor otherwise than the rest.
+    """
     import torch
 
     nesterov = nesterov and momentum > 0  # torch refuses the two together
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+    fused = True if groups[0]["params"][0].is_cuda else None
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused)
 
 
 def adam(groups: Groups, *, lr: Positive, beta1: Moment, beta2: Moment, weight_decay: Decay) -> Any:

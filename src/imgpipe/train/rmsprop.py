@@ -27,20 +27,24 @@ class RMSprop(torch.optim.Optimizer):
         """Update all parameters that have a gradient."""
         assert closure is None, "nothing here computes a loss again"
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
+            if parameters := [parameter for parameter in group["params"] if parameter.grad is not None]:
+                self._update(parameters, [parameter.grad for parameter in parameters], group)
 
-    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["square_avg"] = torch.zeros_like(parameter)
-            state["momentum_buffer"] = torch.zeros_like(parameter)
+    def _update(self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            if not self.state[parameter]:
+                for name in ("square_avg", "momentum_buffer"):
+                    self.state[parameter][name] = torch.zeros_like(parameter)
+        squares, buffers = (
+            [self.state[parameter][name] for parameter in parameters] for name in ("square_avg", "momentum_buffer")
+        )
         if group["weight_decay"]:
-            gradient = gradient.add(parameter, alpha=group["weight_decay"])
-        square: Tensor = state["square_avg"]
-        square.mul_(group["alpha"]).addcmul_(gradient, gradient, value=1 - group["alpha"])
-        root = square.rsqrt().reciprocal_().add_(EPSILON)  # of 0 it is 0, too
-        buffer: Tensor = state["momentum_buffer"]
-        buffer.mul_(group["momentum"]).addcdiv_(gradient, root)
-        parameter.add_(buffer, alpha=-group["lr"])
+            gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
+        torch._foreach_mul_(squares, group["alpha"])
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["alpha"])
+        roots = torch._foreach_rsqrt(squares)
+        torch._foreach_reciprocal_(roots)
+        torch._foreach_add_(roots, EPSILON)  # of 0 the root is 0, too
+        torch._foreach_mul_(buffers, group["momentum"])
+        torch._foreach_addcdiv_(buffers, gradients, roots)
+        torch._foreach_add_(parameters, buffers, alpha=-group["lr"])

@@ -41,15 +41,11 @@ class MovingAverage:
         kept = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         averages, values = ([*m.parameters(), *m.buffers()] for m in (self.module, module))
-        floating = [average.is_floating_point() for average in averages]
-        torch._foreach_lerp_(
-            [average for average, is_float in zip(averages, floating, strict=True) if is_float],
-            [value for value, is_float in zip(values, floating, strict=True) if is_float],
-            1 - kept,
-        )
-        for average, value, is_float in zip(averages, values, floating, strict=True):
-            if not is_float:
-                average.copy_(value)
+        pairs = list(zip(averages, values, strict=True))
+        floating = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([average for average, _ in floating], [value for _, value in floating], 1 - kept)
+        if counters := [pair for pair in pairs if not pair[0].is_floating_point()]:
+            torch._foreach_copy_([average for average, _ in counters], [value for _, value in counters])
 
 
 @dataclass(frozen=True)
