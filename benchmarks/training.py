@@ -55,8 +55,11 @@ def compare(
     precision: str = "fp32",
     rounds: int = 5,
     seconds: float = 10.0,
+    two_processes: bool = False,
 ) -> None:
     """Prints images a second and the medians of the paired ratios.
+
+    two_processes: measure plain DDP and fixed tree alone.
 
     crop: resized or padded (by an eighth). micro_batches: of ours in one process; in two there are two. precision: of
     ours; bf16 is slower than fp32 on a processor without instructions for it. seconds: that a measurement takes, after
@@ -77,7 +80,9 @@ def compare(
         write(micro_batches=micro_batches, precision=precision, kernels="native", cpu_threads=2)
         for stage in ("download", "prepare", "pack"):
             run(folder, ["-m", f"stages.{stage}"])
-        rates: dict[str, list[float]] = {name: [] for name in (*WAYS, *(f"{way} again" for way in AGAIN))}
+        wanted = TWO_PROCESSES if two_processes else WAYS
+        again = [f"{way} again" for way in AGAIN if way in wanted]
+        rates: dict[str, list[float]] = {name: [] for name in (*wanted, *again)}
         for _ in range(rounds):
             for name, measured in rates.items():
                 way = name.removesuffix(" again")
@@ -102,7 +107,7 @@ def compare(
     for name, measured in rates.items():
         typer.echo(f"{name:24} {statistics.median(measured):10.1f} images/s")
     typer.echo(f"medians of {rounds} ratios, and their range")
-    for a, b in RATIOS:
+    for a, b in (pair for pair in RATIOS if rates.keys() >= set(pair)):
         ratios = [one / other for one, other in zip(rates[a], rates[b], strict=True)]
         typer.echo(f"{f'{a} / {b}':40} {statistics.median(ratios):6.3f}  {min(ratios):.3f} to {max(ratios):.3f}")
 
