@@ -37,7 +37,7 @@ class Exchange:
         self._thread = ThreadPoolExecutor(1)  # one, so that every process sums in the same order
 
     def beside(self, work: Callable[[], Tensor]) -> Future[Tensor]:
-        """Do work, which may call ``total``, while what called this goes on.
+        """Do work, which may call ``sum_in_place``, while what called this goes on.
 
         What the work reads must stay as it is, and be kept, until the future was waited for.
 
@@ -53,8 +53,8 @@ class Exchange:
             _fulfil(future, work)
         return future
 
-    def total(self, flat: Tensor) -> Tensor:
-        """Return the sum of a tensor of one dimension over the processes.
+    def sum_in_place(self, flat: Tensor) -> Tensor:
+        """Replace a tensor of one dimension with its sum over the processes, and return it.
 
         Each process sums a slice, so that as many bytes are moved as in an ordinary all-reduce: first within its
         machine and then, what is left to it, with those of the same number on the other machines. The processes of a
@@ -63,11 +63,11 @@ class Exchange:
         unit = self._padding // flat.element_size()
         padded = flat.new_zeros(-(-len(flat) // unit) * unit)
         padded[: len(flat)] = flat
-        _sum_in_place(padded, self._groups)
-        return padded[: len(flat)]
+        _sum_nested(padded, self._groups)
+        return flat.copy_(padded[: len(flat)])
 
 
-def _sum_in_place(flat: Tensor, groups: list[tuple[dist.ProcessGroup, int]]) -> None:
+def _sum_nested(flat: Tensor, groups: list[tuple[dist.ProcessGroup, int]]) -> None:
     """Replace the tensor with its sum over the nested groups; their sizes divide its length."""
     if not groups:
         return
@@ -75,7 +75,7 @@ def _sum_in_place(flat: Tensor, groups: list[tuple[dist.ProcessGroup, int]]) -> 
     terms = torch.empty_like(flat)
     dist.all_to_all_single(terms, flat, group=group)
     mine = tree_sum(terms.view(size, -1))
-    _sum_in_place(mine, outer)
+    _sum_nested(mine, outer)
     dist.all_gather_into_tensor(flat, mine, group=group)
 
 

@@ -139,7 +139,7 @@ class FixedTree:
         the processes: the losses are weighted already.
         """
         if bucket.index() == 0:  # the forward pass is over
-            self._summed_statistics = self._exchange.beside(lambda: self._exchange.total(self._sum_statistics()))
+            self._summed_statistics = self._exchange.beside(lambda: self._exchange.sum_in_place(self._sum_statistics()))
         flat, gradients, indices, offset = bucket.buffer(), [], [], 0
         for parameter in bucket.parameters():
             # GradBucket.gradients() ignores the strides of channels_last parameters
@@ -150,7 +150,7 @@ class FixedTree:
 
         def work() -> Tensor:
             self._gradient_sums.complete(gradients, indices)
-            return self._exchange.total(flat)
+            return self._exchange.sum_in_place(flat)
 
         return self._exchange.beside(work)
 
