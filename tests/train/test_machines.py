@@ -4,8 +4,11 @@ The hosts are network namespaces with a host name and a copy of the project each
 """
 
 import os
+import re
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -229,3 +232,35 @@ def test_too_many_processes_on_a_machine_are_refused_before_any_work(finished: P
         "train.micro_batches; make it 2, with the same result, or 4 with train.micro_batches 8 and another result, "
         "since BatchNorm sees 4 images at once and not 8\n"
     )
+
+
+def test_a_process_killed_on_one_machine_ends_the_launchers_of_both_within_seconds(
+    hosts: tuple[list[str], list[str]], tmp_path: Path
+) -> None:
+    """By Gloo: the connections of the process that is gone are closed."""
+    said, ended = list[str](), list[float]()
+    launcher = [sys.executable, "-m", "imgpipe.train.launcher", "--nnodes=2", "--nproc-per-node=1"]
+    script = [str(ROOT / "tests/failing_training.py"), str(tmp_path / "key"), "killed", "3", "1"]
+    environment = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}:{ROOT / 'tests'}", "GLOO_SOCKET_IFNAME": "eth0"}
+    started = [
+        subprocess.Popen(
+            [*host, *launcher, f"--node-rank={i}", "--rdzv-endpoint=10.77.0.1:29500", *script],
+            env={**os.environ, **environment},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i, host in enumerate(hosts)
+    ]
+    for process in started:
+        _, lines = process.communicate(timeout=60)
+        said.append(
+            re.sub(r"\[W.*hostname of the client socket cannot be retrieved.*\n", "", lines)
+        )  # of torch's store
+        ended.append(time.time())
+    end = "the training ends in all processes, and dvc repro resumes it\n"
+    assert [process.returncode for process in started] == [1, 1]
+    assert said == [
+        f"error: the connection to another process is lost, which may say why; {end}",
+        f"error: process 1 was killed by SIGKILL (on Linux most often since memory ran out); {end}",
+    ]
+    assert max(ended) - max(file.stat().st_mtime for file in (tmp_path / "key").glob("*.pt")) < 15

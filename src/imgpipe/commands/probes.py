@@ -18,7 +18,7 @@ from imgpipe.common.errors import one_line
 
 Facts = dict[str, Any]
 
-TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+TORCHRUN = ("imgpipe.train.launcher", "--standalone", "--nproc-per-node", "2", "-m")
 """Starts a probe as the train stage starts its processes."""
 
 

@@ -36,19 +36,31 @@ def exit_on_input_error() -> Iterator[None]:
     """
     try:
         yield
-    except InputError as error:
-        reason = str(error)
-    except OSError as error:
-        if error.errno not in REMEDIES:
+    except Exception as error:
+        reason = explanation(error)
+        if reason is None:
             raise
+        if isinstance(error, OSError) and error.filename is None:  # what is left for it would fail once more at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.stderr.write(reason)
+        raise SystemExit(1) from None
+
+
+def explanation(error: Exception) -> str | None:
+    """Return the line, for standard error, of what a user can put right: an InputError, or a machine that fails.
+
+    None where it is neither, but a bug of ours, whose traceback is to be seen.
+    """
+    if isinstance(error, OSError):
+        if error.errno not in REMEDIES:
+            return None
         file = "standard output" if error.filename is None else f"'{error.filename}'"
         reason = f"{file} can't be read or written: {error.strerror}; {REMEDIES[error.errno]}"
-        if error.filename is None:  # what is left for it would fail once more when Python ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    elif isinstance(error, InputError):
+        reason = str(error)
     else:
-        return
-    sys.stderr.write(f"error: {printable(reason)}\n")
-    raise SystemExit(1)
+        return None
+    return f"error: {printable(reason)}\n"
 
 
 def one_line(error: BaseException, *, named: bool = False) -> str:

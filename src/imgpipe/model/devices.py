@@ -1,18 +1,24 @@
 """The hardware and how it computes: device, deterministic kernels, process group, precision."""
 
 import ctypes
+import json
 import os
 import platform
+import sys
+import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from datetime import timedelta
+from pathlib import Path
+from typing import NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from imgpipe.common.errors import InputError
-from imgpipe.model.runtime import started_by_torchrun
+from imgpipe.common.errors import InputError, explanation
+from imgpipe.model.runtime import LAUNCHER, started_by_torchrun
 
 T = TypeVar("T")
 
@@ -84,11 +90,21 @@ class World:
         return slice(self.rank * each, (self.rank + 1) * each)
 
 
+PATIENCE = timedelta(minutes=30)
+"""How long a process waits for the others in one exchange before it takes one of them for hung. The longest that they
+may rightly wait is while the first writes a checkpoint to a slow disk, or one has more to compile than the others."""
+
+ALL_END = "the training ends in all processes, and dvc repro resumes it"
+
+
 @contextmanager
 def joined_world(kind: str) -> Iterator[World]:
     """Join the processes that torchrun started, by NCCL on GPUs and Gloo on CPUs, for the length of the block.
 
     kind: ``cpu`` or ``cuda``. Without torchrun the world is this one process.
+
+    Where the block fails in one of several processes, that one says why and ends at once, without a word to the others:
+    each may be in an exchange that will never end. The launcher ends them. SystemExit is to be raised by all.
 
     Raises InputError where there are fewer GPUs than processes on this machine.
     """
@@ -102,12 +118,57 @@ def joined_world(kind: str) -> Iterator[World]:
             raise InputError(f"torchrun started process {rank} on this machine, which has {gpus} GPUs; each needs one")
         device = torch.device(kind, rank)
         torch.cuda.set_device(device)
-    backend = "nccl" if kind == "cuda" else "gloo"
-    dist.init_process_group(backend)
+    # objects and checkpoints are in main memory, and go from there by Gloo
+    backends = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
+    dist.init_process_group(backends, timeout=PATIENCE)
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), device)
-    finally:
-        dist.destroy_process_group()
+        try:
+            yield World(dist.get_rank(), dist.get_world_size(), device)
+        except SystemExit:
+            dist.barrier()  # until what the first saves is saved: the launcher ends the others soon after one has ended
+            dist.destroy_process_group()
+            raise
+    except Exception as error:
+        _leave(error)
+    dist.destroy_process_group()
+
+
+def _leave(error: Exception) -> NoReturn:
+    """End this process, one of several, at once, with exit status 1, and say why.
+
+    Our launcher says what the first that failed leaves it; without it each speaks for itself.
+    """
+    text = explanation(_of_another_process(error) or error) or "".join(traceback.format_exception(error))
+    if LAUNCHER in os.environ:
+        reason_file(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps([time.time_ns(), text]), "utf-8")
+    else:
+        sys.stderr.write(text)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def reason_file(error_file: str) -> Path:
+    """Return where a process leaves, for the launcher, when and why it ended.
+
+    error_file: that which torchrun gives it, whose format and reports are torchrun's own.
+    """
+    return Path(error_file).with_name("reason.json")
+
+
+def _of_another_process(error: Exception) -> InputError | None:
+    """Return what to say of an error that only tells that another process is gone; None for any other error.
+
+    Gloo's have no type of their own, and those from within a hook of DistributedDataParallel not even their own text.
+    """
+    text = str(error)
+    if not isinstance(error, RuntimeError):
+        return None
+    if "Timed out waiting" in text:
+        return InputError(f"another process has not answered for {PATIENCE.total_seconds():g} seconds; {ALL_END}")
+    if any(sign in text for sign in ("closed by peer", "reset by peer", "Broken pipe", "ncclRemoteError")):
+        return InputError(f"the connection to another process is lost, which may say why; {ALL_END}")
+    return None
 
 
 def of_first_process(value: T, world: World) -> T:

@@ -2,12 +2,19 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from imgpipe.common.rules import Interval
 from imgpipe.data.parallel import cores
 
 DEVICE = "params.yaml: runtime.device is"
+
+LAUNCHER = "IMGPIPE_LAUNCHER"
+"""Environment variable by which our launcher of processes (``train.launcher``) tells them its own number."""
+
+DRIVER = Path("/proc/driver/nvidia/version")
+"""Is there where the machine has NVIDIA's driver."""
 
 
 @dataclass(frozen=True)

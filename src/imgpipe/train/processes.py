@@ -1,7 +1,6 @@
 """The processes that train: how many there are, how they start under torchrun, and how they are told to stop.
 
-Importing this takes no torch, since params.yaml's check does. ``python -m imgpipe.train.processes`` with torchrun's
-arguments is torchrun's launcher.
+Importing this takes no torch, since params.yaml's check does.
 """
 
 import ctypes
@@ -14,6 +13,7 @@ from types import FrameType
 
 from imgpipe.common.errors import InputError
 from imgpipe.common.rules import one_of
+from imgpipe.model.runtime import LAUNCHER
 
 PROCESSES = "params.yaml: runtime.processes is"
 """Begins an error about the number of processes."""
@@ -111,40 +111,18 @@ def divisors(number: int) -> list[int]:
     return [n for n in range(1, number + 1) if number % n == 0]
 
 
-LAUNCHER = "IMGPIPE_LAUNCHER"
-"""Environment variable by which torchrun's launcher tells the processes that it starts its number."""
-
-
 def restart_under_torchrun(module: str, processes: int, *, machines: int, cpu_threads: int) -> None:
-    """Become torchrun's launcher, which starts a module anew in so many processes. Does not return.
+    """Become torchrun's launcher (``launcher.py``), which starts a module anew in so many processes. Does not return.
 
     With several machines the launcher joins the others', as torchrun's own settings in the environment say.
     """
+    from imgpipe.train import launcher  # not on top: it takes torch
+
     os.environ.setdefault("OMP_NUM_THREADS", str(cpu_threads))
-    os.environ[LAUNCHER] = str(os.getpid())  # the same after exec
     alone = ["--standalone"] if machines == 1 else []
-    command = ["-m", __name__, *alone, "--nproc-per-node", str(processes), "-m", module]
+    command = ["-m", launcher.__name__, *alone, "--nproc-per-node", str(processes), "-m", module]
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *command])
-
-
-def _launch() -> None:
-    """Run torchrun's launcher, and end as its processes did: with their exit status, without a traceback of its own."""
-    import torch.distributed.elastic.agent.server.api as agent
-    import torch.distributed.elastic.multiprocessing.api as starter
-    from torch.distributed import run
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-
-    for module in (agent, starter):  # the training itself says what a signal does
-        module.logger.addFilter(lambda record: not record.msg.startswith(("Received %s death", "Sending process %s")))
-    try:
-        run.main(sys.argv[1:])
-    except SignalException as stopped:
-        sys.exit(128 + stopped.sigval)
-    except ChildFailedError as failed:
-        _, failure = failed.get_first_failure()
-        sys.exit(failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode)
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -197,7 +175,3 @@ def die_with_parent() -> None:
         raise OSError(ctypes.get_errno(), "prctl")
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-if __name__ == "__main__":
-    _launch()
