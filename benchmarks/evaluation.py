@@ -33,7 +33,7 @@ def main(rounds: int = 5) -> None:
 
     classifier = load_classifier(Path("models/classifier.safetensors"))
     description = classifier.description
-    devices.set_up_computing(cpu_threads=description.cpu_threads)
+    devices.set_up_computing(cpu_threads=description.cpu_threads, precision=description.precision)
     split = read_split(Path("data/packed/test"), description.form)
     world, size = World(0, 1, torch.device("cpu")), description.size
     sizes = [min(BATCH, len(split) - start) for start in range(0, len(split), BATCH)]

@@ -42,7 +42,7 @@ def evaluate() -> None:
     device = devices.device_type(runtime.device, asked_by=DEVICE)
     classifier = load_classifier(trained)
     description = classifier.description = replace(classifier.description, flips=section.flips)
-    devices.set_up_computing(cpu_threads=description.cpu_threads)
+    devices.set_up_computing(cpu_threads=description.cpu_threads, precision=description.precision)
     _, splits = read_packed(PACKED, ("val", "test"))
 
     logits, size, threads = {}, section.batch_size, runtime.loader_threads

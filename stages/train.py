@@ -7,7 +7,7 @@ from pathlib import Path
 
 from imgpipe.common import kernels, params, stage
 from imgpipe.common.files import write_records, write_text
-from imgpipe.model.runtime import Runtime, started_by_torchrun
+from imgpipe.model.runtime import Runtime, first_of_machine, started_by_torchrun
 from imgpipe.train.keys import digests_of_inputs, key_of
 from imgpipe.train.locks import CHECKPOINTS
 from imgpipe.train.params import Model, Train
@@ -40,7 +40,7 @@ def train() -> None:
 
     # below, not on top: these import torch, which takes seconds, and params.yaml is checked before
     from imgpipe.model.classifier import save_classifier
-    from imgpipe.model.devices import joined_world
+    from imgpipe.model.devices import described, joined_world
     from imgpipe.train import checkpoints, start, watching
     from imgpipe.train.loop import fit
     from imgpipe.train.micro_batches import check_splits, read_splits
@@ -56,8 +56,9 @@ def train() -> None:
 
     with deferred_signals() as stop_signal, joined_world(device) as world:
         check_splits(splits, PACKED, world)
-        digests = digests_of_inputs("train", device=device)
-        checkpoints.same_everywhere(digests, world)
+        device = described(world.device)
+        mine = digests_of_inputs("train", device=device) if first_of_machine() else {"device": device}
+        digests = checkpoints.same_everywhere(mine, world)
         state = start.new_state(classifier.to(world.device), recipe)
         place, first = CHECKPOINTS / key_of(digests), world.rank == 0
         folder = watching.new_run_folder(RUNS) if first else RUNS

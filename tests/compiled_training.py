@@ -40,7 +40,7 @@ def begun(*more: nn.Module) -> TrainingState:
 
 if __name__ == "__main__":
     folder, rank = Path(sys.argv[1]), int(sys.argv[2])
-    set_up_computing(cpu_threads=1)
+    set_up_computing(cpu_threads=1, precision="fp32")
     dist.init_process_group("gloo", init_method=f"file://{folder}.meeting", rank=rank, world_size=2)
     world = World(rank, 2, torch.device("cpu"))
     three_of_four_steps = goes_on(begun(), COMPILED, folder, images=22, world=world, leave_after=3)

@@ -40,6 +40,6 @@ def test_memory_that_was_freed_is_used_again_and_not_asked_for_anew() -> None:
 
 def test_new_memory_is_not_filled_first() -> None:
     with kernels_and_threads_as_they_were():
-        set_up_computing(cpu_threads=1)
+        set_up_computing(cpu_threads=1, precision="fp32")
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.empty(1000).isnan().all()

@@ -39,7 +39,7 @@ def new_process() -> Iterator[None]:
         "fail_on_recompile_limit_hit": False,
     }
     with kernels_and_threads_as_they_were(), torch._dynamo.config.patch(torchs_own):
-        set_up_computing(cpu_threads=1)
+        set_up_computing(cpu_threads=1, precision="fp32")
         torch._dynamo.reset()
         yield
 

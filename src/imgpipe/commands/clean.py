@@ -12,6 +12,7 @@ import typer
 
 from imgpipe.common.errors import InputError
 from imgpipe.common.safe_text import printable
+from imgpipe.model.runtime import DRIVER
 from imgpipe.train.locks import CHECKPOINTS, taken
 
 KEY = re.compile("[0-9a-f]{32}")
@@ -79,7 +80,7 @@ def unfinished(folder: Path) -> list[Unfinished]:
 
 
 def resumable() -> set[str]:
-    """Return the keys of the trainings that the next ``dvc repro`` may resume, on a CPU and on a GPU.
+    """Return the keys of the trainings that the next ``dvc repro`` may resume, on the CPU and on the GPUs here.
 
     Raises InputError where that can't be told.
     """
@@ -92,7 +93,18 @@ def resumable() -> set[str]:
             f"{error.filename} is not there, so it can't be told which training would be resumed; run dvc repro pack, "
             "or dvc checkout"
         ) from None
-    return {key_of({**digests, "device": device}) for device in ("cpu", "cuda")}
+    return {key_of({**digests, "device": device}) for device in ("cpu", *gpus())}
+
+
+def gpus() -> list[str]:
+    """Describe the GPUs of this machine as a training's key has them."""
+    if not DRIVER.exists():
+        return []  # without the seconds that torch takes to import
+    import torch
+
+    from imgpipe.model.devices import described
+
+    return [described(torch.device("cuda", i)) for i in range(torch.cuda.device_count())]
 
 
 def grouped(found: Iterable[Unfinished], resumed: set[str]) -> dict[str, list[Unfinished]]:

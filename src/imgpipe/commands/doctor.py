@@ -26,14 +26,13 @@ from imgpipe.common.errors import one_line
 from imgpipe.common.kernels import problem_here
 from imgpipe.common.safe_text import printable
 from imgpipe.common.wording import counted
+from imgpipe.model.runtime import DRIVER
 from imgpipe.train.locks import CHECKPOINTS
 
 SETUP = "make setup installs what is locked"
 SECONDS = 120.0
 """How long a probe may take; importing torch from a slow disk alone can take a minute."""
 BITS = "same bits"
-DRIVER = Path("/proc/driver/nvidia/version")
-"""Is there where the machine has NVIDIA's driver."""
 
 
 def doctor() -> None:

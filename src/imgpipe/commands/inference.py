@@ -46,7 +46,8 @@ def ready_classifier(path: Path, device: str) -> Classifier:
     Raises InputError as ``load_classifier`` does, and where the device is not there.
     """
     classifier = load_classifier(path).to(device_type(device, asked_by="--device is"))
-    set_up_computing(cpu_threads=classifier.description.cpu_threads)
+    description = classifier.description
+    set_up_computing(cpu_threads=description.cpu_threads, precision=description.precision)
     return classifier
 
 

@@ -41,7 +41,7 @@ def same_bits() -> dict[str, Any]:
     from imgpipe.model.devices import set_up_computing
     from imgpipe.train.optim import OPTIMIZERS
 
-    set_up_computing(cpu_threads=2)
+    set_up_computing(cpu_threads=2, precision="fp32")
     rates: dict[str, dict[str, float]] = {
         "sgd": {"momentum": 0.9, "weight_decay": 0.01, "nesterov": True},
         "adam": {"beta1": 0.9, "beta2": 0.999, "weight_decay": 0.01},
@@ -130,7 +130,7 @@ def speed(precision: str, kernels: str) -> dict[str, Any]:
     from imgpipe.train.optim import sgd
 
     device = torch.device(device_type("auto", asked_by=""))
-    set_up_computing(cpu_threads=cores())
+    set_up_computing(cpu_threads=cores(), precision=precision)
     network = build_model("resnet9", channels=3, classes=10, size=32, dropout=0.0)
     network.train().to(device).to(memory_format=torch.channels_last)
     optimizer = sgd([{"params": list(network.parameters())}], lr=0.01, momentum=0.9, weight_decay=0.0, nesterov=False)

@@ -28,6 +28,34 @@ NETWORK = {
     "ONEDNN_DEFAULT_FPMATH_MODE": "STRICT",
 }
 
+ON_GPUS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+"""What torch's deterministic mode asks of cuBLAS, which otherwise may split a sum in another way each time."""
+
+UNHEEDED = (
+    "NVIDIA_TF32_OVERRIDE",  # cuBLAS and cuDNN: takes TF32 whatever is asked for, or never
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "TORCH_CUDNN_USE_HEURISTIC_MODE_B",  # torch: chooses cuDNN's algorithms in another way
+    "TORCH_CUDNN_V8_API_DISABLED",
+    "TORCH_CUDNN_SDPA_DEPRIORITIZED",  # torch: another code for attention
+    "TORCH_BLAS_PREFER_CUBLASLT",  # torch: another library for products of matrices
+    "DISABLE_ADDMM_CUDA_LT",
+    "CUBLASLT_WORKSPACE_SIZE",  # torch: memory by which cuBLASLt chooses its algorithms
+    "TORCH_CUBLASLT_UNIFIED_WORKSPACE",
+    "PYTORCH_TUNABLEOP_ENABLED",  # torch: takes the algorithm that was measured to be the fastest
+    "CUBLAS_EMULATE_SINGLE_PRECISION",  # cuBLAS: computes by shorter numbers
+    "CUBLAS_EMULATE_DOUBLE_PRECISION",
+    "CUBLAS_EMULATION_STRATEGY",
+    "CUBLASLT_HEURISTICS_LUT_FILE",  # cuBLASLt: a table of algorithms to choose
+    "CUDNN_ERRATA_JSON_FILE",  # cuDNN: algorithms not to choose
+    "CUDNN_UNFUSE_FMA",  # cuDNN: how it compiles its kernels
+    "CUDNN_USE_EX2_EMULATION",
+    "CUDNN_ENABLE_BMM_SCALE_FUSION",
+    "CUDNN_RESCALE_THRESHOLD",
+    "CUDA_FORCE_PTX_JIT",  # the driver: compiles kernels anew
+)
+"""Variables by which a user, or a script once copied, changes what torch's libraries for NVIDIA's GPUs compute. All
+that are in the libraries and choose an algorithm or a rounding; those that set caches, logs and limits are not here."""
+
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -53,8 +81,10 @@ def fix_for_images() -> None:
 def fix_for_network(kernels: str) -> None:
     """Fix the code that computes a network; to be called before torch is imported.
 
-    kernels: ``portable``; or ``native``, which leaves the choice to the libraries.
+    kernels: ``portable``; or ``native``, which leaves the choice to the libraries. On a GPU that choice depends on the
+        GPU and on what is computed, and not on the environment.
     """
+    fix_for_gpus()
     if kernels == "native":
         return
     if problem := problem_here():
@@ -62,6 +92,17 @@ def fix_for_network(kernels: str) -> None:
         return
     assert "torch" not in sys.modules or NETWORK.items() <= os.environ.items(), "torch has chosen its code already"
     os.environ.update(NETWORK)
+
+
+def fix_for_gpus() -> None:
+    """Fix what the environment may choose of a GPU's code; to be called before torch is imported, or else before CUDA.
+
+    Some of it is read when torch is imported, most of it when it is first needed.
+    """
+    for name in UNHEEDED:
+        if name in os.environ:
+            logging.warning("%s=%s would change bits on a GPU; it is not heeded", name, os.environ.pop(name))
+    os.environ.update(ON_GPUS)
 
 
 def _features() -> set[str]:

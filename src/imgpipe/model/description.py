@@ -59,7 +59,7 @@ class Description:
     """The order of the numbers in memory, which shows in their rounding."""
     device: Annotated[str, one_of_table(("cpu", "cuda"))]
     """Where it was trained: a CPU and a GPU agree to rounding only."""
-    precision: Annotated[str, one_of_table(("fp32", "bf16", "fp16"))]
+    precision: Annotated[str, one_of_table(("fp32", "tf32", "bf16", "fp16"))]
     """Of the forward pass."""
     kernels: Annotated[str, one_of_table(("portable", "native"))]
     """Code that computes it on a CPU: see ``kernels.fix_for_network``."""

@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import logging
 import os
 import platform
 import sys
@@ -18,11 +19,13 @@ import torch
 import torch.distributed as dist
 
 from imgpipe.common.errors import InputError, explanation
-from imgpipe.model.runtime import LAUNCHER, started_by_torchrun
+from imgpipe.common.kernels import fix_for_gpus
+from imgpipe.model.runtime import DRIVER, LAUNCHER, started_by_torchrun
 
 T = TypeVar("T")
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""The dtypes in which a forward pass computes most."""
 
 
 def device_type(asked: str, *, asked_by: str) -> str:
@@ -30,26 +33,51 @@ def device_type(asked: str, *, asked_by: str) -> str:
 
     asked_by: begins the error, such as "--device is".
 
+    Warns where auto is cpu though the machine has NVIDIA's driver.
+
     Raises InputError where cuda is asked for and not there.
     """
-    if asked == "cuda" and not torch.cuda.is_available():
+    if asked == "cpu" or torch.cuda.is_available():
+        return "cpu" if asked == "cpu" else "cuda"
+    if asked == "cuda":
         raise InputError(f"{asked_by} 'cuda', but torch sees no CUDA device here; use cpu or auto")
-    return asked if asked != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if DRIVER.exists() and not started_by_torchrun():  # whoever started torchrun has been told
+        logging.warning(
+            "this machine has NVIDIA's driver, but torch sees no GPU, so the CPU computes: the driver may be too old, "
+            "CUDA_VISIBLE_DEVICES may hide the GPUs, or torch may be built without CUDA; imgpipe doctor says which"
+        )
+    return "cpu"
 
 
-def set_up_computing(*, cpu_threads: int) -> None:
+def described(device: torch.device) -> str:
+    """Describe what decides about the bits that a device computes: ``cpu``; or the GPU's model and its libraries.
+
+    NCCL is not among these, since it only moves what is summed.
+    """
+    if device.type == "cpu":
+        return "cpu"
+    gpu = torch.cuda.get_device_properties(device)
+    return (
+        f"{gpu.name} with {gpu.multi_processor_count} multiprocessors, compute capability {gpu.major}.{gpu.minor}, "
+        f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+    )
+
+
+def set_up_computing(*, cpu_threads: int, precision: str) -> None:
     """Make this process compute deterministically, and fast where memory is freed and taken again in every step.
 
     cpu_threads: of operators on a CPU, which splits sums among them, so that their number shows in the result.
+    precision: one of PRECISIONS. Where it is tf32, NVIDIA's GPUs from Ampere on multiply in TF32; elsewhere it is fp32.
     """
     be_deterministic()
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.set_num_threads(cpu_threads)
     keep_freed_memory()
 
 
 def be_deterministic() -> None:
     """Make torch take deterministic kernels, and raise an error where there is none."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    fix_for_gpus()
     # use_deterministic_algorithms does the same, but imports the compiler first, which takes seconds
     torch.set_deterministic_debug_mode("error")
     # it would also fill all new memory, to make the same of what reads it too early; nothing here does
@@ -118,14 +146,17 @@ def joined_world(kind: str) -> Iterator[World]:
             raise InputError(f"torchrun started process {rank} on this machine, which has {gpus} GPUs; each needs one")
         device = torch.device(kind, rank)
         torch.cuda.set_device(device)
+    # one that has waited too long aborts, and cleans up nothing, which might take for ever
+    os.environ["TORCH_NCCL_ASYNC_ERROR_HANDLING"] = "3"
     # objects and checkpoints are in main memory, and go from there by Gloo
     backends = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
     dist.init_process_group(backends, timeout=PATIENCE)
     try:
+        world = World(dist.get_rank(), dist.get_world_size(), device)
         try:
-            yield World(dist.get_rank(), dist.get_world_size(), device)
+            yield world
         except SystemExit:
-            dist.barrier()  # until what the first saves is saved: the launcher ends the others soon after one has ended
+            of_first_process(None, world)  # it has saved: when one has ended, the launcher soon ends the others
             dist.destroy_process_group()
             raise
     except Exception as error:
@@ -181,5 +212,6 @@ def of_first_process(value: T, world: World) -> T:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context in which a forward pass runs: mixed precision, which for fp32 changes nothing."""
-    return torch.autocast(device.type, dtype=PRECISIONS[precision], enabled=precision != "fp32")
+    """Return the context in which a forward pass runs: mixed precision, which for fp32 and tf32 changes nothing."""
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

@@ -42,6 +42,11 @@ class Runtime:
         return max(1, cores() // processes // 2) if self.threads == "auto" else self.threads
 
 
+def first_of_machine() -> bool:
+    """Return whether this process is the first of those that train on this machine, or alone."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def started_by_torchrun() -> bool:
     """Return whether torchrun started this process, alone or among others."""
     return "TORCHELASTIC_RUN_ID" in os.environ

@@ -14,6 +14,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from signal import Signals
 from time import monotonic
@@ -25,6 +26,7 @@ import torch.distributed as dist
 from imgpipe.common.errors import InputError, one_line
 from imgpipe.common.files import replacing
 from imgpipe.model.devices import World, of_first_process
+from imgpipe.model.runtime import first_of_machine
 from imgpipe.train.locks import set_aside, sole_use
 from imgpipe.train.processes import Interrupted
 from imgpipe.train.state import TrainingState
@@ -35,33 +37,46 @@ KEPT = 2
 FIRST = 60.0
 """Seconds after which a run saves its first checkpoint at the latest: early failures are the most frequent ones."""
 
+WHILE_DATA_IS_READ = timedelta(days=1)
+"""How long processes wait for one that reads all of the data: terabytes from a slow disk take hours."""
+
 Save = Callable[[int], None]
 """Saves a checkpoint if one is due, or if the argument, the signal that stops the training, is not 0."""
 
 
-def same_everywhere(digests: Mapping[str, str], world: World) -> None:
+def same_everywhere(digests: Mapping[str, str], world: World) -> dict[str, str]:
     """Check that all processes have the same inputs as the first. Every process of the world calls it.
 
-    digests: of what the result depends on, by its name for the user, such as a path.
+    digests: of what the result depends on, by its name for the user, such as a path. All but the first of a machine may
+        leave out what they share with it: to read all of the data once is enough.
+
+    Returns all digests.
 
     Raises InputError, the same in every process, that names what differs and on which machines.
     """
     if world.size == 1:
-        return
-    everybody: list[tuple[str, dict[str, str]]] = [("", {})] * world.size
-    dist.all_gather_object(everybody, (socket.gethostname(), dict(digests)))
-    first_host, expected = everybody[0]
+        return dict(digests)
+    everybody: list[tuple[str, bool, dict[str, str]]] = [("", True, {})] * world.size
+    mine = socket.gethostname(), first_of_machine(), dict(digests)
+    patient = dist.new_group(backend="gloo", timeout=WHILE_DATA_IS_READ)
+    dist.all_gather_object(everybody, mine, group=patient)  # type: ignore[arg-type]  # every process is in it
+    first_host, _, expected = everybody[0]
     differing: dict[tuple[str, ...], list[str]] = {}
-    for process, (host, found) in enumerate(everybody):
-        names = {name for name in expected.keys() | found.keys() if found.get(name) != expected.get(name)}
+    for process, (host, whole, found) in enumerate(everybody):
+        names = {name for name, digest in found.items() if digest != expected.get(name)}
+        if whole:
+            names |= expected.keys() - found.keys()
         if names:
             differing.setdefault(tuple(sorted(names)), []).append(f"{host} (process {process})")
-    if differing:
-        said = "; ".join(f"{', '.join(names)} on {', '.join(hosts)}" for names, hosts in differing.items())
-        raise InputError(
-            f"the machines do not train the same: {said}: not as on {first_host} (process 0); bring the project's "
-            "folder to one state on all of them, for example by git pull and dvc pull"
-        )
+    if not differing:
+        return expected
+    said = "; ".join(f"{', '.join(names)} on {', '.join(hosts)}" for names, hosts in differing.items())
+    remedies = ["train on GPUs of one model"] if any("device" in names for names in differing) else []
+    if any(set(names) - {"device"} for names in differing):
+        remedies.append("bring the project's folder to one state on all of them, for example by git pull and dvc pull")
+    raise InputError(
+        f"the machines do not train the same: {said}: not as on {first_host} (process 0); {', and '.join(remedies)}"
+    )
 
 
 @contextmanager

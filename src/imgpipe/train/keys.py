@@ -15,7 +15,9 @@ def digests_of_inputs(stage: str, *, device: str) -> dict[str, str]:
     """Digest all that the result of a stage depends on, by name.
 
     That is: its parameters, each file and folder that dvc.yaml lists as its dependency (data and code), the versions of
-    Python and of the packages that dvc.yaml lists (of timm where the network is timm's), and the kind of device.
+    Python and of the packages that dvc.yaml lists (of timm where the network is timm's), and the device.
+
+    device: ``cpu``, or a GPU as ``devices.described`` has it.
     """
     described = params.load(Path("dvc.yaml"))["stages"][stage]
     sections = params.load(params.PARAMS)

@@ -80,8 +80,8 @@ class Train:
     """Images of one update, over all processes."""
     micro_batches: Annotated[int, POWER_OF_TWO]
     """How many micro-batches of equal size a batch is cut into; the processes share them out."""
-    precision: Literal["fp32", "bf16", "fp16"]
-    """Of the forward pass; fp16 with gradient scaling."""
+    precision: Literal["fp32", "tf32", "bf16", "fp16"]
+    """Of the forward pass; fp16 with gradient scaling. tf32, also of the backward pass, is fp32 where there is none."""
     kernels: Literal["portable", "native"]
     """Code that computes the network on a CPU: see ``kernels.fix_for_network``."""
     cpu_threads: Annotated[int, THREADS]

@@ -71,6 +71,7 @@ class Run:
                     step, shown, copy = unread.popleft()
                     with self.clock("step"):
                         losses, _, signals = zip(*copy().tolist(), strict=True)
+                    check_memory_sufficed(self.world.device)
                     if not math.isfinite(sum(losses)):
                         raise diverged(f"the loss of step {step} of epoch {epoch}")
                     if number := int(max(signals)):  # on every process, whichever was asked
@@ -147,6 +148,22 @@ def copied_to_cpu(rows: Tensor) -> Callable[[], Tensor]:
         return copy
 
     return waited_for
+
+
+def check_memory_sufficed(device: torch.device) -> None:
+    """Check that so far each thing that was to be in a GPU's memory found its place there.
+
+    Where the working memory of one of cuDNN's algorithms does not, PyTorch takes the next one without a word, and that
+    one has other bits (``try_configs`` in ATen's Conv_v8.cpp). Any other failure would have ended the step. Counted is
+    what failed even after all memory that was merely kept had been given back (``malloc`` in CUDACachingAllocator.cpp).
+
+    Raises InputError where something did not.
+    """
+    if device.type == "cuda" and torch.cuda.memory_stats_as_nested_dict(device)["num_ooms"]:
+        raise InputError(
+            "memory of the GPU did not suffice for an algorithm of cuDNN's, and another would change the result; free "
+            "it of other programs, or take twice the train.micro_batches, or train.gradient_checkpointing"
+        )
 
 
 def diverged(what: str) -> InputError:

@@ -65,7 +65,7 @@ def untrained_classifier(model: Model, recipe: Train, statistics: Statistics, *,
         set_thresholds={},
         val_images=0,
     )
-    set_up_computing(cpu_threads=recipe.cpu_threads)
+    set_up_computing(cpu_threads=recipe.cpu_threads, precision=recipe.precision)
     torch.manual_seed(recipe.seed)
     classifier = new_classifier(description, *NORMALISATIONS[model.normalise](statistics.mean, statistics.std))
     origin = load_initial_weights(classifier.network, model, cache=Path(torch.hub.get_dir(), "checkpoints"))
