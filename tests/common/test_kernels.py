@@ -62,6 +62,20 @@ def test_native_leaves_the_network_s_code_to_the_libraries() -> None:
 
 
 @pytest.mark.usefixtures("unset")
+@pytest.mark.parametrize("kind", ["portable", "native"])
+def test_what_a_gpu_computes_is_not_the_environment_s_choice_and_that_is_said(
+    kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    os.environ.update(kernels.NETWORK)  # as for this process, which has imported torch
+    kernels.fix_for_network(kind)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert "NVIDIA_TF32_OVERRIDE" not in os.environ
+    assert caplog.messages == ["NVIDIA_TF32_OVERRIDE=1 would change bits on a GPU; it is not heeded"]
+
+
+@pytest.mark.usefixtures("unset")
 @pytest.mark.parametrize(("machine", "flags"), [("aarch64", "avx2 fma"), ("x86_64", "sse4_2 avx")])
 def test_nothing_is_fixed_on_a_processor_that_can_not_be_like_the_others_and_portable_says_so(
     machine: str, flags: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture

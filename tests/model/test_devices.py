@@ -1,14 +1,18 @@
 """How it computes: what is set for the whole process."""
 
+import logging
 import platform
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import ROOT, kernels_and_threads_as_they_were
 
-from imgpipe.model.devices import set_up_computing
+from imgpipe.model import devices
+from imgpipe.model.devices import described, device_type, set_up_computing
 
 PAGES = 64 * 2**20 // 4096
 """Of an array of 64 MiB."""
@@ -43,3 +47,43 @@ def test_new_memory_is_not_filled_first() -> None:
         set_up_computing(cpu_threads=1, precision="fp32")
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.empty(1000).isnan().all()
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("bf16", False), ("tf32", True)])
+def test_a_gpu_takes_tf32_in_convolutions_and_products_where_that_is_the_precision_and_nowhere_else(
+    precision: str, tf32: bool
+) -> None:
+    """By torch's own default convolutions do and products do not."""
+    with kernels_and_threads_as_they_were():
+        set_up_computing(cpu_threads=1, precision=precision)
+        assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == (tf32, tf32)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_that_a_machine_with_a_driver_trains_on_the_cpu_is_said_once_and_only_where_nobody_chose_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level(logging.WARNING)
+    monkeypatch.setattr(devices, "DRIVER", tmp_path / "none")
+    assert device_type("auto", asked_by="") == "cpu"
+    monkeypatch.setattr(devices, "DRIVER", tmp_path)
+    assert device_type("cpu", asked_by="") == "cpu"
+    assert caplog.messages == []
+    assert device_type("auto", asked_by="") == "cpu"
+    (said,) = caplog.messages
+    assert said.startswith("this machine has NVIDIA's driver, but torch sees no GPU, so the CPU computes: ")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one of several processes")
+    assert device_type("auto", asked_by="") == "cpu"
+    assert len(caplog.messages) == 1
+
+
+def test_a_gpu_is_another_where_its_model_or_what_computes_on_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the GPU stands what torch gives; there is none here."""
+    gpu = SimpleNamespace(name="NVIDIA H100 PCIe", multi_processor_count=114, major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 92600)
+    assert described(torch.device("cuda", 1)) == (
+        "NVIDIA H100 PCIe with 114 multiprocessors, compute capability 9.0, CUDA 13.2, cuDNN 92600"
+    )
+    assert described(torch.device("cpu")) == "cpu"

@@ -118,7 +118,7 @@ def test_a_hidden_file_or_folder_that_is_named_counts_with_its_content(tmp_path:
 
 
 AGREEING = """
-import socket, sys
+import os, socket, sys
 import stages
 import torch, torch.distributed as dist
 from imgpipe.train.checkpoints import same_everywhere
@@ -129,12 +129,18 @@ rank, meeting = int(sys.argv[1]), sys.argv[2]
 socket.gethostname = lambda: ("alpha", "beta")[rank]
 dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
 world = World(rank, 2, torch.device("cpu"))
-same_everywhere({"params.yaml": "0f", "src": "aa"}, world)
-print("agreed")
-try:
-    same_everywhere({"params.yaml": "0f", "src": "ab"[rank], "data": "c"} | ({"old": "d"} if rank else {}), world)
-except InputError as error:
-    print(error)
+def agree(digests):
+    try:
+        return same_everywhere(digests, world)
+    except InputError as error:
+        return error
+
+print(agree({"params.yaml": "0f", "src": "aa"}))
+print(agree({"params.yaml": "0f", "src": "ab"[rank], "data": "c"} | ({"old": "d"} if rank else {})))
+print(agree({"src": "a"} if rank else {"src": "a", "data": "c"}))
+os.environ["LOCAL_RANK"] = str(rank)
+print(agree({"device": "cpu"} if rank else {"device": "cpu", "data": "c"}))
+print(agree({"device": "A100"} if rank else {"device": "H100", "data": "c"}))
 dist.destroy_process_group()
 """
 
@@ -147,15 +153,16 @@ def test_every_process_is_told_what_differs_and_where(tmp_path: Path) -> None:
         for rank in range(2)
     ]
     said = [process.communicate(timeout=120)[0] for process in running]
-    assert (
-        said
-        == [
-            "agreed\n"
-            "the machines do not train the same: old, src on beta (process 1): not as on alpha (process 0); bring the "
-            "project's folder to one state on all of them, for example by git pull and dvc pull\n"
-        ]
-        * 2
-    )
+    folder = "bring the project's folder to one state on all of them, for example by git pull and dvc pull"
+    lines = [
+        "{'params.yaml': '0f', 'src': 'aa'}",
+        f"the machines do not train the same: old, src on beta (process 1): not as on alpha (process 0); {folder}",
+        f"the machines do not train the same: data on beta (process 1): not as on alpha (process 0); {folder}",
+        "{'device': 'cpu', 'data': 'c'}",
+        "the machines do not train the same: device on beta (process 1): not as on alpha (process 0); train on GPUs of "
+        "one model",
+    ]
+    assert said == ["\n".join(lines) + "\n"] * 2
 
 
 SAVED = {"weights": torch.arange(6.0).view(2, 3), "epochs": [{"loss": 0.1}], "best": None}

@@ -24,7 +24,7 @@ from imgpipe.train.loop import batch_loss, ended, loss_and_accuracy, train_step
 from imgpipe.train.micro_batches import MicroBatch, cut, draw_mix, mixed
 from imgpipe.train.params import Train
 from imgpipe.train.reduction import FixedTree
-from imgpipe.train.run import STEPS_BEHIND, explained
+from imgpipe.train.run import STEPS_BEHIND, check_memory_sufficed, explained
 from imgpipe.train.sampling import ORDERS, given_weights
 from imgpipe.train.start import new_state
 from imgpipe.train.state import Epoch, TrainingState
@@ -404,3 +404,14 @@ def test_validation_numbers_are_means_over_images() -> None:
     assert loss == pytest.approx(by_hand)
     assert accuracy == pytest.approx(2 / 3)
     assert loss == pytest.approx(cross_entropy(logits, labels).item())
+
+
+def test_a_gpu_whose_memory_did_not_suffice_for_an_algorithm_ends_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the allocator counts stands here in place of a GPU's."""
+    counted = {"num_alloc_retries": 3, "num_ooms": 0}
+    monkeypatch.setattr(torch.cuda, "memory_stats_as_nested_dict", lambda device: counted)
+    check_memory_sufficed(torch.device("cuda"))
+    counted["num_ooms"] = 1
+    check_memory_sufficed(torch.device("cpu"))
+    with pytest.raises(InputError, match="memory of the GPU did not suffice for an algorithm of cuDNN's"):
+        check_memory_sufficed(torch.device("cuda"))

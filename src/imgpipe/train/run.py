@@ -159,7 +159,7 @@ def check_memory_sufficed(device: torch.device) -> None:
 
     Raises InputError where something did not.
     """
-    if device.type == "cuda" and torch.cuda.memory_stats_as_nested_dict(device)["num_ooms"]:
+    if device.type == "cuda" and torch.cuda.memory_stats_as_nested_dict(device).get("num_ooms"):
         raise InputError(
             "memory of the GPU did not suffice for an algorithm of cuDNN's, and another would change the result; free "
             "it of other programs, or take twice the train.micro_batches, or train.gradient_checkpointing"
