@@ -82,6 +82,23 @@ def test_rmsprop_divides_by_the_mean_square_before_the_momentum() -> None:
     assert stepped("rmsprop", [1.0, -3.0], **values) == pytest.approx(weight)
 
 
+def test_rmsprop_takes_a_scaled_gradient_and_leaves_all_as_it_was_where_one_is_infinite() -> None:
+    """As without a scaler; the infinite gradient between two finite ones does not show in what is kept, either."""
+    weights = []
+    for scaled in (False, True):
+        weight = nn.Parameter(torch.tensor([2.0, -1.0]))
+        optimizer = OPTIMIZERS["rmsprop"]([{"params": [weight]}], **VALUES["rmsprop"])
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=scaled)
+        for gradient in ([1.0, 3.0], [1.0, math.inf], [-2.0, 0.5]):
+            if scaled or math.inf not in gradient:
+                scaler.scale((weight * torch.tensor(gradient)).sum()).backward()
+                scaler.step(optimizer)
+                scaler.update()
+                weight.grad = None
+        weights.append(weight.tolist())
+    assert weights[0] == weights[1]
+
+
 VALUES: dict[str, dict[str, float | bool]] = {
     "sgd": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.2, "nesterov": True},
     "adam": {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.2},

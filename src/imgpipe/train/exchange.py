@@ -35,6 +35,8 @@ class Exchange:
         self._padding = world.size * ALIGNMENT
         self._stream = torch.cuda.Stream(world.device) if world.device.type == "cuda" else None
         self._thread = ThreadPoolExecutor(1)  # one, so that every process sums in the same order
+        self.failure: Exception | None = None
+        """The error in work that a future can't carry: DistributedDataParallel, which waits for it, wants a tensor."""
 
     def beside(self, work: Callable[[], Tensor]) -> Future[Tensor]:
         """Do work, which may call ``sum_in_place``, while what called this goes on.
@@ -45,12 +47,12 @@ class Exchange:
         """
         if self._stream is None:
             future: Future[Tensor] = Future()
-            self._thread.submit(_fulfil, future, work)
+            self._thread.submit(self._fulfil, future, work)
             return future
         future = Future(devices=[self._device])
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
-            _fulfil(future, work)
+            self._fulfil(future, work)
         return future
 
     def sum_in_place(self, flat: Tensor) -> Tensor:
@@ -65,6 +67,13 @@ class Exchange:
         padded[: len(flat)] = flat
         _sum_nested(padded, self._groups)
         return flat.copy_(padded[: len(flat)])
+
+    def _fulfil(self, future: Future[Tensor], work: Callable[[], Tensor]) -> None:
+        try:
+            future.set_result(work())
+        except Exception as error:
+            self.failure = error
+            future.set_exception(error)  # type: ignore[arg-type]  # what its annotation says is wrong
 
 
 def _sum_nested(flat: Tensor, groups: list[tuple[dist.ProcessGroup, int]]) -> None:
@@ -98,10 +107,3 @@ def _nested_groups(world: World) -> list[tuple[dist.ProcessGroup, int]]:
         assert isinstance(mine, dist.ProcessGroup), "each process is in one of them"
         groups.append((mine, members.shape[1]))
     return groups
-
-
-def _fulfil(future: Future[Tensor], work: Callable[[], Tensor]) -> None:
-    try:
-        future.set_result(work())
-    except Exception as error:
-        future.set_exception(error)  # type: ignore[arg-type]  # what its annotation says is wrong

@@ -99,7 +99,12 @@ class FixedTree:
         if self._parallel is None:
             yield self._module
         elif last:
-            yield self._parallel  # its backward pass calls _sum_bucket
+            try:
+                yield self._parallel  # its backward pass calls _sum_bucket
+            except RuntimeError:
+                if self._exchange.failure:
+                    raise self._exchange.failure from None
+                raise
         else:
             with self._parallel.no_sync():
                 yield self._parallel

@@ -14,6 +14,9 @@ class RMSprop(torch.optim.Optimizer):
 
     torch.sqrt on a CPU is that of MKL, which begins with an approximate root that each processor makes in its own way.
     torch.rsqrt divides by a root that is rounded as IEEE 754 asks.
+
+    It takes a GradScaler's numbers, as torch's fused optimizers do, so that Python does not wait for a GPU: it divides
+    by ``grad_scale``, and where ``found_inf`` is not 0 all stays as it was.
     """
 
     def __init__(
@@ -21,23 +24,38 @@ class RMSprop(torch.optim.Optimizer):
     ) -> None:
         """Take the parameters. alpha: share that the mean of squared gradients keeps in each step."""
         super().__init__(groups, {"lr": lr, "alpha": alpha, "momentum": momentum, "weight_decay": weight_decay})
+        self._step_supports_amp_scaling = True  # by which torch.amp.GradScaler.step knows
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update all parameters that have a gradient."""
         assert closure is None, "nothing here computes a loss again"
+        # a GradScaler sets these for the time of a step
+        grad_scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
         for group in self.param_groups:
             if parameters := [parameter for parameter in group["params"] if parameter.grad is not None]:
-                self._update(parameters, [parameter.grad for parameter in parameters], group)
+                gradients = [parameter.grad for parameter in parameters]
+                if grad_scale is not None:
+                    gradients = list(torch._foreach_div(gradients, grad_scale))
+                changed = self._changed(parameters) if found_inf is not None else []
+                before = [value.clone() for value in changed]
+                self._update(parameters, gradients, group)
+                for value, earlier in zip(changed, before, strict=True):
+                    value.copy_(torch.where(found_inf > 0, earlier, value))
+
+    def _changed(self, parameters: list[Tensor]) -> list[Tensor]:
+        """Return all that an update of these changes."""
+        return [*parameters, *self._states(parameters, "square_avg"), *self._states(parameters, "momentum_buffer")]
+
+    def _states(self, parameters: list[Tensor], name: str) -> list[Tensor]:
+        """Return what is kept for each parameter by this name, 0 at first."""
+        for parameter in parameters:
+            if name not in self.state[parameter]:
+                self.state[parameter][name] = torch.zeros_like(parameter)
+        return [self.state[parameter][name] for parameter in parameters]
 
     def _update(self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
-        for parameter in parameters:
-            if not self.state[parameter]:
-                for name in ("square_avg", "momentum_buffer"):
-                    self.state[parameter][name] = torch.zeros_like(parameter)
-        squares, buffers = (
-            [self.state[parameter][name] for parameter in parameters] for name in ("square_avg", "momentum_buffer")
-        )
+        squares, buffers = self._states(parameters, "square_avg"), self._states(parameters, "momentum_buffer")
         if group["weight_decay"]:
             gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
         torch._foreach_mul_(squares, group["alpha"])
