@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras repro test soak fuzz check verify verify-portable bench-noop bench-loader bench-accuracy bench-evaluate bench-train bench-verdicts lock
+.PHONY: help setup extras repro test soak fuzz check verify verify-portable bench-noop bench-loader bench-accuracy bench-evaluate bench-train bench-verdicts bench-kernels lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ bench-evaluate: setup ## time the evaluation of the test split against the netwo
 
 bench-train: setup ## time training against torchvision's: make bench-train DATA=images.tar MODEL=resnet18 SIZE=128
 	$(BIN)/python benchmarks/training.py compare $(DATA) --model $(MODEL) --size $(SIZE) --crop $(CROP) --batch $(BATCH)
+
+bench-kernels: setup ## count the kernels of a training step on a GPU against a plain loop's; needs no GPU
+	$(BIN)/python benchmarks/kernels.py
 
 lock: setup ## write requirements.lock and packages.yaml anew, with today's versions of what pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --upgrade --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $(locked-extras) pyproject.toml --output-file requirements.lock
