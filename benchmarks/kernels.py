@@ -13,22 +13,25 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import typer
 from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src"), str(ROOT / "tests")]
 
-from fake_gpu import GPU, classifier_on_gpu, fake_gpu, put_on_gpu  # noqa: E402
+from fake_gpu import GPU, classifier_on_gpu, fake_gpu, first_of, put_on_gpu  # noqa: E402
 from samples import described, form  # noqa: E402
 
 from imgpipe.common import params  # noqa: E402
@@ -149,8 +152,8 @@ def images_and_labels(size: int, parts: int, images: int = 8) -> list[tuple[Tens
     return [(torch.empty(images, size, size, 3, dtype=torch.uint8), torch.empty(images, dtype=torch.int64))] * parts
 
 
-def ours(recipe: Train, model: Model) -> Launches:
-    """Of ``train_step`` in one process."""
+def ours(recipe: Train, model: Model, world: World) -> Launches:
+    """Of ``train_step``, on this process."""
     description = described(
         model=model.name,
         classes=CLASSES,
@@ -162,14 +165,17 @@ def ours(recipe: Train, model: Model) -> Launches:
     )
     classifier = classifier_on_gpu(description)
     state = new_state(classifier, recipe)
-    tree = FixedTree(classifier, World(0, 1, GPU))
-    parts = images_and_labels(model.image_size, recipe.micro_batches)
+    tree = FixedTree(classifier, world)
+    parts = images_and_labels(model.image_size, recipe.micro_batches // world.size)
     micro_batches = [MicroBatch(images, labels, 1 / len(parts), None, 0) for images, labels in parts]
     return counted(lambda: train_step(state, tree, micro_batches, recipe, None))
 
 
-def plain(recipe: Train, model: Model) -> Launches:
-    """Of the loop that PyTorch's documentation has: autocast, gradients added up over the parts, torch's SGD."""
+def plain(recipe: Train, model: Model, world: World) -> Launches:
+    """Of the loop that PyTorch's documentation has: autocast, gradients added up over the parts, torch's SGD.
+
+    With several processes they are summed by DistributedDataParallel after the last part.
+    """
     from torchvision.models import get_model
 
     with unset_fake_temporarily(), torch.device("meta"):
@@ -179,22 +185,35 @@ def plain(recipe: Train, model: Model) -> Launches:
         mean, std = (255 * torch.tensor(levels).view(1, 3, 1, 1) for levels in (MEAN, STD))
     sgd: Any = recipe.optimizer
     optimizer = torch.optim.SGD(network.parameters(), **sgd.keywords)
-    parts = images_and_labels(model.image_size, recipe.micro_batches)
+    module = network
+    if world.size > 1:
+        module = DistributedDataParallel(network)
+        module.register_comm_hook(None, all_reduced)
+    parts = images_and_labels(model.image_size, recipe.micro_batches // world.size)
 
     def step() -> None:
         optimizer.zero_grad()
         losses, right = torch.zeros((), device=GPU), torch.zeros((), device=GPU, dtype=torch.int64)
-        for images, labels in parts:
+        for i, (images, labels) in enumerate(parts):
             images, labels = images.to(GPU, non_blocking=True), labels.to(GPU, non_blocking=True)
-            with torch.autocast("cuda", dtype=torch.bfloat16):
-                logits = network((images.permute(0, 3, 1, 2).float() - mean) / std)
-                loss = cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-            (loss / len(parts)).backward()
+            with module.no_sync() if world.size > 1 and i < len(parts) - 1 else nullcontext():
+                with torch.autocast("cuda", dtype=torch.bfloat16):
+                    logits = module((images.permute(0, 3, 1, 2).float() - mean) / std)
+                    loss = cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+                (loss / len(parts)).backward()
             losses += loss.detach()
             right += (logits.argmax(1) == labels).sum()
         optimizer.step()
 
     return counted(step)
+
+
+def all_reduced(_: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
+    """What DistributedDataParallel does by default with the gradients of a bucket, whose mean it takes elsewhere."""
+    dist.all_reduce(bucket.buffer(), async_op=True)
+    future: torch.futures.Future[Tensor] = torch.futures.Future()
+    future.set_result(bucket.buffer())
+    return future
 
 
 def main(model: str = "resnet50", size: int = 224, shown: int = 12) -> None:
@@ -204,12 +223,12 @@ def main(model: str = "resnet50", size: int = 224, shown: int = 12) -> None:
     """
     section = replace(params.read("model", Model, ROOT / "params.yaml"), name=model, image_size=size)
     recipe = replace(params.read("train", Train, ROOT / "params.yaml"), precision="bf16", kernels="native")
-    typer.echo(f"{model} at {size} px, bf16, one process: launches of one step")
-    for parts in (1, 4):
-        in_parts = replace(recipe, micro_batches=parts)
-        with fake_gpu():
-            ours_, plain_ = ours(in_parts, section), plain(in_parts, section)
-        report(f"in {parts} part{'s' if parts > 1 else ''}", ours_, plain_, shown)
+    typer.echo(f"{model} at {size} px, bf16: launches of one step, on each process")
+    for processes, parts in ((1, 1), (1, 4), (2, 1), (2, 4)):
+        in_parts = replace(recipe, micro_batches=processes * parts)
+        with fake_gpu(), first_of(processes) if processes > 1 else nullcontext(World(0, 1, GPU)) as world:
+            ours_, plain_ = ours(in_parts, section, world), plain(in_parts, section, world)
+        report(f"processes: {processes}, parts of each: {parts}", ours_, plain_, shown)
 
 
 def report(title: str, ours_: Launches, plain_: Launches, shown: int) -> None:

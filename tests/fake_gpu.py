@@ -7,17 +7,21 @@ What reaches it is what CUDA's dispatcher would be given: foreach and fused oper
 import ctypes
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.nn.parallel import DistributedDataParallel
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from imgpipe.model.classifier import Classifier
 from imgpipe.model.description import Description
+from imgpipe.model.devices import World
 from imgpipe.model.networks import unchecked_network
 
 GPU = torch.device("cuda", 0)
@@ -80,6 +84,40 @@ def _without_context() -> Iterator[None]:
         yield
     finally:
         hooks[0] = before
+
+
+@contextmanager
+def first_of(processes: int) -> Iterator[World]:
+    """Make this the first of so many processes, whose messages go nowhere, within the block; to be within ``fake_gpu``.
+
+    DistributedDataParallel reads numbers where it compares the processes' parameters and where it forms its buckets
+    anew after the first step: it does neither, and has buckets from the start. It asks the driver for the time in its
+    first ten steps, which are taken off here, and its futures look for the GPU that fake tensors are not on.
+    """
+    assign = dist._compute_bucket_assignment_by_size  # type: ignore[attr-defined]
+
+    def assign_at_once(parameters: list[Tensor], limits: list[int], sparse: list[bool]) -> Any:
+        return assign(parameters, [2**20, 25 * 2**20], sparse)
+
+    construct, future = DistributedDataParallel.__init__, torch.futures.Future.__init__
+
+    def construct_late(self: DistributedDataParallel, module: nn.Module, **options: Any) -> None:
+        construct(self, module, init_sync=False, **options)
+        for _ in range(10):
+            with suppress(torch.AcceleratorError):
+                self.reducer.prepare_for_forward()
+
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=processes)
+    try:
+        with (
+            patch.object(DistributedDataParallel, "__init__", construct_late),
+            patch("torch.distributed._compute_bucket_assignment_by_size", assign_at_once),
+            patch("torch.distributed.Reducer._rebuild_buckets", lambda _: False),
+            patch.object(torch.futures.Future, "__init__", lambda self, devices=None: future(self)),
+        ):
+            yield World(0, processes, GPU)
+    finally:
+        dist.destroy_process_group()
 
 
 def put_on_gpu(module: nn.Module) -> None:
