@@ -7,7 +7,7 @@ What reaches it is what CUDA's dispatcher would be given: foreach and fused oper
 import ctypes
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -40,6 +40,10 @@ def fake_gpu() -> Iterator[None]:
         patch("torch.cuda.current_device", lambda: GPU.index),
         patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False),
         patch("torch.cuda.is_bf16_supported", lambda *_, **__: True),
+        patch.object(FakeTensor, "__deepcopy__", _copied, create=True),
+        patch("torch.cuda.Stream", Stream),
+        patch("torch.cuda.current_stream", Stream),
+        patch("torch.cuda.stream", nullcontext),
         patch("torch.optim.optimizer._foreach_supported_types", [torch.nn.Parameter, torch.Tensor, FakeTensor]),
         patch("torch.utils._foreach_utils._foreach_supported_types", [torch.Tensor, FakeTensor]),
         torch.autograd.set_multithreading_enabled(False),  # the backward pass in this thread, where the modes are
@@ -49,8 +53,25 @@ def fake_gpu() -> Iterator[None]:
             stack.enter_context(stand_in)
         if not torch.cuda.is_available():
             stack.enter_context(_without_context())
+        library = stack.enter_context(torch.library._scoped_library("aten", "IMPL"))
+        for name in ("_fused_sgd_", "_fused_sgd_.tensor_lr"):  # which torch gives for real tensors alone
+            library.impl(name, lambda *_, **__: None, "Meta")
         stack.enter_context(FakeTensorMode())
         yield
+
+
+def _copied(tensor: FakeTensor, memo: dict[int, Any]) -> Tensor:
+    copy: Tensor = tensor.detach().clone()
+    return nn.Parameter(copy, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copy
+
+
+class Stream:
+    """A stream of a GPU, on which nothing runs."""
+
+    def __init__(self, device: torch.device = GPU) -> None:
+        assert device == GPU
+
+    def wait_stream(self, stream: "Stream") -> None: ...
 
 
 @contextmanager
@@ -121,7 +142,7 @@ def first_of(processes: int) -> Iterator[World]:
 
 
 def put_on_gpu(module: nn.Module) -> None:
-    """Replace the parameters and buffers of a module that was built on torch's meta device by fake ones, in place.
+    """Replace the parameters and buffers of a module that was built outside of fake tensors by fake ones, in place.
 
     ``Module.to`` can't put a fake parameter onto another device.
     """
@@ -136,9 +157,12 @@ def _like(tensor: Tensor) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=GPU)
 
 
-def classifier_on_gpu(description: Description) -> Classifier:
-    """An untrained classifier on the GPU, ready to be trained."""
-    with unset_fake_temporarily(), torch.device("meta"):
+def classifier_on_gpu(description: Description, *, built_on: str = "meta") -> Classifier:
+    """An untrained classifier on the GPU, ready to be trained.
+
+    built_on: cpu for networks whose code reads numbers when they are built.
+    """
+    with unset_fake_temporarily(), torch.device(built_on):
         network = unchecked_network(
             description.model,
             channels=description.form.channels,
