@@ -74,6 +74,7 @@ NOT_RUN = {
     "git": "Git's own",
     "gto show": "GTO's own, and it only shows",
     "make TORCH=cpu setup": "gigabytes, and the network",
+    "make bench-kernels": "tests/train/test_launches.py counts so, on a smaller network",
     "make bench-train": "minutes of training",
     "make check": "continuous integration runs it beside these tests",
     "make fuzz": "minutes; tests/fuzzing has its short form",
