@@ -1,6 +1,7 @@
 """RMSprop whose bits do not depend on the processor."""
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -31,21 +32,22 @@ class RMSprop(torch.optim.Optimizer):
         """Update all parameters that have a gradient."""
         assert closure is None, "nothing here computes a loss again"
         # a GradScaler sets these for the time of a step
-        grad_scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
+        grad_scale: Tensor | None = getattr(self, "grad_scale", None)
+        found_inf: Tensor | None = getattr(self, "found_inf", None)
         for group in self.param_groups:
             if parameters := [parameter for parameter in group["params"] if parameter.grad is not None]:
                 gradients = [parameter.grad for parameter in parameters]
                 if grad_scale is not None:
                     gradients = list(torch._foreach_div(gradients, grad_scale))
-                changed = self._changed(parameters) if found_inf is not None else []
+                if found_inf is None:
+                    self._update(parameters, gradients, group)
+                    continue
+                states = (self._states(parameters, name) for name in ("square_avg", "momentum_buffer"))
+                changed = list(chain(parameters, *states))
                 before = [value.clone() for value in changed]
                 self._update(parameters, gradients, group)
                 for value, earlier in zip(changed, before, strict=True):
                     value.copy_(torch.where(found_inf > 0, earlier, value))
-
-    def _changed(self, parameters: list[Tensor]) -> list[Tensor]:
-        """Return all that an update of these changes."""
-        return [*parameters, *self._states(parameters, "square_avg"), *self._states(parameters, "momentum_buffer")]
 
     def _states(self, parameters: list[Tensor], name: str) -> list[Tensor]:
         """Return what is kept for each parameter by this name, 0 at first."""
