@@ -18,12 +18,15 @@ from imgpipe.train import policies
 from imgpipe.train.policies import (
     COLOUR_JITTER_DRAWS,
     JITTER_ORDERS,
+    Levels,
     autocontrast,
+    brightened,
     brightness,
     colour_jitter,
     contrast,
     equalize,
     hue,
+    on_pixels,
     posterize,
     saturation,
     sharpness,
@@ -68,15 +71,16 @@ THRESHOLDS = [0.0, 128.0, 255.0, *DRAWN.uniform(0, 255, 20).tolist()]
 
 # ours, torchvision's, the arguments, and how far a value of a uint8 tensor may be off, of 255
 FUNCTIONS: dict[str, tuple[Callable[..., Pixels], Callable[..., Any], Iterable[tuple[Any, ...]], int]] = {
-    "brightness": (brightness, tv.adjust_brightness, [(f,) for f in FACTORS], 0),
+    "brightness": (on_pixels(brightness), tv.adjust_brightness, [(f,) for f in FACTORS], 0),
+    "brightness, looked up": (brightened, tv.adjust_brightness, [(f,) for f in FACTORS], 0),
     # tensors: the greys are cut where Pillow rounds them, and their mean is not rounded
-    "contrast": (contrast, tv.adjust_contrast, [(f,) for f in FACTORS], 1),
+    "contrast": (on_pixels(contrast), tv.adjust_contrast, [(f,) for f in FACTORS], 1),
     # tensors: the grey is cut where Pillow rounds it, which a factor of up to 2.5 makes more of
-    "saturation": (saturation, tv.adjust_saturation, [(f,) for f in FACTORS], 2),
+    "saturation": (on_pixels(saturation), tv.adjust_saturation, [(f,) for f in FACTORS], 2),
     # tensors: no steps; one of Pillow's 256 of hue is up to 6 in a channel, and the hue, its turn and 255 as the circle
     # lose up to one each
-    "hue": (hue, tv.adjust_hue, [(s,) for s in SHIFTS], 17),
-    "sharpness": (sharpness, tv.adjust_sharpness, [(f,) for f in FACTORS], 0),
+    "hue": (on_pixels(hue), tv.adjust_hue, [(s,) for s in SHIFTS], 17),
+    "sharpness": (on_pixels(sharpness), tv.adjust_sharpness, [(f,) for f in FACTORS], 0),
     "posterize": (posterize, tv.posterize, [(bits,) for bits in range(1, 9)], 0),
     "solarize": (solarize, tv.solarize, [(t,) for t in THRESHOLDS], 0),
     # tensors: float32 of what Pillow has in float64, then cut to whole values
@@ -184,9 +188,8 @@ def test_every_order_of_a_colour_jitter_is_as_likely(monkeypatch: pytest.MonkeyP
     """4 steps have 24 orders; 240 even numbers give each 10 times."""
     seen: list[int] = []
 
-    def note(step: int, image: Pixels, _: float) -> Pixels:
+    def note(step: int, _levels: Levels, _amount: float) -> None:
         seen.append(step)
-        return image
 
     monkeypatch.setattr(policies, "JITTER_STEPS", [partial(note, step) for step in range(4)])
     orders: Counter[tuple[int, ...]] = Counter()

@@ -3,6 +3,9 @@
 An image is uint8 (height, width, channels), RGB or grey. No function writes to it; each returns an image of its shape,
 which may be the same one. A policy is a function of an image and its row of random numbers.
 
+Colours are computed in the image's levels, the same whole numbers as float32, which functions of levels change in
+place. Each rounds and cuts its result, so that one follows another as if there were pixels in between.
+
 TrivialAugment: Mueller and Hutter 2021, arXiv 2103.10158, algorithm 1, in its wide space. RandAugment: Cubuk et al.
 2020, arXiv 1909.13719, figure 2.
 """
@@ -13,52 +16,77 @@ from typing import Annotated, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from imgpipe.common.rules import Interval
 from imgpipe.data.packed import Pixels
 from imgpipe.model.randomness import Floats
 
+Levels = NDArray[np.float32]
+"""An image of whole numbers, float32 (height, width, channels)."""
+
 LEVELS = np.arange(256, dtype=np.uint8)[None]
 """Every level of a pixel, as an image of one row: what a function of single levels makes of it is its table."""
+
+GREY = np.array([[19595, 38470, 7471, 32768]], dtype=np.float32) / 65536
+"""Pillow's grey of red, green and blue, and the half that rounds it. In float32 no digit of it is lost."""
 
 SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], dtype=np.float32) / 13
 """Pillow's ImageFilter.SMOOTH."""
 
 
-def brightness(image: Pixels, factor: float) -> Pixels:
+def on_pixels(change: Callable[[Levels, float], None]) -> Callable[[Pixels, float], Pixels]:
+    """Make a function of an image from one that changes its levels in place."""
+
+    def changed(image: Pixels, amount: float) -> Pixels:
+        levels = _as_levels(image)
+        change(levels, amount)
+        return levels.astype(np.uint8)
+
+    return changed
+
+
+def brightness(levels: Levels, factor: float) -> None:
     """Blend the image with black: 0 is black, 1 the image, more is brighter."""
-    return _away_from(0, image, factor)
+    levels *= np.float32(factor)
+    _cut(levels, factor)
 
 
-def contrast(image: Pixels, factor: float) -> Pixels:
+def contrast(levels: Levels, factor: float) -> None:
     """Blend the image with its mean grey: 0 is that grey, 1 the image, more has more contrast."""
-    mean = np.asarray(_as_pillow(image).convert("L")).mean()
-    return _away_from(int(mean + 0.5), image, factor)
+    mean = cv2.sumElems(_greys(levels))[0] / levels[..., 0].size
+    _blend(np.float32(int(mean + 0.5)), levels, factor)
 
 
-def saturation(image: Pixels, factor: float) -> Pixels:
+def saturation(levels: Levels, factor: float) -> None:
     """Blend the image with its greys: 0 is grey, 1 the image, more is more colourful; a grey image stays as it is."""
-    return image if image.shape[2] == 1 else _as_pixels(ImageEnhance.Color(_as_pillow(image)).enhance(factor))
+    if levels.shape[2] == 3:
+        _blend(np.asarray(cv2.cvtColor(_greys(levels), cv2.COLOR_GRAY2RGB), np.float32), levels, factor)
 
 
-def hue(image: Pixels, shift: float) -> Pixels:
+def hue(levels: Levels, shift: float) -> None:
     """Turn every hue by ``shift`` of the colour circle, -0.5 to 0.5; a grey image stays as it is."""
-    if image.shape[2] == 1:
-        return image
+    if levels.shape[2] == 1:
+        return
     # 0.5 turns by 127 of Pillow's 256 hues, as in torchvision
     turned = np.roll(LEVELS[0], -int(shift * 255))
     table = [*turned.tolist(), *range(256), *range(256)]
-    return _as_pixels(_as_pillow(image).convert("HSV").point(table).convert("RGB"))
+    levels[:] = _as_pixels(_as_pillow(levels.astype(np.uint8)).convert("HSV").point(table).convert("RGB"))
 
 
-def sharpness(image: Pixels, factor: float) -> Pixels:
+def sharpness(levels: Levels, factor: float) -> None:
     """Blend the image with a smoothed one: 0 is smoothed, 1 the image, more is sharper; the edges stay as they are."""
     # six times as fast as Pillow's filter, and no sum of thirteenths is so near a half that rounding could differ
-    smooth = np.asarray(cv2.filter2D(image, -1, SMOOTH), dtype=np.uint8).reshape(image.shape)
-    smooth[[0, -1]] = image[[0, -1]]
-    smooth[:, [0, -1]] = image[:, [0, -1]]
-    return _blend(smooth, image, factor)
+    smooth = np.rint(np.asarray(cv2.filter2D(levels, -1, SMOOTH), np.float32)).reshape(levels.shape)
+    smooth[[0, -1]] = levels[[0, -1]]
+    smooth[:, [0, -1]] = levels[:, [0, -1]]
+    _blend(smooth, levels, factor)
+
+
+def brightened(image: Pixels, factor: float) -> Pixels:
+    """Do what ``brightness`` does by looking each level up, which for this alone is faster."""
+    return _looked_up(image, on_pixels(brightness)(LEVELS, factor))
 
 
 def posterize(image: Pixels, bits: int) -> Pixels:
@@ -128,11 +156,12 @@ def colour_jitter(
     amount of 0 leaves its step out.
     """
     ranges = [(max(0.0, 1 - amount), 1 + amount) for amount in (brightness, contrast, saturation)] + [(-hue, hue)]
+    levels = _as_levels(image)
     for step in JITTER_ORDERS[int(row[4] * len(JITTER_ORDERS))]:
         low, high = ranges[step]
         if low < high:
-            image = JITTER_STEPS[step](image, low + float(row[step]) * (high - low))
-    return image
+            JITTER_STEPS[step](levels, low + float(row[step]) * (high - low))
+    return levels.astype(np.uint8)
 
 
 class Operation(NamedTuple):
@@ -154,10 +183,10 @@ TRIVIAL_AUGMENT: dict[str, Operation] = {
     "TranslateX": Operation(translate_x, 0, 32, True),
     "TranslateY": Operation(translate_y, 0, 32, True),
     "Rotate": Operation(rotate, 0, 135, True),
-    "Brightness": Operation(brightness, 1, 0.99, True),
-    "Color": Operation(saturation, 1, 0.99, True),
-    "Contrast": Operation(contrast, 1, 0.99, True),
-    "Sharpness": Operation(sharpness, 1, 0.99, True),
+    "Brightness": Operation(brightened, 1, 0.99, True),
+    "Color": Operation(on_pixels(saturation), 1, 0.99, True),
+    "Contrast": Operation(on_pixels(contrast), 1, 0.99, True),
+    "Sharpness": Operation(on_pixels(sharpness), 1, 0.99, True),
     "Posterize": Operation(lambda image, bits: posterize(image, round(bits)), 8, -6, False),
     "Solarize": Operation(solarize, 255, -255, False),
     "AutoContrast": Operation(lambda image, _: autocontrast(image), 0, 0, False),
@@ -171,10 +200,10 @@ RAND_AUGMENT: dict[str, Operation] = TRIVIAL_AUGMENT | {
     "TranslateX": Operation(lambda image, of_331: translate_x(image, of_331 * image.shape[1] / 331), 0, 150, True),
     "TranslateY": Operation(lambda image, of_331: translate_y(image, of_331 * image.shape[0] / 331), 0, 150, True),
     "Rotate": Operation(rotate, 0, 30, True),
-    "Brightness": Operation(brightness, 1, 0.9, True),
-    "Color": Operation(saturation, 1, 0.9, True),
-    "Contrast": Operation(contrast, 1, 0.9, True),
-    "Sharpness": Operation(sharpness, 1, 0.9, True),
+    "Brightness": Operation(brightened, 1, 0.9, True),
+    "Color": Operation(on_pixels(saturation), 1, 0.9, True),
+    "Contrast": Operation(on_pixels(contrast), 1, 0.9, True),
+    "Sharpness": Operation(on_pixels(sharpness), 1, 0.9, True),
     "Posterize": Operation(lambda image, bits: posterize(image, round(bits)), 8, -4, False),
 }
 
@@ -222,14 +251,33 @@ def _as_pixels(image: Image.Image) -> Pixels:
     return np.asarray(image).reshape(image.height, image.width, -1)
 
 
-def _away_from(grey: int, image: Pixels, factor: float) -> Pixels:
-    return _looked_up(image, _blend(np.full_like(LEVELS, grey), LEVELS, factor))
+def _as_levels(image: Pixels) -> Levels:
+    """Return a copy of the image as levels."""
+    return image.astype(np.float32, order="C")
 
 
-def _blend(start: Pixels, end: Pixels, factor: float) -> Pixels:
-    """Compute ``start + factor * (end - start)`` for each level, as Pillow computes and cuts it."""
-    first, last = (Image.fromarray(levels.reshape(len(levels), -1)) for levels in (start, end))
-    return np.asarray(Image.blend(first, last, factor)).reshape(end.shape)
+def _greys(levels: Levels) -> Levels:
+    """Return the grey of each pixel as Pillow rounds it, float32 (height, width)."""
+    if levels.shape[2] == 1:
+        return levels[..., 0]
+    greys = np.asarray(cv2.transform(levels, GREY), np.float32)
+    return np.floor(greys, out=greys)
+
+
+def _blend(start: Levels | np.float32, levels: Levels, factor: float) -> None:
+    """Make of the levels ``start + factor * (levels - start)``, as Pillow computes and cuts it."""
+    levels -= start
+    levels *= np.float32(factor)
+    levels += start
+    _cut(levels, factor)
+
+
+def _cut(levels: Levels, factor: float) -> None:
+    """Cut what a factor made of levels to whole ones from 0 to 255, where a factor from 0 to 1 left them."""
+    if not 0 <= factor <= 1:  # OpenCV does it in less time than numpy's clip
+        cv2.threshold(levels, 255.0, 0.0, cv2.THRESH_TRUNC, dst=levels)
+        cv2.threshold(levels, 0.0, 0.0, cv2.THRESH_TOZERO, dst=levels)
+    np.floor(levels, out=levels)
 
 
 def _looked_up(image: Pixels, table: Pixels) -> Pixels:
