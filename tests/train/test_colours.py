@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from imgpipe.data.packed import Pixels
@@ -77,9 +76,6 @@ FUNCTIONS: dict[str, tuple[Callable[..., Pixels], Callable[..., Any], Iterable[t
     "contrast": (on_pixels(contrast), tv.adjust_contrast, [(f,) for f in FACTORS], 1),
     # tensors: the grey is cut where Pillow rounds it, which a factor of up to 2.5 makes more of
     "saturation": (on_pixels(saturation), tv.adjust_saturation, [(f,) for f in FACTORS], 2),
-    # tensors: no steps; one of Pillow's 256 of hue is up to 6 in a channel, and the hue, its turn and 255 as the circle
-    # lose up to one each
-    "hue": (on_pixels(hue), tv.adjust_hue, [(s,) for s in SHIFTS], 17),
     "sharpness": (on_pixels(sharpness), tv.adjust_sharpness, [(f,) for f in FACTORS], 0),
     "posterize": (posterize, tv.posterize, [(bits,) for bits in range(1, 9)], 0),
     "solarize": (solarize, tv.solarize, [(t,) for t in THRESHOLDS], 0),
@@ -154,11 +150,31 @@ def test_a_colour_jitter_worked_out_by_hand(order: float, expected: list[int]) -
 
 
 def test_a_turn_of_hue_worked_out_by_hand() -> None:
-    """0.85 of the way from -0.5 to 0.5 is 0.35, or 89 of 255 steps: 85 from red to green, 4 of the 42.5 to cyan."""
+    """0.84 of the way from -0.5 to 0.5 is 0.34, or 122.4 degrees: 120 from red to green, and 2.4 of 60 to cyan."""
     red = np.array([[[255, 0, 0]]], dtype=np.uint8)
-    row = np.array([0.9, 0.9, 0.9, 0.85, 0.9])
+    row = np.array([0.9, 0.9, 0.9, 0.84, 0.9])
     turned = colour_jitter(red, row, brightness=0, contrast=0, saturation=0, hue=0.5)
-    assert turned.tolist() == [[[0, 255, 24]]]
+    assert turned.tolist() == [[[0, 255, 10]]]
+
+
+def test_the_hue_of_every_colour_is_turned_to_within_half_a_level() -> None:
+    """All 2 ** 24 colours, each 256 x 1024 of them by another shift, against torchvision's floats, which are 0 to 1."""
+    colours = np.stack(np.meshgrid(*[np.arange(256, dtype=np.float32)] * 3, indexing="ij"), -1).reshape(64, 512, 512, 3)
+    for levels, shift in zip(colours, [*SHIFTS, *np.linspace(-0.5, 0.5, 64 - len(SHIFTS))], strict=True):
+        exact = 255 * tv.adjust_hue(torch.from_numpy(levels / 255).permute(2, 0, 1), shift).permute(1, 2, 0)
+        hue(levels, shift)
+        assert (levels == levels.astype(np.uint8)).all()
+        assert np.abs(levels - exact.numpy()).max() < 0.5 + 1e-3, shift
+
+
+@pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
+def test_a_turned_hue_is_near_torchvision_s_of_uint8(image: Pixels) -> None:
+    """A tensor is cut. One of Pillow's 256 hues is up to 6 levels; the hue, its turn and the circle each lose one."""
+    tensor = torch.from_numpy(image.transpose(2, 0, 1).copy())
+    for shift in SHIFTS:
+        turned = on_pixels(hue)(image, shift).astype(int)
+        assert np.abs(turned - tv.adjust_hue(tensor, shift).numpy().transpose(1, 2, 0)).max() <= 1, shift
+        assert np.abs(turned - pixels(tv.adjust_hue(pil(image), shift))).max() <= 19, shift
 
 
 def test_amounts_of_0_leave_the_image_as_it_is() -> None:
@@ -169,19 +185,17 @@ def test_amounts_of_0_leave_the_image_as_it_is() -> None:
 @pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
 @pytest.mark.parametrize("amount", [0.4, 1.5])
 def test_a_colour_jitter_is_torchvision_s_with_the_same_draws(image: Pixels, amount: float) -> None:
-    jitter = v2.ColorJitter(amount, amount, amount, 0.1)
+    """Torchvision's steps, of PIL images, with our hue."""
+    steps = [tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation]
+    steps.append(lambda image, shift: pil(on_pixels(hue)(pixels(image), shift)))
     for row in np.random.default_rng(3).random((20, COLOUR_JITTER_DRAWS)):
         low = max(0, 1 - amount)
-        factors = (low + row[:3] * (1 + amount - low)).tolist()
-        drawn = {
-            "fn_idx": JITTER_ORDERS[int(row[4] * 24)],
-            "brightness_factor": factors[0],
-            "contrast_factor": factors[1],
-            "saturation_factor": factors[2],
-            "hue_factor": float(-0.1 + row[3] * 0.2),
-        }
+        amounts = [*(low + row[:3] * (1 + amount - low)).tolist(), float(-0.1 + row[3] * 0.2)]
+        expected = pil(image)
+        for step in JITTER_ORDERS[int(row[4] * 24)]:
+            expected = steps[step](expected, amounts[step])
         ours = colour_jitter(image, row, brightness=amount, contrast=amount, saturation=amount, hue=0.1)
-        assert np.array_equal(ours, pixels(jitter.transform(pil(image), drawn)))
+        assert np.array_equal(ours, pixels(expected))
 
 
 def test_every_order_of_a_colour_jitter_is_as_likely(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,13 +66,16 @@ def saturation(levels: Levels, factor: float) -> None:
 
 
 def hue(levels: Levels, shift: float) -> None:
-    """Turn every hue by ``shift`` of the colour circle, -0.5 to 0.5; a grey image stays as it is."""
-    if levels.shape[2] == 1:
-        return
-    # 0.5 turns by 127 of Pillow's 256 hues, as in torchvision
-    turned = np.roll(LEVELS[0], -int(shift * 255))
-    table = [*turned.tolist(), *range(256), *range(256)]
-    levels[:] = _as_pixels(_as_pillow(levels.astype(np.uint8)).convert("HSV").point(table).convert("RGB"))
+    """Turn every hue by ``shift`` of the colour circle, -0.5 to 0.5; a grey image stays as it is.
+
+    Each level is the nearest to the exact one: torchvision's for tensors, which cuts it, is up to 1 off. Pillow's HSV,
+    of 256 hues and 256 saturations, is up to 19 off, and takes ten times as long.
+    """
+    if levels.shape[2] == 3:
+        hsv = np.asarray(cv2.cvtColor(levels, cv2.COLOR_RGB2HSV), np.float32)
+        hsv[..., 0] += 360 * (shift % 1)  # OpenCV takes hues from 360 degrees on, but none below 0
+        cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=levels)
+        np.rint(levels, out=levels)
 
 
 def sharpness(levels: Levels, factor: float) -> None:
