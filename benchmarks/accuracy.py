@@ -99,27 +99,26 @@ def ours(folder: Path, size: int, seed: int) -> tuple[Callable[[int], Batches], 
     )  # fmt: skip
     augment = augmentation(section, colour=[0, 0, 0])
 
-    def made(split: Split, order: Integers, places: list[slice], images: Callable[[slice], Pixels]) -> Batches:
-        for picked, labels, _ in batches(split, order, places, images, threads=WORKERS, device=CPU):
+    def made(split: Split, order: Integers, places: list[slice], fill: Callable[[slice, Pixels], None]) -> Batches:
+        for picked, labels, _ in batches(split, order, places, fill, size=size, threads=WORKERS, device=CPU):
             yield normalised(picked, mean, std), labels
 
     def epoch_of(epoch: int) -> Batches:
         order = shuffled(train.labels, seed=seed, epoch=epoch)
         places = [slice(start, start + BATCH) for start in range(0, len(train) - BATCH + 1, BATCH)]
 
-        def images(place: slice) -> Pixels:
-            rows = random_rows(place.start, BATCH, DRAWS, seed=seed, epoch=epoch)
-            return augment(train, order[place], rows, size)
+        def fill(place: slice, squares: Pixels) -> None:
+            augment(train, order[place], random_rows(place.start, BATCH, DRAWS, seed=seed, epoch=epoch), squares)
 
-        return made(train, order, places, images)
+        return made(train, order, places, fill)
 
     def held_out() -> Iterator[tuple[Tensor, Tensor]]:
         for split in (val, test):
             order = np.arange(len(split))
 
-            def middles(place: slice, split: Split = split) -> Pixels:
+            def middles(place: slice, squares: Pixels, split: Split = split) -> None:
                 numbers = np.arange(place.start, place.stop)
-                return centre(split, numbers, np.empty((len(numbers), 0)), size, fraction=size / (size * 8 // 7))
+                centre(split, numbers, np.empty((len(numbers), 0)), squares, fraction=size / (size * 8 // 7))
 
             places = [slice(start, min(start + BATCH, len(split))) for start in range(0, len(split), BATCH)]
             yield from made(split, order, places, middles)

@@ -157,11 +157,10 @@ def ours(folder: Path, size: int, crop: str, batch: int, *, convert: bool) -> It
     while True:
         order = shuffled(split.labels, seed=0, epoch=epoch)
 
-        def images(place: slice, order: Integers = order, epoch: int = epoch) -> Pixels:
-            rows = random_rows(place.start, batch, DRAWS, seed=0, epoch=epoch)
-            return augment(split, order[place], rows, size)
+        def fill(place: slice, squares: Pixels, order: Integers = order, epoch: int = epoch) -> None:
+            augment(split, order[place], random_rows(place.start, batch, DRAWS, seed=0, epoch=epoch), squares)
 
-        for made, _, _ in batches(split, order, places, images, threads=WORKERS, device=torch.device("cpu")):
+        for made, _, _ in batches(split, order, places, fill, size=size, threads=WORKERS, device=torch.device("cpu")):
             if convert:
                 normalised(made, mean, std)
             yield len(made)

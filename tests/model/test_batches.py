@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -66,19 +69,21 @@ def test_a_row_of_random_numbers_is_that_of_seed_epoch_and_place() -> None:
     assert np.array_equal(rows, generator("augmentation", 0, 3).random((10, 8)))
 
 
-def epoch(split: Split, threads: int, places: list[slice] = PLACES) -> list[tuple[torch.Tensor, torch.Tensor, slice]]:
+def epoch(
+    split: Split, threads: int, places: list[slice] = PLACES, device: torch.device = CPU
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, slice]]:
     order = shuffled(split.labels, seed=0, epoch=0)
 
-    def images(place: slice) -> Pixels:
-        return augmentation(ALL, [128])(split, order[place], random_rows(place.start, 4, DRAWS, seed=0, epoch=0), 6)
+    def fill(place: slice, squares: Pixels) -> None:
+        augmentation(ALL, [128])(split, order[place], random_rows(place.start, 4, DRAWS, seed=0, epoch=0), squares)
 
-    return list(batches(split, order, places, images, threads=threads, device=CPU))
+    return batches(split, order, places, fill, size=6, threads=threads, device=device)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_batches_are_the_same_bits_for_any_number_of_threads_and_come_in_order(threads: int) -> None:
     split = replace(random_split(20), labels=np.arange(20))
-    made = epoch(split, threads)
+    made = list(epoch(split, threads))
     assert [place for _, _, place in made] == PLACES
     order = shuffled(split.labels, seed=0, epoch=0)
     assert torch.cat([labels for _, labels, _ in made]).tolist() == order.tolist()
@@ -89,7 +94,7 @@ def test_batches_are_the_same_bits_for_any_number_of_threads_and_come_in_order(t
 
 def test_an_epoch_taken_up_in_its_middle_and_shared_out_gives_the_same_batches() -> None:
     split = random_split(20)
-    whole = epoch(split, 1)
+    whole = list(epoch(split, 1))
     for places in (PLACES[2:], PLACES[0::2], PLACES[1::2]):
         for images, labels, place in epoch(split, 2, places):
             assert torch.equal(images, whole[PLACES.index(place)][0])
@@ -122,19 +127,82 @@ for images, labels, place in epoch(random_split(20), 2, PLACES[rank::{processes}
     assert sorted(lines) == sorted(expected)
 
 
+class StreamWithoutGpu:
+    """Notes, in place of a CUDA stream, what is asked of it."""
+
+    notes: ClassVar[list[str]] = []
+
+    def __init__(self, _device: torch.device) -> None:
+        self.copied = 0
+
+    def record_event(self) -> int:
+        self.copied += 1
+        self.notes.append(f"copy {self.copied}")
+        return self.copied
+
+    def wait_event(self, copied: int) -> None:
+        self.notes.append(f"wait for {copied}")
+
+
+def test_batches_for_a_gpu_are_copied_from_pinned_memory_one_ahead_of_their_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With stand-ins for what needs a GPU: the memory, its streams and the copies."""
+    split, empty, notes = random_split(12), torch.empty, StreamWithoutGpu.notes
+    pinned: list[int] = []
+    used_on: list[object] = []
+
+    def empty_pinned(shape: tuple[int, ...], *, dtype: torch.dtype, pin_memory: bool) -> torch.Tensor:
+        made = empty(shape, dtype=dtype)
+        pinned.extend([made.data_ptr()] * pin_memory)
+        return made
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        pinned.append(tensor.data_ptr())
+        return tensor
+
+    def to(tensor: torch.Tensor, device: torch.device, *, non_blocking: bool) -> torch.Tensor:
+        assert (device.type, non_blocking) == ("cuda", True)
+        assert tensor.data_ptr() in pinned
+        return tensor
+
+    expected = list(epoch(split, 1, PLACES[:3]))
+    monkeypatch.setattr(torch, "empty", empty_pinned)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda _tensor, stream: used_on.append(stream))
+    monkeypatch.setattr(torch.cuda, "Stream", StreamWithoutGpu)
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    computing = StreamWithoutGpu(CPU)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _device: computing)
+    made = []
+    for number, batch in enumerate(epoch(split, 2, PLACES[:3], torch.device("cuda")), 1):
+        notes.append(f"use {number}")
+        made.append(batch)
+    monkeypatch.undo()
+    assert notes == ["copy 1", "copy 2", "wait for 1", "use 1", "copy 3", "wait for 2", "use 2", "wait for 3", "use 3"]
+    assert used_on == [computing] * 6  # images and labels of each
+    for (images, labels, place), (same, names, here) in zip(made, expected, strict=True):
+        assert torch.equal(images, same)
+        assert torch.equal(labels, names)
+        assert place == here
+
+
 def test_an_error_in_a_loader_thread_reaches_the_loop() -> None:
-    def broken(place: slice) -> Pixels:
+    def broken(place: slice, _squares: Pixels) -> None:
         raise RuntimeError(f"from {place.start}")
 
     with pytest.raises(RuntimeError, match="from 4"):
-        list(batches(random_split(9), np.arange(9), [slice(4, 8)], broken, threads=2, device=CPU))
+        list(batches(random_split(9), np.arange(9), [slice(4, 8)], broken, size=6, threads=2, device=CPU))
 
 
 def test_images_of_one_size_are_cut_all_at_once_to_the_same_bits() -> None:
     split = random_split(30)
     rows = random_rows(0, 30, DRAWS, seed=0, epoch=0)
     for size in (5, 8):
-        together = padded(split, np.arange(30), rows, size, padding=2)
+        together, apart = np.empty((2, 30, size, size, 1), np.uint8)
+        padded(split, np.arange(30), rows, together, padding=2)
         one_by_one = replace(split, widths=split.widths.copy())
         one_by_one.__dict__["common_shape"] = None
-        assert np.array_equal(together, padded(one_by_one, np.arange(30), rows, size, padding=2))
+        padded(one_by_one, np.arange(30), rows, apart, padding=2)
+        assert np.array_equal(together, apart)

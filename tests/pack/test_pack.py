@@ -202,7 +202,7 @@ def test_images_of_one_size_are_known_to_be(tmp_path: Path) -> None:
     pack(rows, lambda file: encoded(alike[file]), tmp_path, classes=["a"], form=how, processes=1)
     split = read_split(tmp_path, how)
     assert split.common_shape == (10, 12)
-    assert np.array_equal(split.images(np.array([1, 0])), np.stack([split.image(1), split.image(0)]))
+    assert np.array_equal(split.together, np.stack([split.image(0), split.image(1)]))
 
 
 def test_the_stage_says_how_many_images_it_enlarges(

@@ -36,7 +36,9 @@ UNCHANGED = replace(AUGMENT, crop=partial(centre, fraction=1.0), horizontal_flip
 def augmented(rows: Floats, **changes: float) -> Pixels:
     """The first images of a split, each with its row, in all but what is changed as they are."""
     augment = augmentation(replace(UNCHANGED, **changes), [7])  # type: ignore[arg-type]
-    return augment(random_split(len(rows)), np.arange(len(rows)), rows, 8)
+    squares = np.empty((len(rows), 8, 8, 1), np.uint8)
+    augment(random_split(len(rows)), np.arange(len(rows)), rows, squares)
+    return squares
 
 
 def rows_with(column: int, *values: float) -> Floats:

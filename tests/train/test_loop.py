@@ -213,7 +213,8 @@ def textbook(recipe: Train) -> list[Tensor]:
             loss = torch.zeros((), dtype=torch.float64)
             for i, (place, share) in enumerate(parts):
                 rows = random_rows(place.start, place.stop - place.start, DRAWS, seed=recipe.seed, epoch=epoch)
-                squares = torch.from_numpy(augment(images, order[place], rows, 8))
+                squares = torch.empty(len(rows), 8, 8, 1, dtype=torch.uint8)
+                augment(images, order[place], rows, squares.numpy())
                 mix = draw_mix(recipe, 8, epoch, number * recipe.micro_batches + i)
                 pixels = mixed(squares, mix).permute(0, 3, 1, 2).double() / 255
                 hard = one_hot(labels[order[place]], 3).double()

@@ -84,10 +84,11 @@ class Split:
         alike = self.form.encoding == "raw" and len(set(self.heights.tolist())) == len(set(self.widths.tolist())) == 1
         return (int(self.heights[0]), int(self.widths[0])) if alike else None
 
-    def images(self, numbers: Integers) -> Pixels:
-        """Return copies of some images, which have one common shape: uint8 (n, height, width, channels)."""
+    @property
+    def together(self) -> Pixels:
+        """All images, which have one common shape, as a view of the file: uint8 (images, height, width, channels)."""
         assert self.common_shape
-        return self.content.reshape(len(self), *self.common_shape, self.form.channels)[numbers]
+        return self.content.reshape(len(self), *self.common_shape, self.form.channels)
 
 
 def unpacked(content: Pixels, height: int, width: int, form: Form) -> Pixels:

@@ -55,41 +55,52 @@ def fitted(split: Split, fit: str) -> Split:
 
 
 def evaluation_squares(split: Split, numbers: Integers, size: int, *, fit: str, fraction: float) -> Pixels:
-    """Make a square of each image, as evaluation sees it: all at once where they need no resizing.
+    """Make a square of each image, as ``fill_squares`` does.
 
-    numbers: which images of the split, int64 (n,).
     size: side of the squares in pixels.
-    fit, fraction: see ``evaluation_square``.
 
     Returns the squares, uint8 (n, size, size, channels).
     """
+    squares = np.empty((len(numbers), size, size, split.channels), dtype=np.uint8)
+    fill_squares(split, numbers, squares, fit=fit, fraction=fraction)
+    return squares
+
+
+def fill_squares(split: Split, numbers: Integers, squares: Pixels, *, fit: str, fraction: float) -> None:
+    """Fill a square with each image, as evaluation sees it: all at once where they need no resizing.
+
+    numbers: which images of the split, int64 (n,).
+    squares: uint8 (n, size, size, channels).
+    fit, fraction: see ``evaluation_square``.
+    """
+    size = squares.shape[1]
     if split.common_shape is not None:
         top, left, side = centre_box(*split.common_shape, fraction)
-        if side == size and (fit == "crop" or split.common_shape == (size, size)):
-            return split.images(numbers)[:, top : top + size, left : left + size]
+        if side == size and split.common_shape == (size, size):
+            np.take(split.together, numbers, axis=0, out=squares, mode="clip")  # the only mode that copies once
+            return
+        if side == size and fit == "crop":
+            squares[:] = split.together[:, top : top + size, left : left + size][numbers]
+            return
     nothing_random = np.empty((len(numbers), 0))
-    return crop_each(
+    crop_each(
         lambda image, _, square: evaluation_square(image, square, fit=fit, fraction=fraction),
         split,
         numbers,
         nothing_random,
-        size,
+        squares,
     )
 
 
-def crop_each(crop: Crop, split: Split, numbers: Integers, rows: Floats, size: int) -> Pixels:
+def crop_each(crop: Crop, split: Split, numbers: Integers, rows: Floats, squares: Pixels) -> None:
     """Cut a square out of each image by itself.
 
     numbers: which images of the split, int64 (n,).
     rows: random numbers of each, float64 (n, any).
-    size: side of the squares in pixels.
-
-    Returns the squares, uint8 (n, size, size, channels).
+    squares: to be filled, uint8 (n, size, size, channels).
     """
-    batch = np.empty((len(numbers), size, size, split.channels), dtype=np.uint8)
-    for number, row, square in zip(numbers.tolist(), rows, batch, strict=True):
+    for number, row, square in zip(numbers.tolist(), rows, squares, strict=True):
         crop(split.image(number), row, square)
-    return batch
 
 
 def evaluation_square(image: Pixels, square: Pixels, *, fit: str, fraction: float) -> None:

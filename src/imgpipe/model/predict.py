@@ -14,7 +14,7 @@ from imgpipe.common.progress import counting_where_long
 from imgpipe.data.packed import Integers, Pixels, Split
 from imgpipe.data.parallel import by_threads
 from imgpipe.model.classifier import Classifier
-from imgpipe.model.crops import evaluation_squares
+from imgpipe.model.crops import fill_squares
 from imgpipe.model.devices import World, autocast
 
 Batch = tuple[Tensor, Tensor, slice]
@@ -24,8 +24,9 @@ def batches(
     split: Split,
     order: Integers,
     places: Iterable[slice],
-    images: Callable[[slice], Pixels],
+    fill: Callable[[slice, Pixels], None],
     *,
+    size: int,
     threads: int,
     device: torch.device,
 ) -> Iterator[Batch]:
@@ -33,21 +34,53 @@ def batches(
 
     order: numbers of images of the split, int64 (n,).
     places: which places of the order each batch takes.
-    images: makes the square images of a run of places; it runs in a thread.
+    fill: fills squares, uint8 (n, size, size, channels), with the images of a run of places; it runs in a thread.
+    size: side of the squares in pixels.
     threads: how many batches are made at once; twice as many wait at most. It changes nothing in the batches.
-    device: that the batches are for. They come in memory that a GPU copies from while it computes.
+    device: that the batches are for.
 
     Yields for each run of places: its images, uint8 (n, size, size, channels), their labels, int64 (n,), and the run.
+    Images and labels are on the device.
     """
-    pinned = device.type == "cuda"
+    pinned = device.type == "cuda"  # a GPU copies from such memory while it computes
     cv2.setNumThreads(1)  # the threads are ours
 
     def make(place: slice) -> Batch:
-        made = torch.from_numpy(images(place)), torch.from_numpy(split.labels[order[place]])
-        pixels, labels = (tensor.pin_memory() if pinned else tensor for tensor in made)
-        return pixels, labels, place
+        shape = (place.stop - place.start, size, size, split.channels)
+        images = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+        fill(place, images.numpy())
+        labels = torch.from_numpy(split.labels[order[place]])
+        return images, labels.pin_memory() if pinned else labels, place
 
-    yield from by_threads(make, places, threads=threads)
+    made = by_threads(make, places, threads=threads)
+    yield from copied_ahead(made, device) if pinned else made
+
+
+def copied_ahead(made: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Copy batches from pinned memory to a GPU, each while the one before it is computed with.
+
+    That memory is used again only when the copy is done: torch notes on which stream it was copied.
+    """
+    stream = torch.cuda.Stream(device)
+    before = None
+    for images, labels, place in made:
+        with torch.cuda.stream(stream):
+            batch = images.to(device, non_blocking=True), labels.to(device, non_blocking=True), place
+        copied = stream.record_event()
+        if before:
+            yield _awaited(*before)
+        before = batch, copied
+    if before:
+        yield _awaited(*before)
+
+
+def _awaited(batch: Batch, copied: torch.cuda.Event) -> Batch:
+    """Return the batch, to be used by what this process computes next on the GPU: that waits for the copy."""
+    current = torch.cuda.current_stream(batch[0].device)
+    current.wait_event(copied)
+    for tensor in batch[:2]:
+        tensor.record_stream(current)  # so that its memory is not copied to before that is done
+    return batch
 
 
 @torch.inference_mode()
@@ -85,12 +118,11 @@ def predict_split(
     order = np.arange(len(split))
     places = [slice(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
 
-    def squares(place: slice) -> Pixels:
-        numbers, fit = order[place], description.fit
-        return evaluation_squares(split, numbers, description.size, fit=fit, fraction=description.crop_fraction)
+    def fill(place: slice, squares: Pixels) -> None:
+        fill_squares(split, order[place], squares, fit=description.fit, fraction=description.crop_fraction)
 
     my_places = places[world.rank :: world.size]
-    mine = batches(split, order, my_places, squares, threads=threads, device=world.device)
+    mine = batches(split, order, my_places, fill, size=description.size, threads=threads, device=world.device)
     if world.rank == 0:
         mine = counting_where_long(says, mine, len(my_places))
     logits = torch.zeros(len(split), len(description.classes), device=world.device)

@@ -3,7 +3,7 @@
 All of it is a pure function of an image and its row of random numbers (``random_rows``): nothing keeps a random state.
 DRAWS lays out a row: which of its numbers is for what.
 
-To add a crop: a function ``(split, numbers, rows, size, *, ...)`` and a line in CROPS. To add a policy: a function
+To add a crop: a function ``(split, numbers, rows, squares, *, ...)`` and a line in CROPS. To add a policy: a function
 ``(image, row, *, ...)`` and a line in POLICIES. Their annotated keywords are their keys in params.yaml.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from imgpipe.common.rules import Choice, Interval
 from imgpipe.data.packed import Integers, Pixels, Split
-from imgpipe.model.crops import crop_each, evaluation_squares, resized_box
+from imgpipe.model.crops import crop_each, fill_squares, resized_box
 from imgpipe.model.randomness import Floats
 from imgpipe.train.policies import (
     COLOUR_JITTER_DRAWS,
@@ -45,26 +45,27 @@ DRAWS = -(-POLICY.stop // 4) * 4
 
 Fraction = Annotated[float, Interval(0, 1, open_low=True)]
 Probability = Annotated[float, Interval(0, 1)]
-Augmentation = Callable[[Split, Integers, Floats, int], Pixels]
-"""Makes squares, uint8 (n, size, size, channels), of a split, the numbers of n images, int64 (n,), their rows of random
-numbers, float64 (n, DRAWS), and the size."""
+Augmentation = Callable[[Split, Integers, Floats, Pixels], None]
+"""Fills squares, its last argument, uint8 (n, size, size, channels), from a split, the numbers of n images, int64 (n,),
+and their rows of random numbers, float64 (n, DRAWS)."""
 
 
-def centre(split: Split, numbers: Integers, rows: Floats, size: int, *, fraction: Fraction) -> Pixels:
+def centre(split: Split, numbers: Integers, rows: Floats, squares: Pixels, *, fraction: Fraction) -> None:
     """Cut the middle of each image, as evaluation sees it; nothing is random."""
-    return evaluation_squares(split, numbers, size, fit="crop", fraction=fraction)
+    fill_squares(split, numbers, squares, fit="crop", fraction=fraction)
 
 
 def padded(
-    split: Split, numbers: Integers, rows: Floats, size: int, *, padding: Annotated[int, Interval(low=0)]
-) -> Pixels:
+    split: Split, numbers: Integers, rows: Floats, squares: Pixels, *, padding: Annotated[int, Interval(low=0)]
+) -> None:
     """Cut a ``padded_crop`` of each image; all at once where they are of one size, which is five times as fast."""
-    shape = split.common_shape
+    shape, size = split.common_shape, squares.shape[1]
     if shape is None or min(shape) < size:
-        return crop_each(partial(padded_crop, padding=padding), split, numbers, rows, size)
+        crop_each(partial(padded_crop, padding=padding), split, numbers, rows, squares)
+        return
     height, width = (side + 2 * padding for side in shape)
     canvas = np.zeros((len(numbers), height, width, split.channels), dtype=np.uint8)
-    canvas[:, padding : height - padding, padding : width - padding] = split.images(numbers)
+    canvas[:, padding : height - padding, padding : width - padding] = split.together.take(numbers, axis=0)
     windows = np.lib.stride_tricks.as_strided(
         canvas,
         (len(numbers), height - size + 1, width - size + 1, size, size, split.channels),
@@ -72,26 +73,26 @@ def padded(
     )
     tops = (rows[:, TOP] * (height - size + 1)).astype(np.int64)
     lefts = (rows[:, LEFT] * (width - size + 1)).astype(np.int64)
-    return windows[np.arange(len(numbers)), tops, lefts]
+    squares[:] = windows[np.arange(len(numbers)), tops, lefts]
 
 
 def resized(
     split: Split,
     numbers: Integers,
     rows: Floats,
-    size: int,
+    squares: Pixels,
     *,
     scale_low: Fraction,
     scale_high: Fraction,
     ratio_low: Annotated[float, Interval(low=0, open_low=True)],
     ratio_high: Annotated[float, Interval(low=0, open_low=True)],
-) -> Pixels:
+) -> None:
     """Cut a ``resized_crop`` of each image."""
     crop = partial(resized_crop, scale_low=scale_low, scale_high=scale_high, ratio_low=ratio_low, ratio_high=ratio_high)
-    return crop_each(crop, split, numbers, rows, size)
+    crop_each(crop, split, numbers, rows, squares)
 
 
-CROPS: dict[str, Callable[..., Pixels]] = {"centre": centre, "padded": padded, "resized": resized}
+CROPS: dict[str, Callable[..., None]] = {"centre": centre, "padded": padded, "resized": resized}
 
 
 def padded_crop(image: Pixels, row: Floats, square: Pixels, *, padding: int) -> None:
@@ -183,21 +184,21 @@ def augmentation(section: Augment, colour: Sequence[int]) -> Augmentation:
     """
     each_by_itself = section.rotation or section.erasing or section.policy is not no_policy
 
-    def augmented(split: Split, numbers: Integers, rows: Floats, size: int) -> Pixels:
-        batch = section.crop(split, numbers, rows, size)
+    def augment(split: Split, numbers: Integers, rows: Floats, squares: Pixels) -> None:
+        section.crop(split, numbers, rows, squares)
         flips = ((1, HORIZONTAL, section.horizontal_flip), (0, VERTICAL, section.vertical_flip))
         for axis, column, probability in flips:
-            for i in np.flatnonzero(rows[:, column] < probability):
-                cv2.flip(batch[i], axis, dst=batch[i])
-        for place, row in enumerate(rows if each_by_itself else ()):
+            for i in np.flatnonzero(rows[:, column] < probability).tolist():
+                square = squares[i]
+                cv2.flip(square, axis, dst=square)
+        for square, row in zip(squares, rows, strict=True) if each_by_itself else ():
             if section.rotation:
-                batch[place] = rotated(batch[place], (2 * row[ROTATION] - 1) * section.rotation)
-            batch[place] = section.policy(batch[place], row[POLICY])
+                square[:] = rotated(square, (2 * row[ROTATION] - 1) * section.rotation)
+            square[:] = section.policy(square, row[POLICY])
             if row[WHETHER_TO_ERASE] < section.erasing:
-                batch[place] = erased(batch[place], row[ERASING], colour)
-        return batch
+                square[:] = erased(square, row[ERASING], colour)
 
-    return augmented
+    return augment
 
 
 def rotated(image: Pixels, degrees: float) -> Pixels:

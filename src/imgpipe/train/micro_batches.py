@@ -135,13 +135,13 @@ def micro_batches_of(
     order = ORDERS[recipe.order](train.labels, seed=recipe.seed, epoch=epoch)
     augment = augmentation(recipe.augment, [round(255 * level) for level in splits.statistics.mean])
 
-    def load(span: slice) -> Pixels:
+    def fill(span: slice, squares: Pixels) -> None:
         rows = random_rows(span.start, span.stop - span.start, DRAWS, seed=recipe.seed, epoch=epoch)
-        return augment(train, order[span], rows, size)
+        augment(train, order[span], rows, squares)
 
     # the loader makes them one after the other, also across steps; each step takes as many as are this process's
     spans = [span for batch in plan[first_step:] for span, _ in batch[mine]]
-    loader = batches(train, order, spans, load, threads=run.threads, device=run.world.device)
+    loader = batches(train, order, spans, fill, size=size, threads=run.threads, device=run.world.device)
     dropout_seeds = generator("dropout", recipe.seed, epoch).integers(2**63, size=(len(plan), recipe.micro_batches))
     for step in range(first_step, len(plan)):
         with run.clock("data"):
