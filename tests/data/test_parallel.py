@@ -2,12 +2,13 @@
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from imgpipe.common.errors import InputError
 from imgpipe.data import parallel
-from imgpipe.data.parallel import by_processes, by_threads
+from imgpipe.data.parallel import by_processes, by_threads, cores
 
 
 @pytest.mark.parametrize("count", [0, 1, 50])
@@ -59,3 +60,28 @@ def test_a_process_that_is_killed_is_told_in_one_line(monkeypatch: pytest.Monkey
     monkeypatch.setattr(parallel, "ALONE", 0.0)
     with pytest.raises(InputError, match=r"^a process that works on images was killed; most likely memory ran out$"):
         list(by_processes(signal.raise_signal, [0, signal.SIGKILL], weigh=int, processes=2))
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 64),
+        ({"cpu.max": "max 100000\n"}, 64),
+        ({"cpu.max": "400000 100000\n"}, 4),
+        ({"cpu.max": "350000 100000\n"}, 4),
+        ({"cpu.max": "9600000 100000\n"}, 64),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
+        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "50000\n"}, 2),
+    ],
+    ids=["no groups", "no limit", "4", "3.5", "96", "no limit, version 1", "2, version 1"],
+)
+def test_a_container_s_cores_are_no_more_than_its_limit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], expected: int
+) -> None:
+    """On a machine of 64."""
+    (tmp_path / "cpu").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr(parallel, "CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _process: range(64))
+    assert cores() == expected

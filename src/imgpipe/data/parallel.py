@@ -6,7 +6,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import partial
+from math import ceil
+from pathlib import Path
 from time import monotonic
 from typing import TypeVar
 
@@ -23,6 +26,10 @@ CHUNK_BYTES = 1 << 22
 """Bytes with which a process has enough for a time."""
 BYTES_AHEAD = 1 << 25
 """Bytes of items and results that may wait, beside the last item, for each process."""
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+"""Where Linux says what a container may use."""
+CPU_TIME = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+"""Files there of the CPU time that is allowed in a period, and of the period: cgroup version 2, and 1."""
 
 
 def by_threads(function: Callable[[Item], Result], items: Iterable[Item], *, threads: int) -> Iterator[Result]:
@@ -117,5 +124,11 @@ def _in_order(
 
 
 def cores() -> int:
-    """Return the number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may run on, or whose time its container may use."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for files in CPU_TIME:
+        with suppress(OSError):  # the system has no such groups
+            allowed, period = " ".join((CONTROL_GROUP / file).read_text() for file in files).split()
+            if allowed.isdigit():  # else it is max, or -1
+                return min(here, ceil(int(allowed) / int(period)))
+    return here
