@@ -45,7 +45,7 @@ def evaluate() -> None:
     devices.set_up_computing(cpu_threads=description.cpu_threads, precision=description.precision)
     _, splits = read_packed(PACKED, ("val", "test"))
 
-    logits, size, threads = {}, section.batch_size, runtime.loader_threads
+    logits, size, threads = {}, section.batch_size, runtime.loader_threads(device)
     with devices.joined_world(device) as world:
         classifier.to(world.device)
         for name, split in splits.items():

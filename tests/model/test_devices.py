@@ -1,9 +1,10 @@
-"""How it computes: what is set for the whole process."""
+"""How it computes: what is set for the whole process, and how many threads make batches."""
 
 import logging
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +12,9 @@ import pytest
 import torch
 from conftest import ROOT, kernels_and_threads_as_they_were
 
-from imgpipe.model import devices
+from imgpipe.model import devices, runtime
 from imgpipe.model.devices import described, device_type, set_up_computing
+from imgpipe.model.runtime import Runtime
 
 PAGES = 64 * 2**20 // 4096
 """Of an array of 64 MiB."""
@@ -87,3 +89,18 @@ def test_a_gpu_is_another_where_its_model_or_what_computes_on_it_is(monkeypatch:
         "NVIDIA H100 PCIe with 114 multiprocessors, compute capability 9.0, CUDA 13.2, cuDNN 92600"
     )
     assert described(torch.device("cpu")) == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("device", "processes", "expected"),
+    [("cpu", 1, 8), ("cuda", 1, 14), ("cpu", 4, 2), ("cuda", 4, 2), ("cpu", 16, 1), ("cuda", 8, 1)],
+)
+def test_half_the_cores_make_batches_for_a_cpu_and_all_but_two_for_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, device: str, processes: int, expected: int
+) -> None:
+    """Of 16 cores, which the processes share; at least one in each."""
+    monkeypatch.setattr(runtime, "cores", lambda: 16)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    section = Runtime("auto", "auto", "auto", 600.0, None, False, 0)
+    assert section.loader_threads(device) == expected
+    assert replace(section, threads=5).loader_threads(device) == 5

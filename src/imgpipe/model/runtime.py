@@ -24,7 +24,7 @@ class Runtime:
     processes: Literal["auto"] | Annotated[int, Interval(low=1)]
     """How many train on each machine; auto: one a GPU, or cores / train.cpu_threads."""
     threads: Literal["auto"] | Annotated[int, Interval(low=1)]
-    """How many make batches, in each process; auto: half of its share of the cores."""
+    """How many make batches, in each process; auto: half of its share of the cores, or with a GPU all but two."""
     device: Literal["auto", "cpu", "cuda"]
     checkpoint_every: Annotated[float, Interval(low=0)]
     """Seconds between two checkpoints; the first comes after ``checkpoints.FIRST`` at the latest."""
@@ -35,11 +35,16 @@ class Runtime:
     profile_steps: Annotated[int, Interval(low=0)]
     """Steps of which torch's profiler writes a trace; 0 for none."""
 
-    @property
-    def loader_threads(self) -> int:
-        """How many threads of this process make batches."""
-        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        return max(1, cores() // processes // 2) if self.threads == "auto" else self.threads
+    def loader_threads(self, device: str) -> int:
+        """Return how many threads of this process make batches.
+
+        device: cpu, whose cores compute the network, too; or cuda, where it is one thread that starts what the GPU
+            computes, and another in the backward pass.
+        """
+        if self.threads != "auto":
+            return self.threads
+        share = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return max(1, share // 2 if device == "cpu" else share - 2)
 
 
 def first_of_machine() -> bool:

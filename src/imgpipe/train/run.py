@@ -120,7 +120,7 @@ def opened_run(
         ) as save,
         profiled(folder, steps=runtime.profile_steps if first else 0) as profile_step,
     ):
-        yield Run(world, runtime.loader_threads, stop_signal, save, Clock(), profile_step)
+        yield Run(world, runtime.loader_threads(world.device.type), stop_signal, save, Clock(), profile_step)
 
 
 def of_all_processes(rows: Tensor, world: World) -> Tensor:
