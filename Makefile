@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras repro test soak fuzz check verify verify-portable bench-noop bench-loader bench-accuracy bench-evaluate bench-train bench-verdicts bench-kernels lock
+.PHONY: help setup extras repro test soak fuzz check verify verify-portable bench-noop bench-loader bench-feed bench-accuracy bench-evaluate bench-train bench-neighbours bench-verdicts bench-kernels lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ bench-noop: setup ## time a rerun of nothing against six empty DVC stages
 
 bench-loader: setup ## time the loader against torchvision's: make bench-loader DATA=images.tar SIZE=224
 	$(BIN)/python benchmarks/loader.py compare $(DATA) --size $(SIZE) --crop $(CROP) --batch $(BATCH)
+
+bench-feed: setup ## how long a GPU waits for batches, with a sleep in its place: make bench-feed DATA=images.tar
+	$(BIN)/python benchmarks/feed.py $(DATA)
 
 bench-accuracy: setup ## train both ways and compare: make bench-accuracy DATA=images.tar SIZE=64
 	$(BIN)/python benchmarks/accuracy.py $(DATA) --size $(SIZE)
