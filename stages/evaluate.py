@@ -35,7 +35,7 @@ def evaluate() -> None:
     from imgpipe.evaluate.prediction_sets import set_scores, set_thresholds
     from imgpipe.evaluate.scoring import all_metrics, summary, threshold_metrics
     from imgpipe.evaluate.tables import write_curves, write_predictions
-    from imgpipe.model import devices
+    from imgpipe.model import devices, gpus
     from imgpipe.model.classifier import load_classifier, save_classifier
     from imgpipe.model.predict import predict_split, softmax
 
@@ -45,6 +45,7 @@ def evaluate() -> None:
     devices.set_up_computing(cpu_threads=description.cpu_threads, precision=description.precision)
     _, splits = read_packed(PACKED, ("val", "test"))
 
+    gpus.take_one(device)  # this may start anew: all that can be refused is
     logits, size, threads = {}, section.batch_size, runtime.loader_threads(device)
     with devices.joined_world(device) as world:
         classifier.to(world.device)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from imgpipe.common.errors import InputError
+from imgpipe.common.wording import are
 from imgpipe.data.packed import Statistics
 from imgpipe.data.parallel import cores
+from imgpipe.model import gpus
 from imgpipe.model.classifier import Classifier, new_classifier
 from imgpipe.model.description import Description
 from imgpipe.model.devices import device_type, set_up_computing
@@ -22,6 +25,7 @@ from imgpipe.train.compiling import compile_network
 from imgpipe.train.normalisation import NORMALISATIONS
 from imgpipe.train.params import Model, Train
 from imgpipe.train.processes import (
+    LAUNCHER,
     PROCESSES,
     check_process_count,
     largest_process_count,
@@ -168,9 +172,10 @@ def freeze(network: nn.Module, frozen: str) -> None:
 
 
 def start_processes(runtime: Runtime, recipe: Train, device: str) -> None:
-    """Start this stage anew in several processes where that is asked for, and do not return.
+    """Start this stage anew where that takes several processes, or not all GPUs, and do not return.
 
-    device: ``cpu`` or ``cuda``.
+    device: ``cpu`` or ``cuda``. A GPU is taken for each process, as ``gpus.take`` does; where torchrun was started from
+        outside, each takes its own.
 
     Raises InputError where so many processes can't share out the micro-batches evenly, or lack GPUs.
     """
@@ -179,19 +184,52 @@ def start_processes(runtime: Runtime, recipe: Train, device: str) -> None:
         check_process_count(
             int(os.environ["WORLD_SIZE"]), **batch, machines=1, said_by="torchrun's number of processes is"
         )
+        if device == "cuda" and LAUNCHER not in os.environ:  # otherwise the launcher has them
+            gpus.take_own()
+        return
+    if gpus.is_holder():
         return
     machines = machine_count(**batch)
-    gpus = torch.cuda.device_count() if device == "cuda" else None
-    room = cores() // recipe.cpu_threads if gpus is None else gpus
-    if runtime.processes == "auto":
+    uuids = gpus.visible() if device == "cuda" else []
+    share = take_gpus(uuids, runtime, recipe, machines=machines) if uuids else None
+    if share:
+        processes = len(share.numbers)
+    elif runtime.processes == "auto":
+        room = cores() // recipe.cpu_threads if device == "cpu" else torch.cuda.device_count()
         processes = largest_process_count(room, micro_batches=recipe.micro_batches, machines=machines)
     else:
         processes = runtime.processes
-    if gpus is not None and processes > gpus:
-        raise InputError(f"{PROCESSES} {processes}, but there are {gpus} GPUs here; each process needs one")
-    if gpus is not None and processes < gpus:
-        more = with_more_micro_batches(gpus, **batch, machines=machines) if runtime.processes == "auto" else ""
-        used = f"{processes} of {gpus} GPUs are used (runtime.processes, train.micro_batches)"
-        logging.info("%s%s", used, f", or {more}" if more else "")
     if processes != 1 or machines != 1:
         restart_under_torchrun("stages.train", processes, machines=machines, cpu_threads=recipe.cpu_threads)
+    if share and share.shown > 1:
+        gpus.start_anew()
+
+
+def take_gpus(uuids: Sequence[str], runtime: Runtime, recipe: Train, *, machines: int) -> gpus.Share:
+    """Take the GPUs to train on, one for each process on this machine, and say which of how many.
+
+    uuids: of all that there are, at least one.
+
+    Raises InputError where there are fewer than ``runtime.processes`` asks for.
+    """
+    asked = runtime.processes
+    if asked != "auto" and asked > len(uuids):
+        raise InputError(f"{PROCESSES} {asked}, but there are {len(uuids)} GPUs here; each process needs one")
+
+    def wanted(free: int) -> int:
+        if asked != "auto":
+            return asked if free >= asked else 0
+        return min(free, largest_process_count(free, micro_batches=recipe.micro_batches, machines=machines))
+
+    share = gpus.take(uuids, wanted)
+    used, others = len(share.numbers), len(share.users)
+    if used < share.shown:
+        said = [f"{used} of {share.shown} GPUs {are(used)} used: {', '.join(map(str, share.numbers))}"]
+        said += [f"other runs have {others}"] if others else []
+        if free := share.shown - used - others:
+            said.append(f"runtime.processes and train.micro_batches leave {free} free")
+        batch = {"micro_batches": recipe.micro_batches, "batch_size": recipe.batch_size}
+        if asked == "auto" and (more := with_more_micro_batches(used + free, **batch, machines=machines)):
+            said.append(f"it could be {more}")
+        logging.info("; ".join(said))
+    return share
