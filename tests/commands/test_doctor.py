@@ -15,11 +15,20 @@ from conftest import Project
 
 from imgpipe.commands import capacity, doctor
 from imgpipe.commands.doctor import packages
+from imgpipe.commands.gpu_record import RECORD, checked, code_digest, read_record, write_record
 from imgpipe.commands.kernel_probes import known
 from imgpipe.commands.probes import Facts, ProbeError, ask
 from imgpipe.common import kernels
 
-CUDA: Facts = {"version": "2.15.0", "cuda": "13.2", "gpus": [], "problem": None, "gloo": True, "nccl": "2.30.7"}
+CUDA: Facts = {
+    "version": "2.15.0",
+    "cuda": "13.2",
+    "rocm": None,
+    "gpus": [],
+    "problem": None,
+    "gloo": True,
+    "nccl": "2.30.7",
+}
 
 
 def broken(name: str, program: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +68,7 @@ def test_doctor_has_one_wrong_line_where_one_thing_is_wrong(project: Project) ->
     subjects = [line[7:].split()[0] for line in run.out.splitlines()]
     assert subjects == ["Python", "locale", "packages", "torch", "GPUs", "Gloo", "NCCL", "torchvision", "processes",
                         "same", "speed", "DVC", "disk", "memory", "checkpoints"]  # fmt: skip
-    assert "two sum 1 and 2 by " in run.out
+    assert re.search(r"2 sum numbers by (gloo|nccl), as training does\n", run.out)
     assert "train.kernels portable gives those of other x86-64 processors with AVX2" in run.out
     assert re.search(r"fp32 portable 1\.00, fp32 native \d\.\d\d, bf16 native \d\.\d\d \(times \d+ images/s\)", run.out)
 
@@ -150,7 +159,7 @@ def test_a_torch_that_crashes_is_a_finding_and_the_doctor_lives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken("torch", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", tmp_path, monkeypatch)
-    (finding,) = doctor.torch_and_gpus()
+    (finding,) = doctor.torch_and_gpus(tmp_path)
     assert finding.text == "can't be imported: it was ended by SIGSEGV"
     assert finding.remedy
 
@@ -178,8 +187,8 @@ def command_lines() -> list[bytes]:
 def test_processes_that_cannot_meet_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nowhere0")
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "nowhere0")
-    finding = doctor.processes(seconds=120)
-    assert finding.text.startswith("two can't sum a number: ")
+    finding = doctor.processes(2, seconds=120)
+    assert finding.text.startswith("2 can't sum numbers: ")
     assert "nowhere0" in finding.text
     assert "\n" not in finding.text
     assert finding.remedy
@@ -228,9 +237,10 @@ def test_dvc_s_cache_and_links_are_those_configured_also_before_the_first_run(
 
 
 def test_gpus_are_named_with_their_memory_and_one_that_torch_cannot_use_is_found() -> None:
-    card = {"name": "Toy 9000", "free": 3 << 30, "total": 4 << 30}
-    assert doctor.gpus({**CUDA, "gpus": [card, card]}, driver=True).text == (
-        "0: Toy 9000, 3.0 GiB of 4.0 GiB free; 1: Toy 9000, 3.0 GiB of 4.0 GiB free"
+    card = {"name": "Toy 9000", "free": 3 << 30, "total": 4 << 30, "user": None}
+    used = {**card, "user": "process 7 on toy"}
+    assert doctor.gpus({**CUDA, "gpus": [card, used]}, driver=True).text == (
+        "0: Toy 9000, 3.0 GiB of 4.0 GiB free; 1: Toy 9000, 3.0 GiB of 4.0 GiB free, used by process 7 on toy"
     )
     assert doctor.gpus(CUDA, driver=False).remedy is None
     too_old = doctor.gpus({**CUDA, "problem": "driver too old"}, driver=True)
@@ -239,6 +249,59 @@ def test_gpus_are_named_with_their_memory_and_one_that_torch_cannot_use_is_found
     cpu_build = doctor.gpus({**CUDA, "cuda": None}, driver=True)
     assert cpu_build.text == "there is an NVIDIA driver, but torch is for CPUs only"
     assert cpu_build.remedy
+    assert doctor.gpus({**CUDA, "cuda": None, "rocm": "7.1"}, driver=True).text == (
+        "there is an NVIDIA driver, but torch is for ROCm 7.1"
+    )
+
+
+def test_the_doctor_says_that_gpus_were_not_checked_until_gpu_check_has_passed_on_them_with_this_code(
+    tmp_path: Path,
+) -> None:
+    def said(*gpus: str, torch: str = "2.15.0", code: str | None = None) -> str:
+        record = read_record(tmp_path)
+        return checked(record, [*gpus], torch=torch, code=code or code_digest()).text
+
+    wrong = "how imgpipe works on GPUs has not been checked on this machine"
+    assert said("A", "A") == f"{wrong}; imgpipe gpu-check does it in about ten minutes"
+    write_record(tmp_path, passed=True, gpus=["A", "A", "B"], torch="2.15.0")
+    record = read_record(tmp_path)
+    assert record
+    passed = f"passed on {record.when}, with 2 x A, 1 x B, torch 2.15.0 and imgpipe's code {code_digest()[:8]}"
+    assert said("A", "A", "B") == passed
+    others = said("A", torch="2.16.0", code="0")
+    assert others.startswith(f"{passed}, and not with what is here now (other GPUs, torch, code); imgpipe gpu-check")
+    write_record(tmp_path, passed=False, gpus=["A"], torch="2.15.0")
+    failed = checked(read_record(tmp_path), ["A"], torch="2.15.0", code=code_digest())
+    assert failed.text.startswith("failed on ")
+    assert failed.remedy == "imgpipe gpu-check says in what"
+    (tmp_path / RECORD).write_text('{"passed": true}')
+    assert said("A").startswith(wrong)
+
+
+ROCM = """
+import sys
+from types import ModuleType, SimpleNamespace
+__version__ = "2.15.0"
+version = SimpleNamespace(cuda=None, hip="7.1")
+nccl = SimpleNamespace(version=lambda: (2, 22, 3))
+cuda = SimpleNamespace(init=lambda: None, device_count=lambda: 1, nccl=nccl)
+cuda.mem_get_info, cuda.get_device_name = lambda i: (1 << 30, 2 << 30), lambda i: "Toy 300"
+distributed = sys.modules["torch.distributed"] = ModuleType("torch.distributed")
+distributed.is_available = distributed.is_gloo_available = distributed.is_nccl_available = lambda: True
+"""
+
+
+def test_a_torch_for_amd_s_gpus_is_named_as_one_that_was_not_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken("torch", ROCM, tmp_path, monkeypatch)
+    assert [finding.text for finding in doctor.torch_and_gpus(tmp_path)] == [
+        "2.15.0, for ROCm 7.1, which was not tried",
+        "0: Toy 300, 1.0 GiB of 2.0 GiB free",
+        checked(None, ["Toy 300"], torch="2.15.0", code="").text,
+        "there",
+        "2.22.3, which is RCCL",
+    ]
 
 
 def test_little_disk_and_little_memory_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

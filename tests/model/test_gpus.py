@@ -96,8 +96,9 @@ def test_four_runs_get_a_gpu_each_and_a_fifth_waits_for_that_of_one_that_is_kill
     assert sorted(lines) == [f"has {number} shown as {number}" for number in range(4)]
     fifth = start(TAKES, 1, 600)
     waits = line_of(fifth)
-    assert waits.startswith("waiting for GPUs that other runs use (")
-    assert all(f"GPU {line[4]}: process {run.pid} on " in waits for run, line in zip(runs, lines, strict=True))
+    assert waits.startswith("waiting for GPUs that other runs use: process ")
+    said = dict(re.findall(r"process (\d+) on [^;]+ has (\d)", waits))
+    assert said == {str(run.pid): line.split()[1] for run, line in zip(runs, lines, strict=True)}
     runs[2].kill()
     assert line_of(fifth) == lines[2]
 
@@ -106,7 +107,7 @@ def test_a_run_that_waits_for_several_gpus_has_none_meanwhile(start: Callable[..
     one = start(TAKES, 1, 600)
     assert line_of(one) == "has 0 shown as 0"
     four = start(TAKES, 4, 0)
-    assert line_of(four).startswith("waiting for GPUs that other runs use (GPU 0: process ")
+    assert line_of(four).startswith("waiting for GPUs that other runs use: process ")
     three = start(TAKES, 3, 600)
     assert line_of(three) == "has 1 2 3 shown as 1,2,3"
     three.kill()

@@ -7,7 +7,7 @@ import platform
 import sys
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from packaging.version import Version
 from imgpipe.commands.capacity import disk, gib, memory
 from imgpipe.commands.clean import megabytes, unfinished
 from imgpipe.commands.finding import Finding
+from imgpipe.commands.gpu_record import checked, code_digest, read_record
 from imgpipe.commands.kernel_probes import WAYS, known
 from imgpipe.commands.lock import read_lock
-from imgpipe.commands.probes import TORCHRUN, Facts, ProbeError, ask
+from imgpipe.commands.probes import NUMBERS, Facts, ProbeError, ask, torchrun
 from imgpipe.common.errors import one_line
 from imgpipe.common.kernels import problem_here
 from imgpipe.common.safe_text import printable
@@ -32,6 +33,11 @@ from imgpipe.train.locks import CHECKPOINTS
 SETUP = "make setup installs what is locked"
 SECONDS = 120.0
 """How long a probe may take; importing torch from a slow disk alone can take a minute."""
+REMEDIES = {
+    "gloo": SETUP,
+    "nccl": "NCCL_P2P_DISABLE=1 in the environment tells whether the GPUs' direct way to each other is at fault",
+}
+"""Where processes sum wrong, by what they sum with."""
 BITS = "same bits"
 
 
@@ -57,9 +63,9 @@ def examine(folder: Path) -> Iterator[Finding]:
     yield python()
     yield encoding()
     yield packages(folder)
-    yield from torch_and_gpus()
+    count = yield from torch_and_gpus(folder)
     yield torchvision()
-    yield processes(seconds=SECONDS)
+    yield processes(max(count, 2), seconds=SECONDS)
     yield same_bits()
     yield speed()
     yield dvc()
@@ -155,36 +161,51 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def torch_and_gpus() -> Iterator[Finding]:
-    """Look at the build of torch, the GPUs that it can use, and the libraries by which processes sum."""
+def torch_and_gpus(folder: Path) -> Generator[Finding, None, int]:
+    """Look at the build of torch, the GPUs that it can use, and the libraries by which processes sum.
+
+    folder: the project's.
+
+    Returns on how many GPUs a training can be: a power of two, or 0.
+    """
     try:
         facts = ask("torch_build", seconds=SECONDS)
     except ProbeError as reason:
         yield Finding("torch", f"can't be imported: {reason}", SETUP)
-        return
-    yield Finding("torch", f"{facts['version']}, {'for CUDA ' + facts['cuda'] if facts['cuda'] else 'for CPUs only'}")
+        return 0
+    yield Finding("torch", f"{facts['version']}, {build(facts)}{', which was not tried' if facts['rocm'] else ''}")
     yield gpus(facts, driver=DRIVER.exists())
+    names = [gpu["name"] for gpu in facts["gpus"]]
+    if names:
+        yield checked(read_record(folder), names, torch=facts["version"], code=code_digest())
     yield Finding("Gloo", "there") if facts["gloo"] else Finding("Gloo", "not in this build of torch", SETUP)
     if facts["nccl"]:
-        yield Finding("NCCL", facts["nccl"])
+        yield Finding("NCCL", f"{facts['nccl']}{', which is RCCL' if facts['rocm'] else ''}")
     else:
-        several = len(facts["gpus"]) > 1
-        yield Finding("NCCL", "not in this build of torch; several GPUs need it", SETUP if several else None)
+        yield Finding("NCCL", "not in this build of torch; several GPUs need it", SETUP if len(names) > 1 else None)
+    return 1 << len(names).bit_length() >> 1
+
+
+def build(facts: Facts) -> str:
+    """Say what torch is built for."""
+    kinds = {"CUDA": facts["cuda"], "ROCm": facts["rocm"]}
+    return next((f"for {kind} {version}" for kind, version in kinds.items() if version), "for CPUs only")
 
 
 def gpus(facts: Facts, *, driver: bool) -> Finding:
-    """Name the GPUs, or say why there are none.
+    """Name the GPUs and the runs of imgpipe that use them, or say why there are none.
 
     facts: of the probe torch_build.
     driver: whether the machine has NVIDIA's.
     """
     if facts["gpus"]:
-        named = (f"{gpu['name']}, {gib(gpu['free'])} of {gib(gpu['total'])} free" for gpu in facts["gpus"])
-        return Finding("GPUs", "; ".join(f"{i}: {text}" for i, text in enumerate(named)))
+        named = [f"{gpu['name']}, {gib(gpu['free'])} of {gib(gpu['total'])} free" for gpu in facts["gpus"]]
+        used = [f", used by {gpu['user']}" if gpu["user"] else "" for gpu in facts["gpus"]]
+        return Finding("GPUs", "; ".join(f"{i}: {text}{used[i]}" for i, text in enumerate(named)))
     if not driver:
         return Finding("GPUs", "none; training takes the CPU")
     if not facts["cuda"]:
-        return Finding("GPUs", "there is an NVIDIA driver, but torch is for CPUs only", SETUP)
+        return Finding("GPUs", f"there is an NVIDIA driver, but torch is {build(facts)}", SETUP)
     return Finding(
         "GPUs",
         f"there is an NVIDIA driver, but torch can't use it: {facts['problem'] or 'it sees no GPU'}",
@@ -203,19 +224,20 @@ def torchvision() -> Finding:
     return Finding("torchvision", f"{facts['version']}, its operators work")
 
 
-def processes(*, seconds: float) -> Finding:
-    """Let two processes, started as training starts them, sum numbers."""
+def processes(count: int, *, seconds: float) -> Finding:
+    """Let so many processes, started as training starts them, sum numbers as it sums gradients."""
     try:
-        facts = ask("all_reduce", seconds=seconds, launcher=TORCHRUN)
+        facts = ask("exchange", seconds=seconds, launcher=torchrun(count))
     except ProbeError as reason:
         return Finding(
             "processes",
-            f"two can't sum a number: {reason}",
+            f"{count} can't sum numbers: {reason}",
             "runtime.processes: 1 does without; GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME names a network interface",
         )
-    if facts["sum"] != 3:
-        return Finding("processes", f"two sum 1 and 2 to {facts['sum']} by {facts['backend']}", SETUP)
-    return Finding("processes", f"two sum 1 and 2 by {facts['backend']}")
+    if facts["wrong"]:
+        wrong = f"{facts['wrong']:,} of {NUMBERS:,} sums of {count} are wrong by {facts['backend']}"
+        return Finding("processes", wrong, REMEDIES[facts["backend"]])
+    return Finding("processes", f"{count} sum numbers by {facts['backend']}, as training does")
 
 
 def same_bits() -> Finding:

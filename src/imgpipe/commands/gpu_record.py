@@ -1,16 +1,19 @@
 """The record that ``imgpipe gpu-check`` leaves and ``imgpipe doctor`` reads: whether it passed here, and of what."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from imgpipe.commands.finding import Finding
 from imgpipe.common.files import digest_of, write_text
 from imgpipe.train.locks import CHECKPOINTS
 
 RECORD = CHECKPOINTS / "gpu-check.json"
 """In the project's folder, on this machine alone: neither Git nor DVC tracks it."""
+CHECKS = "imgpipe gpu-check does it in about ten minutes"
 
 
 @dataclass(frozen=True)
@@ -53,3 +56,23 @@ def read_record(folder: Path) -> Record | None:
         return Record(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return None
+
+
+def checked(record: Record | None, gpus: list[str], *, torch: str, code: str) -> Finding:
+    """Say whether ``imgpipe gpu-check`` has passed here: nothing else has run imgpipe's GPU path on such a machine.
+
+    record: of the last check.
+    gpus, torch, code: those of now, as in a record.
+    """
+    if record is None:
+        return Finding("GPU check", f"how imgpipe works on GPUs has not been checked on this machine; {CHECKS}")
+    kinds = ", ".join(f"{count} x {name}" for name, count in Counter(record.gpus).items())
+    of = f"on {record.when}, with {kinds}, torch {record.torch} and imgpipe's code {record.code[:8]}"
+    outcome = "passed" if record.passed else "failed"
+    now = {"GPUs": record.gpus == gpus, "torch": record.torch == torch, "code": record.code == code}
+    others = [what for what, same in now.items() if not same]
+    if others:
+        return Finding(
+            "GPU check", f"{outcome} {of}, and not with what is here now (other {', '.join(others)}); {CHECKS}"
+        )
+    return Finding("GPU check", f"{outcome} {of}", None if record.passed else "imgpipe gpu-check says in what")

@@ -10,16 +10,24 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from imgpipe.commands import kernel_probes
 from imgpipe.common.errors import one_line
+from imgpipe.model import gpus
 
 Facts = dict[str, Any]
 
-TORCHRUN = ("imgpipe.train.launcher", "--standalone", "--nproc-per-node", "2", "-m")
-"""Starts a probe as the train stage starts its processes."""
+
+def torchrun(processes: int) -> Sequence[str]:
+    """Return the launcher that starts a probe in so many processes, as the train stage starts its own."""
+    return ("imgpipe.train.launcher", "--standalone", "--nproc-per-node", str(processes), "-m")
+
+
+NUMBERS = 100_000
+"""That processes sum."""
 
 
 class ProbeError(Exception):
@@ -73,27 +81,30 @@ def _reason(problems: str) -> str:
 def torch_build() -> Facts:
     """Look at the build of torch.
 
-    Returns version; cuda, of the build, or null; gpus, with name and bytes in all and free; gloo, whether it is there;
-    nccl, its version or null; problem, why the build can't use CUDA, or null.
+    Returns version; cuda and rocm, of the build, or null; gpus, with name, bytes in all and free, and user, the run of
+    imgpipe on it, or null; gloo, whether it is there; nccl, its version or null; problem, why the build can't use
+    GPUs, or null.
     """
     import torch
     import torch.distributed as dist
 
     problem = None
-    if torch.version.cuda:
+    if torch.version.cuda or torch.version.hip:
         try:
             torch.cuda.init()
         except RuntimeError as error:
             problem = one_line(error)
-    gpus = []
-    for i in range(torch.cuda.device_count() if problem is None else 0):
+    found = []
+    count = torch.cuda.device_count() if problem is None else 0
+    for i, user in zip(range(count), gpus.users() if count and torch.version.cuda else repeat(None), strict=False):
         free, total = torch.cuda.mem_get_info(i)
-        gpus.append({"name": torch.cuda.get_device_name(i), "free": free, "total": total})
+        found.append({"name": torch.cuda.get_device_name(i), "free": free, "total": total, "user": user})
     distributed = dist.is_available()
     return {
         "version": torch.__version__,
         "cuda": torch.version.cuda,
-        "gpus": gpus,
+        "rocm": torch.version.hip,
+        "gpus": found,
         "problem": problem,
         "gloo": distributed and dist.is_gloo_available(),
         "nccl": ".".join(map(str, torch.cuda.nccl.version())) if distributed and dist.is_nccl_available() else None,
@@ -113,17 +124,23 @@ def torchvision_ops() -> Facts:
     return {"version": torchvision.__version__, "kept": kept.tolist()}
 
 
-def all_reduce() -> Facts:
-    """Sum the ranks, from 1, of the processes that torchrun started. Returns backend and sum."""
+def exchange() -> Facts:
+    """Let the processes that torchrun started sum numbers as training sums gradients, on GPUs where there are several.
+
+    Returns backend, and wrong, how many of the numbers are not what they must be.
+    """
     import torch
     import torch.distributed as dist
 
     from imgpipe.model.devices import joined_world
+    from imgpipe.train.reduction import sum_over_processes
 
     with joined_world("cuda" if torch.cuda.device_count() > 1 else "cpu") as world:
-        number = torch.tensor([world.rank + 1], device=world.device)
-        dist.all_reduce(number)
-        return {"backend": dist.get_backend(), "sum": int(number)}
+        numbers = torch.arange(NUMBERS, dtype=torch.float32, device=world.device)
+        sums = numbers * (world.rank + 1)
+        sum_over_processes(sums, world)
+        right = numbers * (world.size * (world.size + 1) // 2)  # 1 + 2 + ... times each, which float32 has exactly
+        return {"backend": dist.get_backend(), "wrong": int((sums != right).sum())}
 
 
 def dvc_cache() -> Facts:
@@ -147,7 +164,7 @@ def dvc_cache() -> Facts:
 PROBES: dict[str, Callable[[], Facts]] = {
     "torch_build": torch_build,
     "torchvision_ops": torchvision_ops,
-    "all_reduce": all_reduce,
+    "exchange": exchange,
     "dvc_cache": dvc_cache,
     **kernel_probes.PROBES,
 }

@@ -94,8 +94,11 @@ def take(uuids: Sequence[str], wanted: Callable[[int], int]) -> Share:
     said = False
     while not (share := _take_now(uuids, wanted)).numbers:
         if not said:
-            users = [f"GPU {number}: {user}" for number, user in share.users.items()]
-            logging.info("waiting for GPUs that other runs use (%s)", "; ".join(users))
+            numbers: dict[str, list[str]] = {}
+            for number, user in share.users.items():
+                numbers.setdefault(user, []).append(str(number))
+            used = (f"{user} has {', '.join(its)}" for user, its in numbers.items())
+            logging.info("waiting for GPUs that other runs use: %s", "; ".join(used))
             said = True
         sleep(EVERY)
     if len(share.numbers) < len(uuids):
