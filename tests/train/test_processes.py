@@ -14,15 +14,25 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Project, copy_of
+from stand_in_gpus import COMPILER, machine_of_four
 
 TRAINED = ("models", "metrics/train")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
 
 
-def test_dvc_trains_in_as_many_processes_as_runtime_says(pipeline: Project) -> None:
+@pytest.mark.skipif(COMPILER is None, reason="the stand-in for NVIDIA's driver needs a C compiler")
+def test_dvc_trains_in_as_many_processes_as_runtime_says_and_a_gpu_is_taken_for_each(
+    pipeline: Project, tmp_path: Path
+) -> None:
+    """The stage is told to take GPUs, which are stand-ins, and trains on the CPU all the same."""
     alone = pipeline.fingerprint(*TRAINED)
+    pipeline.edit(
+        "stages/train.py", "start_processes(runtime, recipe, device)", 'start_processes(runtime, recipe, "cuda")'
+    )
     pipeline.set(runtime__processes=2)
-    run = pipeline.succeed("dvc", "repro", "--force", "--single-item", "train")
+    machine = machine_of_four(tmp_path)
+    run = pipeline.succeed("dvc", "repro", "--force", "--single-item", "train", **machine)
+    assert "2 of 4 GPUs are used: 0, 1; runtime.processes and train.micro_batches leave 2 free\n" in run.out
     assert run.out.count("in 2 processes\n") == 1
     assert pipeline.fingerprint(*TRAINED) == alone
 
