@@ -2,8 +2,12 @@
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
+
+from imgpipe.model.gpus import LOCKS
 
 COMPILER = shutil.which("cc")
 
@@ -32,13 +36,17 @@ int cuDeviceGetUuid_v2(char *uuid, int device) {
 """
 
 
-def machine_of_four(folder: Path) -> dict[str, str]:
+@contextmanager
+def machine_of_four(folder: Path) -> Iterator[dict[str, str]]:
     """Environment of a process on a machine with four GPUs, unlike those of any other such machine."""
     (folder / "driver.c").write_text(DRIVER)
     assert COMPILER
     library = folder / "libcuda.so.1"
     subprocess.run([COMPILER, "-shared", "-fPIC", "-o", library, folder / "driver.c"], check=True)
-    return {"LD_LIBRARY_PATH": str(folder), "STAND_IN_MACHINE": uuid4().hex[:15]}
+    machine = {"LD_LIBRARY_PATH": str(folder), "STAND_IN_MACHINE": uuid4().hex[:15]}
+    yield machine
+    for number in range(4):
+        (LOCKS / f"imgpipe-GPU-{uuid_of(machine, number)}.lock").unlink(missing_ok=True)
 
 
 def uuid_of(machine: dict[str, str], number: int) -> str:

@@ -41,10 +41,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
     """Environment of a process on a machine of its own with four GPUs."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is afterwards as it was
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    environment = machine_of_four(tmp_path)
-    yield environment
-    for number in range(4):
-        (gpus.LOCKS / f"imgpipe-GPU-{uuid_of(environment, number)}.lock").unlink(missing_ok=True)
+    with machine_of_four(tmp_path) as environment:
+        yield environment
 
 
 @pytest.fixture

@@ -30,8 +30,8 @@ def test_dvc_trains_in_as_many_processes_as_runtime_says_and_a_gpu_is_taken_for_
         "stages/train.py", "start_processes(runtime, recipe, device)", 'start_processes(runtime, recipe, "cuda")'
     )
     pipeline.set(runtime__processes=2)
-    machine = machine_of_four(tmp_path)
-    run = pipeline.succeed("dvc", "repro", "--force", "--single-item", "train", **machine)
+    with machine_of_four(tmp_path) as machine:
+        run = pipeline.succeed("dvc", "repro", "--force", "--single-item", "train", **machine)
     assert "2 of 4 GPUs are used: 0, 1; runtime.processes and train.micro_batches leave 2 free\n" in run.out
     assert run.out.count("in 2 processes\n") == 1
     assert pipeline.fingerprint(*TRAINED) == alone
