@@ -190,7 +190,7 @@ REFUSED = {
     "unknown choice": (
         "precision: fp32",
         "precision: bf61",
-        "params.yaml: train.precision is 'bf61'; it must be fp32, bf16 or fp16; did you mean bf16?",
+        "params.yaml: train.precision is 'bf61'; it must be fp32, tf32, bf16 or fp16; did you mean bf16?",
     ),
     "unknown model": (
         "name: simple_cnn",

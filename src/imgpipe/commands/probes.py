@@ -133,12 +133,13 @@ def exchange() -> Facts:
     import torch.distributed as dist
 
     from imgpipe.model.devices import joined_world
-    from imgpipe.train.reduction import sum_over_processes
+    from imgpipe.train.exchange import Exchange
 
     with joined_world("cuda" if torch.cuda.device_count() > 1 else "cpu") as world:
         numbers = torch.arange(NUMBERS, dtype=torch.float32, device=world.device)
         sums = numbers * (world.rank + 1)
-        sum_over_processes(sums, world)
+        exchange = Exchange(world)
+        exchange.beside(lambda: exchange.sum_in_place(sums)).wait()
         right = numbers * (world.size * (world.size + 1) // 2)  # 1 + 2 + ... times each, which float32 has exactly
         return {"backend": dist.get_backend(), "wrong": int((sums != right).sum())}
 

@@ -195,7 +195,7 @@ def _of_another_process(error: Exception) -> InputError | None:
     text = str(error)
     if not isinstance(error, RuntimeError):
         return None
-    if "Timed out waiting" in text:
+    if any(sign in text for sign in ("Timed out waiting", "timeout caused pair closure")):
         return InputError(f"another process has not answered for {PATIENCE.total_seconds():g} seconds; {ALL_END}")
     if any(sign in text for sign in ("closed by peer", "reset by peer", "Broken pipe", "ncclRemoteError")):
         return InputError(f"the connection to another process is lost, which may say why; {ALL_END}")

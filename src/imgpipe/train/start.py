@@ -20,12 +20,11 @@ from imgpipe.model.classifier import Classifier, new_classifier
 from imgpipe.model.description import Description
 from imgpipe.model.devices import device_type, set_up_computing
 from imgpipe.model.networks import head_of
-from imgpipe.model.runtime import DEVICE, Runtime, started_by_torchrun
+from imgpipe.model.runtime import DEVICE, LAUNCHER, Runtime, started_by_torchrun
 from imgpipe.train.compiling import compile_network
 from imgpipe.train.normalisation import NORMALISATIONS
 from imgpipe.train.params import Model, Train
 from imgpipe.train.processes import (
-    LAUNCHER,
     PROCESSES,
     check_process_count,
     largest_process_count,
