@@ -44,7 +44,6 @@ def evaluate() -> None:
     description = classifier.description = replace(classifier.description, flips=section.flips)
     devices.set_up_computing(cpu_threads=description.cpu_threads, precision=description.precision)
     _, splits = read_packed(PACKED, ("val", "test"))
-
     gpus.take_one(device)  # this may start anew: all that can be refused is
     logits, size, threads = {}, section.batch_size, runtime.loader_threads(device)
     with devices.joined_world(device) as world:
