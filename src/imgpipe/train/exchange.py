@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.futures import Future
 
-from imgpipe.model.devices import World
+from imgpipe.model.devices import PATIENCE, World
 
 ALIGNMENT = 128
 """Bytes to a multiple of which the slice of each process is padded: a line of a GPU's cache."""
@@ -103,7 +103,7 @@ def _nested_groups(world: World) -> list[tuple[dist.ProcessGroup, int]]:
     numbers = torch.arange(world.size).view(-1, here)
     groups = []
     for members in (numbers, numbers.T):
-        mine, _ = dist.new_subgroups_by_enumeration(members.tolist())
+        mine, _ = dist.new_subgroups_by_enumeration(members.tolist(), timeout=PATIENCE)
         assert isinstance(mine, dist.ProcessGroup), "each process is in one of them"
         groups.append((mine, members.shape[1]))
     return groups
