@@ -54,6 +54,7 @@ RUN_BY = {
     "imgpipe compare": "commands/test_compare.py",
     "imgpipe doctor": "commands/test_doctor.py",
     "imgpipe export": "commands/test_export.py",
+    "imgpipe gpu-check": "commands/test_gpu_check.py",
     "imgpipe predict": "commands/test_predict.py",
     "imgpipe recipe": "commands/test_recipe.py",
     "imgpipe result": "commands/test_result.py",
@@ -108,6 +109,7 @@ NO_COMMANDS = (
     "model.weights: the last layer",
     "model:\n",
     "onnx: 0 of",
+    "passed    facts",
     "source -> download",
     "stages/            six",
 )

@@ -79,6 +79,27 @@ def test_two_machines_make_the_same_bytes_as_one_process_and_only_the_first_writ
     assert not any((projects[1].folder / name).exists() for name in TRAINED)
 
 
+def test_gpu_check_on_two_machines_sums_over_the_processes_of_both(
+    hosts: tuple[list[str], list[str]], tmp_path: Path
+) -> None:
+    """Each machine says the same; the sum goes machine by machine."""
+
+    def run(i: int) -> subprocess.CompletedProcess[str]:
+        check = [sys.executable, "-m", "imgpipe.commands", "gpu-check", "--device", "cpu", "--only", "exchange"]
+        environment = {**os.environ, **MEETING, "GLOO_SOCKET_IFNAME": "eth0", "PET_NODE_RANK": str(i)}
+        return subprocess.run(
+            [*hosts[i], *check], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in pool.map(run, range(2)):
+            facts, exchange = done.stdout.splitlines()
+            assert (done.returncode, done.stderr) == (0, "")
+            assert facts.endswith("2 processes on each of 2 machines by Gloo")
+            assert exchange.startswith("passed    exchange ")
+            assert "sums over 4 processes are those of the tree to the bit" in exchange
+
+
 @pytest.mark.parametrize(
     ("settings", "line"),
     [

@@ -18,6 +18,7 @@ from imgpipe.commands.clean import clean
 from imgpipe.commands.compare import compare
 from imgpipe.commands.doctor import doctor
 from imgpipe.commands.export import export
+from imgpipe.commands.gpu_check import gpu_check
 from imgpipe.commands.predict import predict
 from imgpipe.commands.recipe import recipe
 from imgpipe.commands.result import result
@@ -33,6 +34,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     compare,
     doctor,
     export,
+    gpu_check,
     predict,
     recipe,
     result,
