@@ -16,6 +16,7 @@ from conftest import ROOT
 from stand_in_gpus import COMPILER, machine_of_four, uuid_of
 from trainings import RECIPE
 
+from imgpipe.commands.gpu_check import take_all_gpus
 from imgpipe.common.errors import InputError
 from imgpipe.model import gpus
 from imgpipe.model.runtime import Runtime
@@ -111,6 +112,19 @@ def test_a_run_that_waits_for_several_gpus_has_none_meanwhile(start: Callable[..
     three.kill()
     one.kill()
     assert line_of(four) == "has 0 1 2 3 shown as None"
+
+
+def test_a_check_of_the_gpus_takes_all_and_refuses_where_a_run_has_one(
+    start: Callable[..., Started], on_machine: dict[str, str]
+) -> None:
+    run = start(TAKES, 1, 600)
+    assert line_of(run) == "has 0 shown as 0"
+    with pytest.raises(InputError, match=f"^GPU 0 is used by process {run.pid} on .*; wait for it, or hide that GPU"):
+        take_all_gpus()
+    run.kill()
+    run.wait()
+    take_all_gpus()
+    assert [user and user.partition(" on ")[0] for user in gpus.users()] == [f"process {os.getpid()}"] * 4
 
 
 def test_runs_that_want_three_of_four_at_the_same_time_get_them_one_after_the_other(

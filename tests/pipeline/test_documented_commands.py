@@ -104,6 +104,7 @@ NO_COMMANDS = (
     "WRONG  packages",
     "def tiny(",
     "error: params.yaml:",
+    "error: process 1 was killed",
     "identical: all",
     "images          uint8",
     "model.weights: the last layer",

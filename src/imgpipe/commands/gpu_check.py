@@ -26,6 +26,7 @@ from imgpipe.common.files import write_text
 from imgpipe.common.kernels import fix_for_gpus
 from imgpipe.common.safe_text import printable
 from imgpipe.common.wording import counted
+from imgpipe.model import gpus
 from imgpipe.train.processes import machine_count
 
 MOST_PROCESSES = 1024
@@ -61,6 +62,8 @@ def gpu_check(
         raise InputError(f"--processes is {processes}; it must be a power of two, such as 1, 2, 4 or 8")
     machines = machine_count(micro_batches=MOST_PROCESSES, batch_size=MOST_PROCESSES)
     names = [name for name in CHECKS if not only or name in only or name == Name.FACTS]
+    if device == Device.CUDA:
+        take_all_gpus()
     with tempfile.TemporaryDirectory(prefix="imgpipe-gpu-check-") as folder:
         asked = processes or (CPU_PROCESSES if device == Device.CPU else 0)
         report = examine(Machine(device, asked, machines, Path(folder)), names)
@@ -79,6 +82,18 @@ def gpu_check(
     if failed:
         typer.echo(f"{counted(len(failed), 'check')} failed: {', '.join(failed)}")
         raise typer.Exit(1)
+
+
+def take_all_gpus() -> None:
+    """Keep other runs away from the GPUs that CUDA shows, until this process ends.
+
+    Raises InputError where another run uses one of them, which would spoil what is measured.
+    """
+    for number, user in enumerate(gpus.users()):
+        if user:
+            raise InputError(f"GPU {number} is used by {user}; wait for it, or hide that GPU by CUDA_VISIBLE_DEVICES")
+    if uuids := gpus.visible():
+        gpus.take(uuids, lambda free: free)
 
 
 def examine(machine: Machine, names: list[Name]) -> Facts:
