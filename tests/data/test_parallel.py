@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from imgpipe.common.errors import InputError
-from imgpipe.data import parallel
-from imgpipe.data.parallel import by_processes, by_threads, cores
+from imgpipe.data import parallel, processes
+from imgpipe.data.parallel import by_threads, cores
+from imgpipe.data.processes import by_processes
 
 
 @pytest.mark.parametrize("count", [0, 1, 50])
 def test_results_come_in_the_order_of_the_items(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr(parallel, "ALONE", 0.0)
+    monkeypatch.setattr(processes, "ALONE", 0.0)
     items = [str(i) for i in range(count)]
     assert list(by_threads(int, items, threads=3)) == list(range(count))
     assert list(by_processes(int, items, weigh=len, processes=3)) == list(range(count))
@@ -38,9 +39,9 @@ def test_items_that_wait_for_processes_are_bounded_in_bytes_and_in_number(
     size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside what is waited for there are at most two chunks for each process, or 32 KiB here, and the last chunk."""
-    monkeypatch.setattr(parallel, "CHUNK_BYTES", 1 << 12)
-    monkeypatch.setattr(parallel, "BYTES_AHEAD", 1 << 15)
-    monkeypatch.setattr(parallel, "ALONE", 0.0)
+    monkeypatch.setattr(processes, "CHUNK_BYTES", 1 << 12)
+    monkeypatch.setattr(processes, "BYTES_AHEAD", 1 << 15)
+    monkeypatch.setattr(processes, "ALONE", 0.0)
     taken: list[int] = []
 
     def members() -> Iterator[bytes]:
@@ -52,12 +53,12 @@ def test_items_that_wait_for_processes_are_bounded_in_bytes_and_in_number(
     for given, length in enumerate(by_processes(len, members(), weigh=len, processes=2), 1):
         assert length == size
         ahead = max(ahead, len(taken) - given)
-    assert ahead < (2 * 2 + 2) * parallel.CHUNK
-    assert ahead * size <= 2 * parallel.BYTES_AHEAD + 2 * max(size, parallel.CHUNK_BYTES)
+    assert ahead < (2 * 2 + 2) * processes.CHUNK
+    assert ahead * size <= 2 * processes.BYTES_AHEAD + 2 * max(size, processes.CHUNK_BYTES)
 
 
 def test_a_process_that_is_killed_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "ALONE", 0.0)
+    monkeypatch.setattr(processes, "ALONE", 0.0)
     with pytest.raises(InputError, match=r"^a process that works on images was killed; most likely memory ran out$"):
         list(by_processes(signal.raise_signal, [0, signal.SIGKILL], weigh=int, processes=2))
 

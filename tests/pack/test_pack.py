@@ -19,7 +19,7 @@ from samples import encoded, form, noise, photo
 
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import read_table, write_table
-from imgpipe.data import parallel
+from imgpipe.data import processes
 from imgpipe.data.packed import (
     INDEX,
     Split,
@@ -90,7 +90,7 @@ def test_jpeg_images_are_files_that_others_read_and_their_statistics_those_of_wh
 
 @pytest.mark.parametrize("encoding", ["raw", "jpeg"])
 def test_processes_and_threads_change_no_byte(tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "ALONE", 0.0)
+    monkeypatch.setattr(processes, "ALONE", 0.0)
     for count in (1, 4):
         split = packed(tmp_path / str(count), encoding=encoding, processes=count)
         (tmp_path / str(count) / "statistics").write_text(str(mean_and_std(split, threads=count)))

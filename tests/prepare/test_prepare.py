@@ -10,7 +10,7 @@ from prepare.pets import ANOTHER, SPLIT_PETS, pets, read, sort_in
 from samples import encoded, noise, photo, tar_of, zip_of
 
 from imgpipe.common.errors import InputError
-from imgpipe.data import parallel
+from imgpipe.data import processes
 from imgpipe.prepare.prepare import Duplicate
 
 
@@ -25,7 +25,7 @@ def prepared(path: Path, files: Mapping[str, bytes], **changes: Any) -> tuple[di
 def test_neither_the_order_of_the_archive_nor_processes_change_the_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "ALONE", 0.0)
+    monkeypatch.setattr(processes, "ALONE", 0.0)
     files = pets()
     one = read(zip_of(tmp_path / "one.zip", files), processes=1)
     backwards = read(tar_of(tmp_path / "two.tar.xz", dict(reversed(files.items())), "xz"), processes=3)

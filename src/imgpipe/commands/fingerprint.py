@@ -18,7 +18,7 @@ from imgpipe.data.archives import Member, is_image, is_image_file, members
 from imgpipe.data.cells import TABLE_SUFFIX
 from imgpipe.data.folders import content_of, files_below
 from imgpipe.data.images import decode
-from imgpipe.data.parallel import by_processes
+from imgpipe.data.processes import by_processes
 from imgpipe.prepare.duplicates import pixel_hash
 
 GREY_TOLERANCE = 8

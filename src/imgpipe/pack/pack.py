@@ -17,7 +17,8 @@ from imgpipe.common.files import write_table
 from imgpipe.common.progress import counting
 from imgpipe.data.images import decode, packed_size, pixels
 from imgpipe.data.packed import INDEX, Form, Pixels, Split, checksum
-from imgpipe.data.parallel import by_processes, by_threads
+from imgpipe.data.parallel import by_threads
+from imgpipe.data.processes import by_processes
 
 RUN = 256
 """Images that one thread counts at a time."""

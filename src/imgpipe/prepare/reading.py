@@ -15,7 +15,7 @@ from imgpipe.common.progress import counting
 from imgpipe.common.wording import are, counted
 from imgpipe.data.archives import Member, is_image, members
 from imgpipe.data.images import decode
-from imgpipe.data.parallel import by_processes
+from imgpipe.data.processes import by_processes
 from imgpipe.prepare.duplicates import pixel_hash
 from imgpipe.prepare.layouts import PathParts, read_path
 from imgpipe.prepare.near import Thumbnail, thumbnail
