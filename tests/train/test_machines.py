@@ -1,11 +1,9 @@
-"""Several machines train one model: torchrun's own settings in the environment, and two hosts that share no folder.
-
-The hosts are network namespaces with a host name and a copy of the project each, joined by a virtual cable.
+"""Several machines train one model: torchrun's own settings in the environment, and two hosts, each with a copy
+of the project, that share no folder.
 """
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Project, Run, copy_of
+from hosts import Hosts, NoHostsError, two_hosts
 
 from imgpipe.common.errors import InputError
 from imgpipe.train.processes import PROCESSES, check_process_count, largest_process_count, machine_count
@@ -29,37 +28,16 @@ MEETING = {"PET_NNODES": "2", "PET_RDZV_ENDPOINT": "10.77.0.1:29500"}
 
 
 @pytest.fixture
-def hosts() -> Iterator[tuple[list[str], list[str]]]:
-    """What to put before a command so that it runs on the first host, 10.77.0.1, or on the second, 10.77.0.2."""
-    if shutil.which("ip") is None or os.geteuid() != 0:
-        pytest.skip("network namespaces need root and the ip command of iproute2")
-    names = [f"imgpipe-{os.getpid()}-{i}" for i in (1, 2)]
-
-    def ip(*command: str) -> None:
-        subprocess.run(["ip", *command], capture_output=True, text=True, check=True)
-
+def hosts() -> Iterator[Hosts]:
     try:
-        try:
-            for name in names:
-                ip("netns", "add", name)
-            ip("link", "add", "eth0", "netns", names[0], "type", "veth", "peer", "name", "eth0", "netns", names[1])
-        except subprocess.CalledProcessError as error:
-            pytest.skip(f"network namespaces can't be made here: {error.stderr.strip()}")
-        for i, name in enumerate(names, 1):
-            ip("-n", name, "address", "add", f"10.77.0.{i}/24", "dev", "eth0")
-            ip("-n", name, "link", "set", "eth0", "up")
-            ip("-n", name, "link", "set", "lo", "up")
-        named = 'echo $0 > /proc/sys/kernel/hostname && exec "$@"'
-        inside = [["ip", "netns", "exec", name, "unshare", "--uts", "sh", "-c", named] for name in names]
-        first, second = ([*command, f"host{i}"] for i, command in enumerate(inside, 1))
-        yield first, second
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+        with two_hosts() as hosts:
+            yield hosts
+    except NoHostsError as error:
+        pytest.skip(str(error))
 
 
 def test_two_machines_make_the_same_bytes_as_one_process_and_only_the_first_writes(
-    finished: Project, hosts: tuple[list[str], list[str]], tmp_path: Path
+    finished: Project, hosts: Hosts, tmp_path: Path
 ) -> None:
     alone = {name: (finished.folder / name).read_bytes() for name in TRAINED}
     projects = [copy_of(finished, tmp_path / name) for name in ("first", "second")]
@@ -80,7 +58,7 @@ def test_two_machines_make_the_same_bytes_as_one_process_and_only_the_first_writ
 
 
 def test_gpu_check_on_two_machines_sums_over_the_processes_of_both(
-    hosts: tuple[list[str], list[str]], tmp_path: Path
+    hosts: Hosts, tmp_path: Path
 ) -> None:
     """Each machine says the same; the sum goes machine by machine."""
 
@@ -256,7 +234,7 @@ def test_too_many_processes_on_a_machine_are_refused_before_any_work(finished: P
 
 
 def test_a_process_killed_on_one_machine_ends_the_launchers_of_both_within_seconds(
-    hosts: tuple[list[str], list[str]], tmp_path: Path
+    hosts: Hosts, tmp_path: Path
 ) -> None:
     """By Gloo: the connections of the process that is gone are closed."""
     said, ended = list[str](), list[float]()
