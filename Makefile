@@ -35,7 +35,7 @@ environment-%:
 
 size-locked := : 6.4 GiB, of which 4.0 are for GPUs; make TORCH=cpu setup leaves these out
 
-locked-extras := --extra dev --extra export --extra finetune --extra heic --extra s3
+locked-extras := --extra cluster --extra dev --extra export --extra finetune --extra heic --extra s3
 
 # The CPU builds of torch are other files than the locked ones and need none of the locked CUDA packages: the lock
 # then says which versions are taken, and its hashes do not apply.

@@ -27,6 +27,7 @@ from stages.check import check
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in ROOT.glob("docs/*.md"))]
 
 RUN_BY = {
+    "dask scheduler": "data/test_cluster.py",
     "dvc add": "pipeline/test_sharing.py",
     "dvc artifacts get": "pipeline/test_registry.py",
     "dvc cache dir": "pipeline/test_sharing.py",
@@ -62,6 +63,7 @@ RUN_BY = {
     "imgpipe upgrade": "commands/test_upgrade.py",
     "imgpipe verify": "commands/test_verify.py",
     "python -m imgpipe.commands.probes": "commands/test_doctor.py",
+    "python -m imgpipe.commands.worker": "data/test_cluster.py",
     "python -m stages.train": "train/test_machines.py",
     "torchrun": "train/test_processes.py",
 }

@@ -1,6 +1,7 @@
-"""Share work out among processes of this machine."""
+"""Share work out among processes, of this machine or of a Dask cluster."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +15,8 @@ from imgpipe.data.parallel import Await, Submit, in_order
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+SCHEDULER = "DASK_SCHEDULER_ADDRESS"
+"""Environment variable in which Dask has the address of a scheduler."""
 ALONE = 2.0
 """Seconds for which one process works before others are started, which takes about one."""
 CHUNK = 8
@@ -29,13 +32,26 @@ def by_processes(
 ) -> Iterator[Result]:
     """Yield the function of each item, as ``map`` does, by so many processes where it takes more than a moment.
 
+    Where SCHEDULER is set the workers of that Dask cluster do it, however many they are.
+
     This is for a function that computes in Python. It, the items and the results are pickled, so it must be a module's.
 
     weigh: returns about how many bytes an item and its result take in memory. Few items wait that are large.
 
-    Raises InputError where a process was killed.
+    Raises InputError where a process was killed, or the cluster is not there or not alike: see ``cluster.workers``.
     """
     rest = iter(items)
+    if scheduler := os.environ.get(SCHEDULER):
+        try:
+            from imgpipe.data import cluster  # Dask is an extra, and takes seconds to import
+        except ModuleNotFoundError:
+            raise InputError(
+                f"{SCHEDULER} is set, which needs the package distributed: pip install 'imgpipe[cluster]'"
+            ) from None
+        with cluster.workers(scheduler) as workers:
+            count = workers.threads()
+            yield from _spread(workers.submit, workers.result, function, rest, weigh=weigh, processes=count)
+        return
     started = monotonic()
     for item in rest:
         yield function(item)
