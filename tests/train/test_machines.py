@@ -57,9 +57,7 @@ def test_two_machines_make_the_same_bytes_as_one_process_and_only_the_first_writ
     assert not any((projects[1].folder / name).exists() for name in TRAINED)
 
 
-def test_gpu_check_on_two_machines_sums_over_the_processes_of_both(
-    hosts: Hosts, tmp_path: Path
-) -> None:
+def test_gpu_check_on_two_machines_sums_over_the_processes_of_both(hosts: Hosts, tmp_path: Path) -> None:
     """Each machine says the same; the sum goes machine by machine."""
 
     def run(i: int) -> subprocess.CompletedProcess[str]:
