@@ -12,6 +12,7 @@ from train.test_crops import as_tensor, difference
 from trainings import AUGMENT, random_split
 
 from imgpipe.data.packed import Pixels
+from imgpipe.model.crops import SMALL
 from imgpipe.model.randomness import Floats
 from imgpipe.train.augment import (
     DRAWS,
@@ -24,6 +25,7 @@ from imgpipe.train.augment import (
     augmentation,
     centre,
     erased,
+    flip,
     rotated,
 )
 
@@ -59,6 +61,19 @@ def test_flips_are_where_their_random_numbers_say() -> None:
     assert np.array_equal(down[1], PLAIN[1])
     both = augmented(rows_with(VERTICAL, 0.0, 0.0), vertical_flip=1.0, horizontal_flip=1.0)
     assert np.array_equal(both, PLAIN[:, ::-1, ::-1])
+
+
+@pytest.mark.parametrize("size", [SMALL, SMALL + 1], ids=["in one call", "one by one"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("numbers", [[], [3], [0, 2, 3]])
+def test_flips_change_the_squares_of_their_numbers_alone(size: int, channels: int, numbers: list[int]) -> None:
+    squares = np.random.default_rng(0).integers(0, 256, (4, size, size, channels), dtype=np.uint8)
+    across, down = squares.copy(), squares.copy()
+    across[numbers], down[numbers] = squares[numbers][:, :, ::-1], squares[numbers][:, ::-1]
+    for axis, expected in ((1, across), (0, down)):
+        flipped = squares.copy()
+        flip(flipped, np.array(numbers, dtype=np.int64), axis)
+        assert np.array_equal(flipped, expected)
 
 
 def test_a_rotation_s_angle_is_within_the_limits_and_its_direction_counter_clockwise() -> None:

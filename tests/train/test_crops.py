@@ -14,16 +14,15 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from imgpipe.data.packed import Pixels, Split
-from imgpipe.model.crops import evaluation_square, fitted, resized_box
+from imgpipe.model.crops import evaluation_square, fill_from_boxes, fitted, resized_box
 from imgpipe.model.randomness import Floats
-from imgpipe.train import augment
 from imgpipe.train.augment import (
     AREAS,
     CROP_DRAWS,
     RATIOS,
     TRIES,
     padded_crop,
-    resized_crop,
+    random_boxes,
     window,
 )
 
@@ -95,10 +94,10 @@ def test_training_crops_are_cut_from_the_whole_image_where_that_is_fitted(fit: s
 
 
 def split_of(images: list[Pixels]) -> Split:
-    """A split of raw grey images."""
+    """A split of raw images."""
     lengths = np.array([image.size for image in images])
     return Split(
-        form=form(),
+        form=form(channels=images[0].shape[2]),
         content=np.concatenate([image.ravel() for image in images]),
         offsets=np.cumsum(lengths) - lengths,
         lengths=lengths,
@@ -178,44 +177,90 @@ def row(areas: list[float], ratios: list[float], top: float, left: float) -> Flo
     return numbers
 
 
-LIMITS = {"scale_low": 0.08, "scale_high": 1.0, "ratio_low": 0.75, "ratio_high": 4 / 3}
+SCALE, RATIO = (0.08, 1.0), (0.75, 4 / 3)
 
 
-def test_a_random_resized_crop_by_hand() -> None:
+def boxes_of(height: int, width: int, rows: list[Floats]) -> list[list[int]]:
+    """Top, left, height and width of the boxes in images of one size."""
+    sides = np.repeat([[height], [width]], len(rows), axis=1)
+    boxes: list[list[int]] = random_boxes(sides, np.stack(rows), SCALE, RATIO).T.tolist()
+    return boxes
+
+
+def test_a_random_box_by_hand() -> None:
     """Of 120 x 160 pixels: share 0.25, ratio 1 is a box of 69 x 69 (sqrt(4800) = 69.28), at half of what is left."""
     area, ratio = (0.25 - 0.08) / 0.92, math.log(1 / 0.75) / math.log((4 / 3) / 0.75)
-    square = squared(resized_crop, 69, PHOTO, row([area], [ratio], 0.5, 0.5), **LIMITS)
-    assert np.array_equal(square, PHOTO[26 : 26 + 69, 46 : 46 + 69])  # 52 and 92 places: 0.5 is the 26th and 46th
+    assert boxes_of(120, 160, [row([area], [ratio], 0.5, 0.5)]) == [[26, 46, 69, 69]]  # of 52 and 92 places
 
 
 def test_a_box_that_does_not_fit_is_drawn_again_and_the_last_resort_is_the_middle() -> None:
     small = (0.25 - 0.08) / 0.92
     half = math.log(1 / 0.75) / math.log((4 / 3) / 0.75)
-    second = squared(resized_crop, 69, PHOTO, row([0.999, small], [0.0, half], 0.5, 0.5), **LIMITS)
-    assert np.array_equal(second, PHOTO[26:95, 46:115])
-    tall = squared(resized_crop, 120, PHOTO, row([0.9999] * TRIES, [0.0] * TRIES, 0.5, 0.5), **LIMITS)
-    assert np.array_equal(
-        tall, squared(resized_box, 120, PHOTO, 0, 0, 120, 160)
-    )  # 160 / 120 is within the ratios: all of it
+    second = row([0.999, small], [0.0, half], 0.5, 0.5)
+    none = row([0.9999] * TRIES, [0.0] * TRIES, 0.5, 0.5)
+    assert boxes_of(120, 160, [second, none]) == [[26, 46, 69, 69], [0, 0, 120, 160]]  # 160 / 120 is within the ratios
+    assert boxes_of(100, 400, [none]) == [[0, 133, 100, 133]]
+    assert boxes_of(401, 100, [none]) == [[134, 0, 133, 100]]
 
 
-def test_random_resized_crops_are_spread_as_torchvision_s() -> None:
+def box_by_torchvision_s_loop(
+    height: int, width: int, row: Floats, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """Top, left, height and width, computed as torchvision's RandomResizedCrop.get_params does, by Python's math."""
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    for share, place in zip(row[AREAS].tolist(), row[RATIOS].tolist(), strict=True):
+        area = (scale[0] + share * (scale[1] - scale[0])) * height * width
+        drawn = math.exp(low + place * (high - low))
+        w, h = round(math.sqrt(area * drawn)), round(math.sqrt(area / drawn))
+        if 0 < w <= width and 0 < h <= height:
+            return int(row[0] * (height - h + 1)), int(row[1] * (width - w + 1)), h, w
+    nearest = min(max(width / height, ratio[0]), ratio[1])
+    w, h = min(width, round(height * nearest)), min(height, round(width / nearest))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+@pytest.mark.parametrize(("scale", "ratio"), [(SCALE, RATIO), ((0.6, 1.0), (0.1, 0.7)), ((1e-6, 1e-3), (0.5, 9.0))])
+def test_boxes_drawn_all_at_once_are_those_of_torchvision_s_loop(
+    scale: tuple[float, float], ratio: tuple[float, float]
+) -> None:
+    random = np.random.default_rng(0)
+    rows = random.random((2000, CROP_DRAWS))
+    sides = random.integers(1, 70, (2, 2000))
+    expected = [
+        box_by_torchvision_s_loop(height, width, row, scale, ratio)
+        for (height, width), row in zip(sides.T.tolist(), rows, strict=True)
+    ]
+    assert [tuple(box) for box in random_boxes(sides, rows, scale, ratio).T.tolist()] == expected
+
+
+@pytest.mark.parametrize("size", [28, 32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_small_images_are_resized_in_one_call_as_one_by_one(size: int, channels: int) -> None:
+    """From boxes of every height and width, each of an image of its own."""
+    every = np.indices((size, size)).reshape(2, -1) + 1
+    random = np.random.default_rng(0)
+    corners = (random.random(every.shape) * (size - every + 1)).astype(np.int64)
+    boxes = np.concatenate([corners, every])
+    images = random.integers(0, 256, (size * size, size, size, channels), dtype=np.uint8)
+    squares = np.full_like(images, 99)
+    split = split_of(list(images))
+    numbers = random.permutation(len(images))
+    fill_from_boxes(split, numbers, boxes, squares)
+    for number, box, square in zip(numbers, boxes.T.tolist(), squares, strict=True):
+        assert np.array_equal(square, squared(resized_box, size, images[number], *box))
+
+
+@pytest.mark.parametrize(("fit", "sides"), [("crop", [2, 4]), ("pad", [4, 4]), ("squash", [2, 2])])
+def test_boxes_are_drawn_in_the_image_as_it_is_fitted(fit: str, sides: list[int]) -> None:
+    split = fitted(split_of([IMAGE, IMAGE[:2]]), fit)
+    assert split.sides(np.array([1, 0])).T.tolist() == [sides, [4, 4]]
+
+
+def test_random_boxes_are_spread_as_torchvision_s() -> None:
     """Area and ratio of 4,000 boxes each: means and quartiles agree."""
-    image = np.zeros((120, 160, 1), dtype=np.uint8)
-    image[..., 0] = 1
-    seen: list[tuple[int, int]] = []
-    rows = np.random.default_rng(0).random((4000, CROP_DRAWS))
-
-    def spy(image: Pixels, top: int, left: int, height: int, width: int, square: Pixels) -> None:
-        seen.append((height, width))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(augment, "resized_box", spy)
-        for numbers in rows:
-            squared(resized_crop, 32, image, numbers, **LIMITS)
+    ours_by = np.array(boxes_of(120, 160, list(np.random.default_rng(0).random((4000, CROP_DRAWS)))), float)[:, 2:]
     torch.manual_seed(0)
     theirs = [v2.RandomResizedCrop(32).make_params([torch.zeros(3, 120, 160)]) for _ in range(4000)]
-    ours_by = np.array(seen, dtype=float)
     theirs_by = np.array([(p["height"], p["width"]) for p in theirs], dtype=float)
     for a, b in (
         (ours_by.prod(axis=1) / 19200, theirs_by.prod(axis=1) / 19200),

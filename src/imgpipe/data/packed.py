@@ -78,6 +78,10 @@ class Split:
         content = self.content[start : start + int(self.lengths[i])]
         return unpacked(content, int(self.heights[i]), int(self.widths[i]), self.form)
 
+    def sides(self, numbers: Integers) -> Integers:
+        """Return heights and widths of some images, int64 (2, n)."""
+        return np.stack([self.heights[numbers], self.widths[numbers]])
+
     @cached_property
     def common_shape(self) -> tuple[int, int] | None:
         """Height and width of all images, where they are raw and of one size; else None."""

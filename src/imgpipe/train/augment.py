@@ -18,7 +18,7 @@ import numpy as np
 
 from imgpipe.common.rules import Choice, Interval
 from imgpipe.data.packed import Integers, Pixels, Split
-from imgpipe.model.crops import crop_each, fill_squares, resized_box
+from imgpipe.model.crops import SMALL, crop_each, fill_from_boxes, fill_squares
 from imgpipe.model.randomness import Floats
 from imgpipe.train.policies import (
     COLOUR_JITTER_DRAWS,
@@ -58,9 +58,9 @@ def centre(split: Split, numbers: Integers, rows: Floats, squares: Pixels, *, fr
 def padded(
     split: Split, numbers: Integers, rows: Floats, squares: Pixels, *, padding: Annotated[int, Interval(low=0)]
 ) -> None:
-    """Cut a ``padded_crop`` of each image; all at once where they are of one size, which is five times as fast."""
+    """Cut a ``padded_crop`` of each image; all at once where they are small and of one size, which is faster."""
     shape, size = split.common_shape, squares.shape[1]
-    if shape is None or min(shape) < size:
+    if size > SMALL or shape is None or min(shape) < size:
         crop_each(partial(padded_crop, padding=padding), split, numbers, rows, squares)
         return
     height, width = (side + 2 * padding for side in shape)
@@ -87,9 +87,9 @@ def resized(
     ratio_low: Annotated[float, Interval(low=0, open_low=True)],
     ratio_high: Annotated[float, Interval(low=0, open_low=True)],
 ) -> None:
-    """Cut a ``resized_crop`` of each image."""
-    crop = partial(resized_crop, scale_low=scale_low, scale_high=scale_high, ratio_low=ratio_low, ratio_high=ratio_high)
-    crop_each(crop, split, numbers, rows, squares)
+    """Cut a random box of each image and resize it: see ``random_boxes``."""
+    scale, ratio = (scale_low, scale_high), (ratio_low, ratio_high)
+    fill_from_boxes(split, numbers, random_boxes(split.sides(numbers), rows, scale, ratio), squares)
 
 
 CROPS: dict[str, Callable[..., None]] = {"centre": centre, "padded": padded, "resized": resized}
@@ -119,35 +119,31 @@ def window(image: Pixels, top: int, left: int, square: Pixels) -> None:
     square[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
 
 
-def resized_crop(
-    image: Pixels,
-    row: Floats,
-    square: Pixels,
-    *,
-    scale_low: float,
-    scale_high: float,
-    ratio_low: float,
-    ratio_high: float,
-) -> None:
-    """Fill the square with a random box: torchvision's RandomResizedCrop (Szegedy et al. 2015, section 6).
+def random_boxes(sides: Integers, rows: Floats, scale: tuple[float, float], ratio: tuple[float, float]) -> Integers:
+    """Draw a box of each image: torchvision's RandomResizedCrop (Szegedy et al. 2015, section 6).
 
-    scale_low, scale_high: share of the image's area.
-    ratio_low, ratio_high: width by height, drawn on a log scale.
+    It is the first of TRIES that fits into the image, or else the largest in the middle with a ratio within the limits.
+
+    sides: heights and widths of the images, int64 (2, n).
+    rows: random numbers of each, float64 (n, CROP_DRAWS or more).
+    scale: lowest and highest share of the image's area.
+    ratio: lowest and highest width by height, between which it is drawn on a log scale.
+
+    Returns top, left, height and width of each box, int64 (4, n).
     """
-    height, width = image.shape[:2]
-    areas, ratios = row[AREAS].tolist(), row[RATIOS].tolist()
-    low, high = math.log(ratio_low), math.log(ratio_high)
-    for share, place in zip(areas, ratios, strict=True):
-        area = (scale_low + share * (scale_high - scale_low)) * height * width
-        ratio = math.exp(low + place * (high - low))
-        box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < box_width <= width and 0 < box_height <= height:
-            top, left = int(row[TOP] * (height - box_height + 1)), int(row[LEFT] * (width - box_width + 1))
-            resized_box(image, top, left, box_height, box_width, square)
-            return
-    ratio = min(max(width / height, ratio_low), ratio_high)
-    box_width, box_height = min(width, round(height * ratio)), min(height, round(width / ratio))
-    resized_box(image, (height - box_height) // 2, (width - box_width) // 2, box_height, box_width, square)
+    height, width = sides[..., None]
+    low, high = (math.log(limit) for limit in ratio)
+    areas = (scale[0] + rows[:, AREAS] * (scale[1] - scale[0])) * height * width
+    ratios = np.exp(low + rows[:, RATIOS] * (high - low))
+    tried = np.rint(np.sqrt([areas / ratios, areas * ratios]))
+    fits = np.all((tried > 0) & (tried <= sides[..., None]), axis=0)
+    drawn = tried[:, np.arange(len(rows)), fits.argmax(axis=1)]
+    corners = rows[:, [TOP, LEFT]].T * (sides - drawn + 1)
+
+    nearest = np.clip(sides[1] / sides[0], *ratio)
+    middle = np.minimum(sides, np.rint([sides[1] / nearest, sides[0] * nearest]))
+    boxes = np.where(fits.any(axis=1), [*corners, *drawn], [*(sides - middle) // 2, *middle])
+    return boxes.astype(np.int64)
 
 
 def no_policy(image: Pixels, row: Floats) -> Pixels:
@@ -186,11 +182,8 @@ def augmentation(section: Augment, colour: Sequence[int]) -> Augmentation:
 
     def augment(split: Split, numbers: Integers, rows: Floats, squares: Pixels) -> None:
         section.crop(split, numbers, rows, squares)
-        flips = ((1, HORIZONTAL, section.horizontal_flip), (0, VERTICAL, section.vertical_flip))
-        for axis, column, probability in flips:
-            for i in np.flatnonzero(rows[:, column] < probability).tolist():
-                square = squares[i]
-                cv2.flip(square, axis, dst=square)
+        flip(squares, np.flatnonzero(rows[:, HORIZONTAL] < section.horizontal_flip), axis=1)
+        flip(squares, np.flatnonzero(rows[:, VERTICAL] < section.vertical_flip), axis=0)
         for square, row in zip(squares, rows, strict=True) if each_by_itself else ():
             if section.rotation:
                 square[:] = rotated(square, (2 * row[ROTATION] - 1) * section.rotation)
@@ -199,6 +192,18 @@ def augmentation(section: Augment, colour: Sequence[int]) -> Augmentation:
                 square[:] = erased(square, row[ERASING], colour)
 
     return augment
+
+
+def flip(squares: Pixels, numbers: Integers, axis: int) -> None:
+    """Flip the squares of these numbers, int64 (n,): left and right for axis 1, top and bottom for axis 0."""
+    if squares.shape[1] > SMALL:
+        for square in map(squares.__getitem__, numbers.tolist()):
+            cv2.flip(square, axis, dst=square)
+    elif len(numbers):
+        flipped = squares[numbers]
+        below_one_another = flipped.reshape(-1, *squares.shape[2:])
+        cv2.flip(below_one_another, axis, dst=below_one_another)
+        squares[numbers] = flipped if axis == 1 else flipped[::-1]
 
 
 def rotated(image: Pixels, degrees: float) -> Pixels:
