@@ -3,6 +3,7 @@ PYTHON ?= python3
 TORCH ?= $(if $(wildcard .venv/installed-cpu),cpu,locked)
 SIZE ?= 224
 CROP ?= resized
+POLICY ?= none
 BATCH ?= 32
 MODEL ?= resnet18
 KIND ?= archives
@@ -74,7 +75,7 @@ bench-noop: setup ## time a rerun of nothing against six empty DVC stages
 	$(BIN)/python benchmarks/noop_repro.py
 
 bench-loader: setup ## time the loader against torchvision's: make bench-loader DATA=images.tar SIZE=224
-	$(BIN)/python benchmarks/loader.py compare $(DATA) --size $(SIZE) --crop $(CROP) --batch $(BATCH)
+	$(BIN)/python benchmarks/loader.py compare $(DATA) --size $(SIZE) --crop $(CROP) --policy $(POLICY) --batch $(BATCH)
 
 bench-feed: setup ## how long a GPU waits for batches, with a sleep in its place: make bench-feed DATA=images.tar
 	$(BIN)/python benchmarks/feed.py $(DATA)

@@ -1,9 +1,12 @@
 """Training batches: this project's loader against torchvision's reference, on the same images.
 
-    make bench-loader DATA=images.tar SIZE=224
+    make bench-loader DATA=images.tar SIZE=224 POLICY=rand_augment
 
-The two alternate in one run, each in a process of its own, with the reference a second time as control: how far its
-ratio is from 1 is the noise. Both crop and flip at random, and give normalised float32 in batches; both get two cores.
+The reference is ImageFolder, transforms on Pillow's images, and DataLoader's worker processes; with transforms v1, with
+v2, and with v1 a second time as control: how far its ratio is from 1 is the noise. Ours comes from raw and from JPEG
+packs. All alternate in one run, each in a process of its own, on two cores. All crop and flip at random, then apply the
+policy. The reference gives normalised float32; ours gives uint8, as it is sent to a GPU, which normalises it, or
+"converted", as a model on the CPU normalises it.
 """
 
 import statistics
@@ -11,20 +14,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import typer
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
+from imgpipe.common.kernels import fix_for_images  # noqa: E402
+
+fix_for_images()  # as the stages do
+
 from imgpipe.data.packed import Form  # noqa: E402
+
+Encoding = Literal["raw", "jpeg"]
 
 WORKERS = 2
 WARM_UP, AT_LEAST = 20, 5.0
 """Batches before a measurement, and seconds that it takes at least."""
+WAYS = ("torchvision", "torchvision v2", "control", "ours, raw", "ours, raw, converted", "ours, JPEG")
+JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
 FORM = Form(image_size=256, enlarge=False, channels=3, encoding="raw", jpeg_quality=90)
 MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 
@@ -33,32 +46,39 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def compare(
-    data: Path, size: int = 224, crop: str = "resized", batch: int = 32, rounds: int = 5, packed: int | None = None
+    data: Path,
+    size: int = 224,
+    crop: str = "resized",
+    policy: str = "none",
+    batch: int = 32,
+    rounds: int = 5,
+    packed: int | None = None,
 ) -> None:
-    """Prints images a second and the medians of the paired ratios. crop: resized or padded (by an eighth).
+    """Prints images a second, and the medians of the paired ratios to torchvision with its transforms v1 and v2.
+
+    crop: resized, or padded by an eighth. policy: none, rand_augment, trivial_augment or colour_jitter.
 
     packed: size of the packed images; 8/7 of the size, or the same up to 32 pixels.
-
-    ours: converted to normalised float32 on the CPU, as where there is no GPU. "before converting": uint8, as it is
-    sent to a GPU, which converts it.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        prepare(data, Path(scratch), packed or (size if size <= 32 else size * 8 // 7))
-        rates: dict[str, list[float]] = {"reference": [], "ours": [], "ours, before converting": [], "control": []}
+        prepare(data, Path(scratch), packed or (size if size <= 32 else size * 8 // 7), encodings=("raw", "jpeg"))
+        rates: dict[str, list[float]] = {way: [] for way in WAYS}
         for _ in range(rounds):
-            for name, rate in rates.items():
-                way = "reference" if name == "control" else name
-                command = [sys.executable, __file__, "measure", scratch, way, str(size), crop, str(batch)]
+            for way, rate in rates.items():
+                command = [sys.executable, __file__, "measure", scratch, way, str(size), crop, policy, str(batch)]
                 rate.append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
-                typer.echo(f"  {name:24} {rate[-1]:10.0f} images/s", err=True)
-    typer.echo(f"{size} px, {crop} crops, batches of {batch}, {rounds} rounds: medians")
-    for name, rate in rates.items():
-        ratio = statistics.median(a / b for a, b in zip(rate, rates["reference"], strict=True))
-        typer.echo(f"{name:24} {statistics.median(rate):10.0f} images/s  ratio {ratio:6.2f}")
+                typer.echo(f"  {way:24} {rate[-1]:10.0f} images/s", err=True)
+    typer.echo(f"{size} px, {crop} crops, policy {policy}, batches of {batch}, {rounds} rounds: medians")
+    for way, rate in rates.items():
+        to_v1, to_v2 = (statistics.median(a / b for a, b in zip(rate, rates[base], strict=True)) for base in WAYS[:2])
+        typer.echo(f"{way:24} {statistics.median(rate):10.0f} images/s  {to_v1:6.2f} x v1  {to_v2:6.2f} x v2")
 
 
-def prepare(data: Path, folder: Path, packed_size: int) -> None:
-    """The images of an archive as ImageFolder trees, <split>/<class>, and packed at this size: packed/<split>."""
+def prepare(data: Path, folder: Path, packed_size: int, encodings: Sequence[Encoding] = ("raw",)) -> None:
+    """The images of an archive as ImageFolder trees, <split>/<class>, and packed at this size.
+
+    encodings: the packed splits of each lie in ``packed_in`` of it.
+    """
     from imgpipe.data.parallel import cores
     from imgpipe.pack.pack import pack
     from imgpipe.prepare.formats import FORMATS
@@ -77,31 +97,40 @@ def prepare(data: Path, folder: Path, packed_size: int) -> None:
     found, _ = read_archive(data, spool, pattern=section.pattern, tables=None, processes=cores())
     images, _ = prepare_images(found, section)
     FORMATS[section.format](folder, contents(spool, found, images))
-    start = time.perf_counter()
-    for split in SPLITS:
-        (folder / "packed" / split).mkdir(parents=True)
-        pack(
-            [{name: str(value) for name, value in asdict(image).items()} for image in images if image.split == split],
-            lambda file: (folder / file).read_bytes(), folder / "packed" / split,
-            classes=sorted({image.label for image in images}),
-            form=replace(FORM, image_size=packed_size), processes=cores(),
-        )  # fmt: skip
-    took = time.perf_counter() - start
     before = sum(image.bytes for image in images)
-    after = sum(file.stat().st_size for file in (folder / "packed").rglob("*.npy"))
     typer.echo(
-        f"{len(images)} images; packing them took {took:.1f} s and {after / 1e6:.0f} MB of disk "
-        f"(the files themselves: {before / 1e6:.0f} MB)"
+        f"{len(images)} images; their files take {before / 1e6:.0f} MB, {before / len(images):,.0f} bytes an image"
     )
+    for encoding in encodings:
+        packed, start = folder / packed_in(encoding), time.perf_counter()
+        for split in SPLITS:
+            (packed / split).mkdir(parents=True)
+            pack(
+                [{name: str(cell) for name, cell in asdict(image).items()} for image in images if image.split == split],
+                lambda file: (folder / file).read_bytes(), packed / split,
+                classes=sorted({image.label for image in images}),
+                form=replace(FORM, image_size=packed_size, encoding=encoding), processes=cores(),
+            )  # fmt: skip
+        took = time.perf_counter() - start
+        after = sum(file.stat().st_size for file in packed.rglob("*.npy"))
+        typer.echo(
+            f"packed as {encoding} at {packed_size} px in {took:.1f} s, "
+            f"they take {after / 1e6:.0f} MB, {after / len(images):,.0f} bytes an image"
+        )
+
+
+def packed_in(encoding: Encoding) -> str:
+    """The folder of the packed splits of an encoding."""
+    return "packed" if encoding == "raw" else f"packed-{encoding}"
 
 
 @app.command()
-def measure(folder: Path, way: str, size: int, crop: str, batch: int) -> None:
-    """Prints how many images a second one of the two delivers."""
+def measure(folder: Path, way: str, size: int, crop: str, policy: str, batch: int) -> None:
+    """Prints how many images a second one of the WAYS delivers."""
     made = (
-        reference(folder / "train", size, crop, batch)
-        if way == "reference"
-        else ours(folder / "packed/train", size, crop, batch, convert=way == "ours")
+        ours(folder, size, crop, policy, batch, encoding="jpeg" if "JPEG" in way else "raw", convert="converted" in way)
+        if way.startswith("ours")
+        else reference(folder / "train", size, crop, policy, batch, v2="v2" in way)
     )
     for _ in range(WARM_UP):
         next(made)
@@ -111,17 +140,25 @@ def measure(folder: Path, way: str, size: int, crop: str, batch: int) -> None:
     typer.echo(images / (time.perf_counter() - start))
 
 
-def reference(folder: Path, size: int, crop: str, batch: int) -> Iterator[int]:
-    """Sizes of batches of torchvision's reference: ImageFolder, transforms on PIL images, worker processes."""
+def reference(folder: Path, size: int, crop: str, policy: str, batch: int, *, v2: bool) -> Iterator[int]:
+    """Sizes of batches of torchvision's reference."""
     import torch
-    from torchvision import datasets, transforms
-    from torchvision.transforms import autoaugment  # noqa: F401, as the reference imports it
+    from torchvision import datasets
+    from torchvision import transforms as first
+    from torchvision.transforms import v2 as second
 
     torch.set_num_threads(1)
-    cut = transforms.RandomResizedCrop(size) if crop == "resized" else transforms.RandomCrop(size, padding=size // 8)
-    steps = [cut, transforms.RandomHorizontalFlip(), transforms.PILToTensor()]
-    steps += [transforms.ConvertImageDtype(torch.float), transforms.Normalize(MEAN, STD)]
-    dataset = datasets.ImageFolder(str(folder), transforms.Compose(steps))
+    kind = second if v2 else first
+    steps = [
+        kind.RandomResizedCrop(size) if crop == "resized" else kind.RandomCrop(size, padding=size // 8),
+        kind.RandomHorizontalFlip(),
+    ]
+    if policy != "none":
+        made = {"rand_augment": kind.RandAugment(), "trivial_augment": kind.TrivialAugmentWide()}
+        steps.append((made | {"colour_jitter": kind.ColorJitter(**JITTER)})[policy])
+    to_float = second.ToDtype(torch.float, scale=True) if v2 else first.ConvertImageDtype(torch.float)
+    steps += [kind.PILToTensor(), to_float, kind.Normalize(MEAN, STD)]
+    dataset = datasets.ImageFolder(str(folder), kind.Compose(steps))
     loader = torch.utils.data.DataLoader(
         dataset, batch_size=batch, shuffle=True, num_workers=WORKERS, drop_last=True, persistent_workers=True
     )
@@ -130,25 +167,31 @@ def reference(folder: Path, size: int, crop: str, batch: int) -> Iterator[int]:
             yield len(images)
 
 
-def ours(folder: Path, size: int, crop: str, batch: int, *, convert: bool) -> Iterator[int]:
+def ours(
+    folder: Path, size: int, crop: str, policy: str, batch: int, *, encoding: Encoding, convert: bool
+) -> Iterator[int]:
     """Sizes of batches of this project's loader; ``convert``: to normalised float32, as the model does."""
-    from functools import partial
-
     import torch
 
     from imgpipe.data.packed import Integers, Pixels, read_split
     from imgpipe.model.classifier import normalised
+    from imgpipe.model.devices import keep_freed_memory
     from imgpipe.model.predict import batches
     from imgpipe.model.randomness import random_rows
-    from imgpipe.train.augment import DRAWS, Augment, augmentation, no_policy, padded, resized
+    from imgpipe.train.augment import DRAWS, POLICIES, Augment, augmentation, padded, resized
     from imgpipe.train.sampling import shuffled
 
     torch.set_num_threads(1)
-    split = read_split(folder, FORM)
+    keep_freed_memory()  # as training does
+    split = read_split(folder / packed_in(encoding) / "train", replace(FORM, encoding=encoding))
+    policies = POLICIES | {
+        "rand_augment": partial(POLICIES["rand_augment"], operations=2, magnitude=9),
+        "colour_jitter": partial(POLICIES["colour_jitter"], **JITTER),
+    }
     cut = partial(resized, scale_low=0.08, scale_high=1.0, ratio_low=3 / 4, ratio_high=4 / 3)
     section = Augment(
         crop=cut if crop == "resized" else partial(padded, padding=size // 8),
-        horizontal_flip=0.5, vertical_flip=0.0, rotation=0.0, policy=no_policy, erasing=0.0,
+        horizontal_flip=0.5, vertical_flip=0.0, rotation=0.0, policy=policies[policy], erasing=0.0,
     )  # fmt: skip
     augment = augmentation(section, colour=[0, 0, 0])
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
