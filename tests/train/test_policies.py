@@ -1,11 +1,13 @@
 """TrivialAugment and RandAugment against torchvision's tables and its way to apply them."""
 
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 import pytest
+from PIL import ImageOps
 from torchvision.transforms import v2
 from train.test_colours import IMAGES, NOISE, PHOTO, pil, pixels
 
@@ -18,7 +20,11 @@ from imgpipe.train.policies import (
     RAND_AUGMENT_DRAWS,
     TRIVIAL_AUGMENT,
     TRIVIAL_AUGMENT_DRAWS,
+    autocontrast,
+    equalize,
     rand_augment,
+    translate_x,
+    translate_y,
     trivial_augment,
 )
 
@@ -46,6 +52,24 @@ def magnitude(name: str, argument: float, policy: str, image: Pixels) -> float:
         side: int = image.shape[1 if name == "TranslateX" else 0]
         return argument * side / 331
     return argument
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_levels_are_stretched_and_spread_as_pillow_does_however_few_there_are(channels: int) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        low, high = sorted(random.integers(0, 256, 2).tolist())
+        height, width, coarse = random.integers(1, 40, 3).tolist()
+        image = (random.integers(low, high + 1, (height, width, channels)) // coarse * coarse).astype(np.uint8)
+        assert np.array_equal(autocontrast(image), pixels(ImageOps.autocontrast(pil(image))))
+        assert np.array_equal(equalize(image), pixels(ImageOps.equalize(pil(image))))
+
+
+@pytest.mark.parametrize("move", [translate_x, translate_y])
+def test_an_image_may_be_moved_out_of_sight(move: Callable[[Pixels, float], Pixels]) -> None:
+    image = np.full((5, 4, 3), 9, dtype=np.uint8)
+    assert [int(move(image, distance).sum()) for distance in (-60.0, -5.0, 5.0, 60.0)] == [0] * 4
+    assert move(image, 3.9).any()
 
 
 @pytest.mark.parametrize("size", [(32, 32), (120, 160), (331, 400)])
