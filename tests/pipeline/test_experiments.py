@@ -14,25 +14,23 @@ def pipeline(finished_project: Project, tmp_path_factory: pytest.TempPathFactory
     return copy_of(finished_project, tmp_path_factory.mktemp("experiments") / "project")
 
 
-def test_an_experiment_with_another_batch_size_reruns_train_and_what_follows(pipeline: Project) -> None:
+def test_an_experiment_with_another_batch_size_reruns_train_and_what_follows_and_its_metrics_are_shown(
+    pipeline: Project,
+) -> None:
+    """The test's to whoever asks for them by name."""
     run = pipeline.succeed("dvc", "exp", "run", "--name", "small-batches", "--set-param", "train.batch_size=16")
     assert run.stages_run == ["train", "evaluate", "plot"]
-    diff = pipeline.succeed("dvc", "metrics", "diff", "--json", "main", "small-batches")
-    changes = json.loads(diff.out)
+    assert "params.yaml" in pipeline.succeed("git", "status", "--porcelain").out
+    changes = json.loads(pipeline.succeed("dvc", "metrics", "diff", "--json", "main", "small-batches").out)
     assert set(changes) == {SUMMARY}
     assert "loss" in changes[SUMMARY]
-    assert "params.yaml" in pipeline.succeed("git", "status", "--porcelain").out
-
-
-def test_the_test_s_metrics_are_shown_to_whoever_asks_for_them_by_name(pipeline: Project) -> None:
     file = "metrics/test/metrics.json"
-    pipeline.succeed("dvc", "exp", "run", "--name", "flipped", "--set-param", "evaluate.flips=true")
     losses = [json.loads(pipeline.succeed("git", "show", f"main:{file}").out)["loss"]]
     losses.append(json.loads((pipeline.folder / file).read_text())["loss"])
     shown = json.loads(pipeline.succeed("dvc", "metrics", "show", "--json", file).out)
     assert shown[""]["data"][file]["data"]["loss"] == losses[1]
-    diff = json.loads(pipeline.succeed("dvc", "metrics", "diff", "--json", "main", "flipped", "--targets", file).out)
-    assert [diff[file]["loss"][side] for side in ("old", "new")] == losses
+    named = pipeline.succeed("dvc", "metrics", "diff", "--json", "main", "small-batches", "--targets", file)
+    assert [json.loads(named.out)[file]["loss"][side] for side in ("old", "new")] == losses
 
 
 def test_queued_experiments_all_finish_and_stand_side_by_side(pipeline: Project) -> None:
