@@ -105,7 +105,7 @@ STAND_INS = {
         counts=(54, 6, 12),
         classes=["cat", "dog", "frog"],
         lr=0.4 * 5 / 6 / 5,  # of three updates, in the first of five epochs of warm-up
-        small={"train.batch_size": 16},
+        small={"train.batch_size": 16, "pack.image_size": 16, "model.image_size": 16},
     ),
     "cifar10-resnet9-narrow": StandIn(
         names=in_folders({"train": 25, "test": 4}, ["cat", "dog"], "png"),
