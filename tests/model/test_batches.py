@@ -95,27 +95,26 @@ def test_batches_are_the_same_bits_for_any_number_of_threads_and_come_in_order(t
 def test_an_epoch_taken_up_in_its_middle_and_shared_out_gives_the_same_batches() -> None:
     split = random_split(20)
     whole = list(epoch(split, 1))
-    for places in (PLACES[2:], PLACES[0::2], PLACES[1::2]):
+    for places in (PLACES[2:], *(PLACES[rank::count] for count in (2, 4) for rank in range(count))):
         for images, labels, place in epoch(split, 2, places):
             assert torch.equal(images, whole[PLACES.index(place)][0])
             assert torch.equal(labels, whole[PLACES.index(place)][1])
 
 
-@pytest.mark.parametrize("processes", [1, 2, 4])
-def test_processes_make_between_them_the_same_batches(processes: int) -> None:
+def test_processes_make_between_them_the_same_batches() -> None:
     """Real processes, each of which makes its share; the shares one after the other are the batches of one process."""
-    program = f"""
+    program = """
 import hashlib, sys
 sys.path[:0] = ["src", "tests"]
 from model.test_batches import PLACES, epoch
 from trainings import random_split
 rank = int(sys.argv[1])
-for images, labels, place in epoch(random_split(20), 2, PLACES[rank::{processes}]):
+for images, labels, place in epoch(random_split(20), 2, PLACES[rank::2]):
     print(place.start, hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest())
 """
     started = [
         subprocess.Popen([sys.executable, "-c", program, str(rank)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        for rank in range(processes)
+        for rank in range(2)
     ]
     lines = [line for process in started for line in process.communicate()[0].splitlines()]
     from hashlib import sha256
