@@ -20,7 +20,8 @@ def test_a_registered_version_is_found_by_its_stage_and_holds_the_model_of_its_c
     pipeline.succeed("dvc", "push")
 
     pipeline.set(evaluate__flips=True)  # another model, which is no version
-    pipeline.succeed("dvc", "repro", "evaluate")
+    pipeline.here("evaluate")
+    pipeline.succeed("dvc", "commit", "--force", "evaluate")
     pipeline.commit("Another model")
     assert (pipeline.folder / "models/classifier.safetensors").read_bytes() != tested
     shown = pipeline.succeed("python", "-c", "import dvc.api; print(dvc.api.artifacts_show('classifier'))").out
