@@ -16,8 +16,10 @@ def compared(finished_project: Project, tmp_path_factory: pytest.TempPathFactory
     """A finished pipeline and two experiments: ``untrained`` and, of another split, ``other-split``."""
     project = copy_of(finished_project, tmp_path_factory.mktemp("compared") / "project")
     before = project.fingerprint(*OUTPUTS)
-    for name, change in (("untrained", "train.optimizer.sgd.lr=1e-08"), ("other-split", "prepare.seed=1")):
-        project.succeed("dvc", "exp", "run", "--name", name, "-S", change, "-S", "train.epochs=1", "evaluate")
+    for name, changes in (("untrained", {"train__optimizer__sgd__lr": 1e-08}), ("other-split", {"prepare__seed": 1})):
+        project.set(train__epochs=1, **changes)
+        project.here("prepare", "pack", "train", "evaluate")
+        project.succeed("dvc", "exp", "save", "--name", name)
         project.restore(before)
     return project
 
