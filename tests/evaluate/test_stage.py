@@ -15,14 +15,13 @@ WRITTEN = ("metrics/val", "metrics/test", "models")
 
 
 def test_any_number_of_processes_gives_the_same_bytes(pipeline: Project) -> None:
-    """36 images in batches of 7: five whole ones and one of a single image."""
-    pipeline.set(evaluate__batch_size=7)
+    """36 images in batches of 5, seven whole ones and one of a single image; of the processes one has fewer."""
+    pipeline.set(evaluate__batch_size=5)
     pipeline.here("evaluate")
     alone = pipeline.fingerprint(*WRITTEN)
-    for processes in ("2", "3"):
-        (pipeline.folder / "metrics/test/predictions.csv").unlink()
-        pipeline.succeed("torchrun", "--nproc-per-node", processes, "-m", "stages.evaluate")
-        assert pipeline.fingerprint(*WRITTEN) == alone
+    (pipeline.folder / "metrics/test/predictions.csv").unlink()
+    pipeline.succeed("torchrun", "--nproc-per-node", "3", "-m", "stages.evaluate")
+    assert pipeline.fingerprint(*WRITTEN) == alone
 
 
 def test_a_long_evaluation_shows_on_the_terminal_how_far_it_is(pipeline: Project) -> None:
