@@ -60,7 +60,8 @@ def project_of(folder: Path, needs: str, lock: Mapping[str, str]) -> Path:
 
 def test_doctor_has_one_wrong_line_where_one_thing_is_wrong(project: Project) -> None:
     project.edit("requirements.lock", "typer==", "typer==0.0.")
-    run = project.run(sys.executable, "-m", "imgpipe.commands", "doctor", PYTHONPATH=str(ROOT / "src"))
+    project.edit("src/imgpipe/commands/kernel_probes.py", "MEASURED = 2.0", "MEASURED = 0.1")
+    run = project.run("python", "-m", "imgpipe.commands", "doctor")
     assert run.status == 1
     (wrong,) = (line for line in run.out.splitlines() if not line.startswith("ok "))
     assert wrong.startswith("WRONG  packages     other than in requirements.lock: typer is ")
