@@ -278,11 +278,16 @@ def _packed(test: Outcome, folder: Path) -> None:
     (folder / "statistics.json").write_text(json.dumps(statistics | {"std": [0.25] * channels}), encoding="utf-8")
 
 
-def plotted(folder: Path, test: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the plot stage on the test, with the project's own parameters, in a folder that becomes the current one."""
+def ready_to_plot(folder: Path, test: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write the test and the project's own parameters to a folder, which becomes the current one."""
     folder.mkdir(exist_ok=True)
     for name in ("params.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
     write(test, folder)
     monkeypatch.chdir(folder)
+
+
+def plotted(folder: Path, test: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the plot stage on the test, with the project's own parameters, in a folder that becomes the current one."""
+    ready_to_plot(folder, test, monkeypatch)
     plot()

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from markdown_it import MarkdownIt
-from outcome import Outcome, outcome, plotted
+from outcome import Outcome, outcome, plotted, ready_to_plot
 
 from imgpipe.common import params
 from imgpipe.common.errors import without_secrets
@@ -137,7 +137,7 @@ def test_the_worst_classes_and_the_most_frequent_confusions_are_named() -> None:
 
 def test_limits_are_facts_with_their_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two classes of 9 test images each: 2 x (5 x 9 + 3) = 96 to train on, and 0.98 / sqrt(18) is 23 points."""
-    card(tmp_path, outcome(["ant", "bee"], 18, skill=1), monkeypatch)
+    ready_to_plot(tmp_path, outcome(["ant", "bee"], 18, skill=1), monkeypatch)
     pair = {"kind": "near", "source": "a", "split": "train", "label": "ant", "correlation": 1.0, "dropped": False}
     pair |= {"twin": "b", "twin_split": "test", "twin_label": "ant"}
     pairs = [pair, pair, pair | {"dropped": True}, pair | {"kind": "equal"}, pair | {"kind": "equal", "split": "test"}]
@@ -198,7 +198,7 @@ def test_a_threshold_that_no_test_image_reaches_has_a_coverage_and_no_precision(
 def test_source_and_first_weights_are_named_with_their_hashes_and_without_a_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    card(tmp_path, outcome(["ant", "bee"], 40, skill=2), monkeypatch)
+    ready_to_plot(tmp_path, outcome(["ant", "bee"], 40, skill=2), monkeypatch)
     written = (tmp_path / "params.yaml").read_text(encoding="utf-8")
     for old, new in (
         ("source: digits ", "source: url "),
@@ -229,7 +229,7 @@ def test_source_and_first_weights_are_named_with_their_hashes_and_without_a_pass
     ],
 )
 def test_how_images_are_fitted_is_said(fit: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    card(tmp_path, outcome(["ant", "bee"], 40, skill=2), monkeypatch)
+    ready_to_plot(tmp_path, outcome(["ant", "bee"], 40, skill=2), monkeypatch)
     params = tmp_path / "params.yaml"
     params.write_text(params.read_text().replace("fit: crop ", f"fit: {fit} "))
     plot()
@@ -244,7 +244,7 @@ def test_a_package_of_weights_is_named_with_its_version() -> None:
 
 
 def test_a_place_that_is_hard_to_write_breaks_no_front_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    card(tmp_path, outcome(["ant", "bee"], 40, skill=2), monkeypatch)
+    ready_to_plot(tmp_path, outcome(["ant", "bee"], 40, skill=2), monkeypatch)
     written = (tmp_path / "params.yaml").read_text(encoding="utf-8").replace("source: digits ", "source: folder ", 1)
     odd = '"it\'s: [\\n---\\nlicense: mit"'
     (tmp_path / "params.yaml").write_text(written.replace("location: data/source", f"location: {odd}", 1), "utf-8")
@@ -296,11 +296,3 @@ def test_the_recipe_has_what_matters_and_not_what_is_off(hostile: Path) -> None:
     assert recipe["train.optimizer.sgd.weight_decay"] == str(train["optimizer"]["sgd"]["weight_decay"])
     assert not {"train.micro_batches", "train.mixup_alpha", "model.freeze", "train.ema_decay"} & set(recipe)
     assert "It began with random weights." in text
-
-
-def test_two_equal_runs_write_equal_cards_without_the_folder_s_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one, two = (card(tmp_path / name, outcome(["ant", "bee"], 40, skill=2), monkeypatch) for name in ("one", "two"))
-    assert one == two
-    assert str(tmp_path) not in one

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import MISSING, Browser, chromium
-from outcome import Outcome, outcome, plotted
+from outcome import Outcome, outcome, plotted, ready_to_plot
 
 from imgpipe.common.files import read_table, write_table
 from imgpipe.plot import report
@@ -73,12 +73,15 @@ def page(folder: Path, test: Outcome, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder / "metrics/report.html"
 
 
+def odd_test() -> Outcome:
+    return outcome(NAMES, 150, skill=2, absent=[5], shape=(20, 30, 3))
+
+
 @pytest.fixture(scope="session")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a report about names that are hard to show, images that are not square, and a class without images."""
-    test = outcome(NAMES, 150, skill=2, absent=[5], shape=(20, 30, 3))
     with pytest.MonkeyPatch.context() as patch:
-        return page(tmp_path_factory.mktemp("odd"), test, patch)
+        return page(tmp_path_factory.mktemp("odd"), odd_test(), patch)
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +121,7 @@ def sizes(tmp_path_factory: pytest.TempPathFactory, odd: Path) -> dict[str, Path
     tests = {
         "2": outcome(["negative", "positive"], 60, skill=2, shape=(60, 80, 3)),
         "10": outcome([*"0123456789"], 100, skill=3),
-        "100": outcome([f"class {i}" for i in range(100)], 200, skill=2),
+        "100": outcome([f"class {i}" for i in range(100)], 1000, skill=2, shape=(200, 260, 3)),
     }
     with pytest.MonkeyPatch.context() as patch:
         made = {name: page(tmp_path_factory.mktemp(name), test, patch) for name, test in tests.items()}
@@ -187,13 +190,13 @@ def test_images_are_squares_as_the_network_saw_them_beside_their_heatmaps(browse
     assert browser.run("return document.querySelectorAll('.pair.two').length") == 24
 
 
-def test_a_network_without_heatmaps_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = page(tmp_path, outcome(["yes", "no"], 40, skill=1), monkeypatch)
-    assert "There are no heatmaps" not in file.read_text(encoding="utf-8")
+def test_a_network_without_heatmaps_says_so(odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready_to_plot(tmp_path, outcome(["yes", "no"], 40, skill=1), monkeypatch)
     write_table(tmp_path / "metrics/test/heatmaps/index.csv", ["file"], [])
     np.save(tmp_path / "metrics/test/heatmaps/maps.npy", np.empty((0, 0, 0), np.uint8))
     plot()
-    text = file.read_text(encoding="utf-8")
+    text = (tmp_path / "metrics/report.html").read_text(encoding="utf-8")
+    assert "There are no heatmaps" not in odd.read_text(encoding="utf-8")
     assert "There are no heatmaps: this network has no map of places at its end" in text
     assert "where the network saw" not in text
 
@@ -282,36 +285,40 @@ def test_it_has_every_parameter_but_runtime_and_the_version_of_every_dependency(
 def test_only_pairs_of_images_that_tell_of_something_wrong_are_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = page(tmp_path, outcome(["yes", "no"], 40, skill=40), monkeypatch)
-    told = "Pairs of images: 2 equal, 2 dropped."
-    text = file.read_text(encoding="utf-8")
-    assert f"{told} None is of two classes or was left in two splits." in text
-    assert "<h3>Images alike in two splits or classes</h3>" not in text
+    ready_to_plot(tmp_path, outcome(["yes", "no"], 40, skill=40), monkeypatch)
     rows = read_table(tmp_path / "data/duplicates.csv")
     write_table(tmp_path / "data/duplicates.csv", list(rows[0]), [rows[0], rows[1] | {"label": "<b>"}])
     plot()
-    text = file.read_text(encoding="utf-8")
+    text = (tmp_path / "metrics/report.html").read_text(encoding="utf-8")
+    assert "<h3>Images alike in two splits or classes</h3>" in text
     assert '<bdi>c.png</bdi> <span class="quiet">(before the cut, <bdi>&lt;b&gt;</bdi>) equals</span>' in text
     assert text.count("; dropped</span></li>") == 1
 
 
-def test_a_test_without_mistakes_says_so_and_shows_what_was_least_sure(
+def test_a_test_without_mistakes_says_so_and_shows_what_was_least_sure_and_no_pair_where_none_tells_of_something_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = page(tmp_path, outcome(["yes", "no"], 40, skill=40), monkeypatch).read_text(encoding="utf-8")
     assert "None among 40 test images." in text
     assert "Nothing went wrong: the least sure" in text
     assert "taken for</span> <bdi>" not in text
+    told = "Pairs of images: 2 equal, 2 dropped."
+    assert f"{told} None is of two classes or was left in two splits." in text
+    assert "<h3>Images alike in two splits or classes</h3>" not in text
 
 
-def test_two_equal_runs_write_equal_pages_and_a_hundred_classes_stay_small(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_two_equal_runs_write_equal_pages_and_cards_without_the_folder_s_path(
+    odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    test = outcome([f"class {i}" for i in range(100)], 1000, skill=2, shape=(200, 260, 3))
-    one, two = (page(tmp_path / name, test, monkeypatch) for name in ("one", "two"))
-    assert one.read_bytes() == two.read_bytes()
-    assert str(tmp_path) not in one.read_text(encoding="utf-8")
-    assert one.stat().st_size < 5_000_000
+    plotted(tmp_path, odd_test(), monkeypatch)
+    for name in ("report.html", "model_card.md"):
+        written = (tmp_path / "metrics" / name).read_text(encoding="utf-8")
+        assert written == odd.with_name(name).read_text(encoding="utf-8")
+        assert str(tmp_path) not in written
+
+
+def test_the_page_of_a_hundred_classes_and_large_images_stays_small(sizes: dict[str, Path]) -> None:
+    assert sizes["100"].stat().st_size < 5_000_000
 
 
 def test_a_metric_without_a_value_is_none_and_one_without_an_interval_has_none(
@@ -350,7 +357,8 @@ def remarks_in(file: Path) -> str:
 
 def test_what_to_know_about_the_images_is_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two classes with 20 images each in val and in test and 5 x 20 + 3 in train: 206 - 128 = 78 fill no batch."""
-    file = page(tmp_path, outcome(["<b>", "no"], 40, skill=2, shape=(20, 30, 3)), monkeypatch)
+    ready_to_plot(tmp_path, outcome(["<b>", "no"], 40, skill=2, shape=(20, 30, 3)), monkeypatch)
+    file = tmp_path / "metrics/report.html"
     copy = {"kind": "equal", "source": "a.png", "split": "", "label": "no", "correlation": 1.0, "dropped": False}
     copy |= {"twin": "<i>.png", "twin_split": "val", "twin_label": "<b>"}
     write_table(tmp_path / "data/duplicates.csv", list(copy), [copy] * 6)
