@@ -235,7 +235,7 @@ def test_in_mixed_precision_the_last_layer_alone_computes_in_fp32(
     if name.startswith("timm/"):
         pytest.importorskip("timm")
     torch.manual_seed(0)
-    network = build_model(name, channels=3, classes=5, size=64, dropout=dropout)
+    network = build_model(name, channels=3, classes=5, size=32, dropout=dropout)
     others, last = [], last_layer_of(network)
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     last.register_forward_hook(lambda _, given, made: seen.append((given[0], made.clone())))  # SqueezeNet changes it
@@ -243,7 +243,7 @@ def test_in_mixed_precision_the_last_layer_alone_computes_in_fp32(
         if isinstance(layer, nn.Linear | nn.Conv2d) and layer is not last:
             layer.register_forward_hook(lambda _, __, made: others.append(made.dtype))
     with torch.no_grad(), torch.autocast("cpu", dtype=precision):
-        logits = network(torch.randn(2, 3, 64, 64))
+        logits = network(torch.randn(2, 3, 32, 32))
     assert logits.dtype == torch.float32
     assert set(others) == {precision}
     ((features, made),) = seen
