@@ -24,7 +24,7 @@ def points(plots: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 def test_dvc_compares_the_plots_of_two_revisions(pipeline: Project) -> None:
     pipeline.set(evaluate__flips=True)
-    pipeline.succeed("dvc", "repro")
+    pipeline.here("evaluate", "plot")
     answer = json.loads(pipeline.succeed("dvc", "plots", "diff", "main", "--json").out)
     assert not answer.get("errors")
     plots = answer["data"]
