@@ -128,7 +128,8 @@ def test_areas_in_the_legends_are_scikit_learn_s_and_the_worst_comes_first(tmp_p
 
 
 def test_of_a_hundred_curves_the_worst_three_are_named(tmp_path: Path) -> None:
-    figure = all_figures(tmp_path, 100)["roc"]
+    write(outcome(NAMES[100], 1000, absent=[99], skill=2), tmp_path)
+    figure = figures.roc(read_table(tmp_path / "metrics/test/curves/roc.csv"))
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert len(labels) == 4
     assert labels[-1].startswith("96 others, at least 0.")  # one class has no images and no curve
