@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # As many workers as cores: with several threads each they would wait for one another. Stages set their own number.
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+# Tests start many programs of the same code: what Python compiles of it is kept.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Programs that tests start find the library that is tested; in a copy of the project, its own.
 os.environ["PYTHONPATH"] = str(ROOT / "src")
 
