@@ -52,8 +52,12 @@ def test_the_correlation_is_that_of_numpy_over_pixels_less_each_channels_mean() 
     assert pair.correlation == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_search_finds_the_pairs_that_comparing_all_with_all_finds() -> None:
-    """Scenes of noise, of which each has some noisy copies, a third of them mirrored."""
+@pytest.mark.parametrize("many", [1, 1000])
+def test_the_search_finds_the_pairs_that_comparing_all_with_all_finds(
+    many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scenes of noise, of which each has some noisy copies, a third of them mirrored; also where 200 are many."""
+    monkeypatch.setattr(near, "MANY", many)
     random = np.random.default_rng(0)
     scenes = random.normal(128, 30, (40, 16, 16, 3))
     thumbnails, levels = [], []

@@ -40,6 +40,10 @@ SEARCHED = 8
 """Of these, in which images are searched for: more take longer to search, fewer leave more to compare."""
 NEIGHBOURS = 32
 """The most images to which one is compared, the nearest. So many are alike only where some others link them anyway."""
+MANY = 50_000
+"""Images from which on the search is approximate: an exact one takes several times as long, the more, the more there are."""
+SLACK = 0.5
+"""Of the approximate search: it misses none that is nearer than the radius, or than the last neighbour, by 1 + SLACK."""
 MEAN_COLOUR = np.tile(np.eye(3, dtype=np.float32) / SIDE**2, (SIDE * SIDE, 1))
 """By which a thumbnail's 768 levels are multiplied for the mean of each channel."""
 AT_ONCE = 4096
@@ -77,15 +81,16 @@ def near_pairs(thumbnails: Sequence[Thumbnail], *, correlation: float) -> list[N
     correlation: the least that two thumbnails must have, or one and the mirror image of the other.
 
     Of thumbnails as vectors of length 1, a correlation of r is a distance of sqrt(2 - 2 r). In a projection to a few
-    dimensions no distance is longer, so a search there, by a k-d tree, misses none; what it finds is then compared.
+    dimensions no distance is longer, so a search there, by a k-d tree, misses none, but for what NEIGHBOURS and, of
+    MANY images, SLACK leave out; what it finds is then compared.
     """
     pixels = np.frombuffer(b"".join(thumbnails), dtype=np.uint8).reshape(-1, SIDE, SIDE, 3)
     edges = np.concatenate([np.zeros(0, dtype=np.float32), *(_edges(part) for part in _parts(pixels))])
     found: dict[tuple[int, int], NearPair] = {}
     for least_edges, least in ((EDGES, correlation), (FEWEST_EDGES, 1 - (1 - correlation) / STRICTER)):
         numbers = np.flatnonzero(edges >= least_edges)
-        for mirrored, pairs in zip((False, True), _candidates(pixels[numbers], least), strict=True):
-            for pair in _confirmed(pixels, numbers[pairs], least, mirrored=mirrored):
+        for mirrored, pairs in zip((False, True), _candidates(pixels, numbers, least), strict=True):
+            for pair in _confirmed(pixels, pairs, least, mirrored=mirrored):
                 before = found.setdefault((pair.one, pair.other), pair)
                 if before.correlation < pair.correlation:
                     found[pair.one, pair.other] = pair
@@ -140,23 +145,30 @@ def _compared(one: Levels, other: Levels) -> tuple[Numbers, Numbers]:
     return whole, np.einsum("ij,ij->i", _unit(sharp[0]), _unit(sharp[1]))
 
 
-def _candidates(pixels: Levels, correlation: float) -> tuple[Integers, Integers]:
-    """Return the pairs of images that may correlate so much, and those of which one is mirrored, the lower first."""
-    some = _unit(pixels[:: -(-len(pixels) // AT_ONCE) or 1])
+def _candidates(pixels: Levels, numbers: Integers, correlation: float) -> tuple[Integers, Integers]:
+    """Return the pairs of images that may correlate so much, and those of which one is mirrored, the lower first.
+
+    numbers: of the images that are compared.
+    """
+    some = _unit(pixels[numbers[:: -(-len(numbers) // AT_ONCE) or 1]])
     axes = np.linalg.eigh(some.T @ some)[1][:, : -DIMENSIONS - 1 : -1]  # along which the images differ most, in order
     turned = axes.reshape(SIDE, SIDE, 3, -1)[:, ::-1].reshape(axes.shape)  # as if all images were mirrored
-    points = np.concatenate([np.zeros((0, DIMENSIONS), np.float32), *(_unit(part) @ axes for part in _parts(pixels))])
+    points = np.zeros((len(numbers), DIMENSIONS), np.float32)
+    for start, part in zip(range(0, len(numbers), AT_ONCE), _parts(numbers), strict=True):
+        points[start : start + len(part)] = _unit(pixels[part]) @ axes
     radius = float(np.sqrt(2 - 2 * correlation)) + 1e-5  # for rounding
     tree = cKDTree(points[:, :SEARCHED])
+    slack = SLACK if len(numbers) >= MANY else 0
     plain, mirrored = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-    for part, places in zip(_parts(pixels), _parts(np.arange(len(pixels))), strict=True):
-        unit = _unit(part)
-        for keys, here in ((plain, points[places]), (mirrored, unit @ turned)):
-            near = tree.query(here[:, :SEARCHED], k=NEIGHBOURS + 1, distance_upper_bound=radius, workers=-1)[1]
-            row, column = np.nonzero(near < len(pixels))
+    for places in _parts(tree.indices):  # whose neighbours are in the same part of the memory
+        for keys, here in ((plain, points[places]), (mirrored, _unit(pixels[numbers[places]]) @ turned)):
+            near = tree.query(
+                here[:, :SEARCHED], k=NEIGHBOURS + 1, eps=slack, distance_upper_bound=radius, workers=-1
+            )[1]
+            row, column = np.nonzero(near < len(numbers))
             other = near[row, column]
             close = ((here[row] - points[other]) ** 2).sum(axis=1) <= radius**2
-            one, other = places[row[close]], other[close]
+            one, other = numbers[places[row[close]]], numbers[other[close]]
             keys.append(np.minimum(one, other) * len(pixels) + np.maximum(one, other))
     return _as_pairs(plain, len(pixels)), _as_pairs(mirrored, len(pixels))
 
