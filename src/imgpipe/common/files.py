@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TextIO
 
 
 @contextmanager
@@ -156,23 +156,31 @@ def table_text(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
     A float gets as many digits as give the same float again. Lines end in "\\n", so that equal tables are equal bytes.
     """
-    text = _UnixLines()
-    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\r\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    text = io.StringIO()
+    _write_rows(text, names, rows)
     return text.getvalue()
 
 
-class _UnixLines(io.StringIO):
-    """Takes lines with "\\r\\n" at their ends and keeps them with "\\n": only so does csv quote a "\\r" in a cell."""
+def _write_rows(file: TextIO, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    writer = csv.DictWriter(_UnixLines(file), fieldnames=names, lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+class _UnixLines:
+    """Takes lines with "\\r\\n" at their ends and writes them with "\\n": only so does csv quote a "\\r" in a cell."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
 
     def write(self, line: str) -> int:
-        return super().write(line.removesuffix("\r\n") + "\n")
+        return self._file.write(line.removesuffix("\r\n") + "\n")
 
 
 def write_table(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a file of ``table_text``."""
-    write_text(path, table_text(names, rows))
+    """Write a file of ``table_text``, of which each row is written before the next one is taken."""
+    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        _write_rows(file, names, rows)
 
 
 def write_records(path: Path, record: type, rows: Iterable[Any]) -> None:

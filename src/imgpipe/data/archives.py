@@ -274,3 +274,4 @@ def write_tar(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
+            tar.members.clear()  # type: ignore[attr-defined]  # else it keeps all
