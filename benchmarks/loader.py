@@ -108,6 +108,7 @@ def prepare(data: Path, folder: Path, packed_size: int, encodings: Sequence[Enco
             pack(
                 [{name: str(cell) for name, cell in asdict(image).items()} for image in images if image.split == split],
                 lambda file: (folder / file).read_bytes(), packed / split,
+                images=sum(image.split == split for image in images),
                 classes=sorted({image.label for image in images}),
                 form=replace(FORM, image_size=packed_size, encoding=encoding), processes=cores(),
             )  # fmt: skip

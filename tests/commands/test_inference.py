@@ -32,7 +32,7 @@ def test_the_network_sees_the_pixels_that_pack_and_the_crop_give_to_the_bit(
     how = form(image_size=40, enlarge=enlarge, channels=channels, encoding=encoding, jpeg_quality=60)
     sizes = {name: decode(content).size for name, content in files.items()}
     rows = [{"file": name, "label": "a", "width": str(w), "height": str(h)} for name, (w, h) in sizes.items()]
-    pack(rows, files.__getitem__, tmp_path, classes=["a"], form=how, processes=1)
+    pack(rows, files.__getitem__, tmp_path, images=len(rows), classes=["a"], form=how, processes=1)
     split = read_split(tmp_path, how)
     for fit in FITS:
         description = described(form=how, size=24, fit=fit, crop_fraction=0.9)

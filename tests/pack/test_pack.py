@@ -45,7 +45,15 @@ def packed(folder: Path, *, processes: int = 1, **changes: Any) -> Split:
     rows = [row_of(file, image) for file, image in IMAGES.items()]
     how = form(**{"image_size": 11, "channels": 3, **changes})
     folder.mkdir(exist_ok=True)
-    pack(rows, lambda file: encoded(IMAGES[file]), folder, classes=["a", "b"], form=how, processes=processes)
+    pack(
+        rows,
+        lambda file: encoded(IMAGES[file]),
+        folder,
+        images=len(rows),
+        classes=["a", "b"],
+        form=how,
+        processes=processes,
+    )
     return read_split(folder, how)
 
 
@@ -101,7 +109,7 @@ def test_processes_and_threads_change_no_byte(tmp_path: Path, encoding: str, mon
 def test_a_prepared_image_that_broke_is_named(tmp_path: Path) -> None:
     row = row_of("train/a/x.png", noise(0))
     with pytest.raises(InputError, match=r"prepared image train/a/x.png: it is empty; take it out"):
-        pack([row], lambda file: b"", tmp_path, classes=["a"], form=form(), processes=1)
+        pack([row], lambda file: b"", tmp_path, images=1, classes=["a"], form=form(), processes=1)
 
 
 def test_the_longest_image_is_packed_with_a_shorter_short_side_where_else_it_would_be_too_large() -> None:
@@ -199,7 +207,7 @@ def test_images_of_one_size_are_known_to_be(tmp_path: Path) -> None:
     alike = {"train/a/0.png": noise(0), "train/a/1.png": noise(1)}
     rows = [row_of(file, image) for file, image in alike.items()]
     how = form(image_size=10, enlarge=False, channels=3)
-    pack(rows, lambda file: encoded(alike[file]), tmp_path, classes=["a"], form=how, processes=1)
+    pack(rows, lambda file: encoded(alike[file]), tmp_path, images=len(rows), classes=["a"], form=how, processes=1)
     split = read_split(tmp_path, how)
     assert split.common_shape == (10, 12)
     assert np.array_equal(split.together, np.stack([split.image(0), split.image(1)]))

@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO
@@ -185,7 +185,8 @@ def write_table(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, An
 
 def write_records(path: Path, record: type, rows: Iterable[Any]) -> None:
     """Write a table of objects of a dataclass; its fields are the columns."""
-    write_table(path, [field.name for field in fields(record)], map(asdict, rows))
+    names = [field.name for field in fields(record)]
+    write_table(path, names, ({name: getattr(row, name) for name in names} for row in rows))
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

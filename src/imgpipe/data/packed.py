@@ -1,11 +1,14 @@
 """Packed splits: the images of each in one plain .npy file, with a CSV index (docs/data-flow.md)."""
 
+import csv
 import json
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +16,7 @@ import cv2
 import numpy as np
 
 from imgpipe.common.errors import InputError, one_line
-from imgpipe.common.files import read_table, write_text
+from imgpipe.common.files import write_text
 from imgpipe.common.rules import Interval
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -23,6 +26,8 @@ INDEX = ("file", "label", "offset", "bytes", "height", "width", "crc32")
 """The columns of index.csv."""
 LONGEST = 1 << 16
 """Pixels that no side of a packed image has."""
+AT_ONCE = 4096
+"""Rows of an index that are read at a time."""
 COLOURS = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR_RGB}
 
 
@@ -113,9 +118,7 @@ def read_split(folder: Path, form: Form) -> Split:
     Raises InputError where these are no such files, or do not fit each other; ``check_content`` reads the images.
     """
     with _explained(folder / "index.csv"):
-        index = read_table(folder / "index.csv")
-        columns = {name: [row[name] for row in index] for name in INDEX}
-        numbers = {name: np.array([int(cell) for cell in columns[name]], dtype=np.int64) for name in INDEX[1:]}
+        files, numbers = _read_index(folder / "index.csv")
     with _explained(folder / "images.npy"):
         mapped = np.lib.format.open_memmap(folder / "images.npy", mode="r")  # which unpickles nothing
     split = Split(
@@ -127,11 +130,26 @@ def read_split(folder: Path, form: Form) -> Split:
         widths=numbers["width"],
         labels=numbers["label"],
         checksums=numbers["crc32"],
-        files=columns["file"],
+        files=files,
     )
     if problem := _misfit(split):
         raise _broken(folder, problem)
     return split
+
+
+def _read_index(path: Path) -> tuple[list[str], dict[str, Integers]]:
+    """Return the files of an index and its numbers, int64 (images,), by column; no more of its rows than these stay."""
+    files: list[str] = []
+    numbers = {name: array("q") for name in INDEX[1:]}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        places = {name: place for place, name in enumerate(next(rows, []))}
+        while some := list(islice(rows, AT_ONCE)):
+            columns = list(zip(*some, strict=True))
+            files += columns[places["file"]]
+            for name, column in numbers.items():
+                column.extend(map(int, columns[places[name]]))
+    return files, {name: np.array(column, dtype=np.int64) for name, column in numbers.items()}
 
 
 def _misfit(split: Split) -> str:

@@ -4,8 +4,10 @@ import io
 import math
 import mmap
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
+from itertools import tee
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,51 +43,58 @@ def image_reader(folder: Path) -> Callable[[str], bytes]:
 
 
 def _tar_reader(path: Path) -> Callable[[str], bytes]:
+    places: dict[str, slice] = {}
     with tarfile.open(path, "r:") as tar:
-        places = {member.name: slice(member.offset_data, member.offset_data + member.size) for member in tar}
+        while member := tar.next():
+            tar.members.clear()  # type: ignore[attr-defined]  # else it keeps all
+            places[member.name] = slice(member.offset_data, member.offset_data + member.size)
     with path.open("rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return lambda name: content[places[name]]
 
 
 def pack(
-    rows: Sequence[Mapping[str, str]],
+    rows: Iterable[Mapping[str, str]],
     read: Callable[[str], bytes],
     folder: Path,
     *,
+    images: int,
     classes: Sequence[str],
     form: Form,
     processes: int,
 ) -> None:
     """Write ``images.npy`` and ``index.csv`` to a folder, an image for each row of the table.
 
-    rows: of data/images.csv, with the file, the label, the width and the height of each image.
+    rows: of data/images.csv, with the file, the label, the width and the height of each image; they are taken one after
+        the other, since all may be more than fit in memory.
     read: returns the bytes of a file.
+    images: how many rows there are.
     classes: all names, in the order of their numbers.
     processes: how many share the work, which changes nothing in the result.
 
     Raises InputError where an image can't be read.
     """
-    files = ((row["file"], int(row["width"]), int(row["height"]), read(row["file"])) for row in rows)
-    index: list[dict[str, str | int]] = []
+    label_of = {name: number for number, name in enumerate(classes)}
+    rows, rows_to_read = tee(rows)  # the one is ahead of the other by what the processes have
+    files = ((row["file"], int(row["width"]), int(row["height"]), read(row["file"])) for row in rows_to_read)
 
     def weight(file: PreparedFile) -> int:
         _, width, height, content = file
         size = packed_size((width, height), form.image_size, enlarge=form.enlarge)
         return len(content) + math.prod(size) * form.channels
 
-    def stored() -> Iterator[bytes]:
+    def index(write: Callable[[bytes], None]) -> Iterator[Mapping[str, str | int]]:
         offset = 0
         packing = by_processes(partial(_packed, form=form), files, weigh=weight, processes=processes)
-        results = counting("packing", packing, len(rows))
+        results = counting("packing", packing, images)
         for row, (height, width, content) in zip(rows, results, strict=True):
-            cells = (row["file"], classes.index(row["label"]), offset, len(content), height, width)
-            index.append(dict(zip(INDEX, (*cells, checksum(content, cells)), strict=True)))
+            cells = (row["file"], label_of[row["label"]], offset, len(content), height, width)
+            write(content)
+            yield dict(zip(INDEX, (*cells, checksum(content, cells)), strict=True))
             offset += len(content)
-            yield content
 
-    write_bytes(folder / "images.npy", stored())
-    write_table(folder / "index.csv", INDEX, index)
+    with bytes_written(folder / "images.npy") as write:
+        write_table(folder / "index.csv", INDEX, index(write))
 
 
 def _packed(file: PreparedFile, form: Form) -> tuple[int, int, bytes]:
@@ -117,15 +126,18 @@ def pack_decoded(decoded: Image.Image, form: Form) -> tuple[int, int, bytes]:
     return *image.shape[:2], image.tobytes() if form.encoding == "raw" else _jpeg(image, form.jpeg_quality)
 
 
-def write_bytes(path: Path, pieces: Iterator[bytes]) -> None:
-    """Write the pieces one after the other to a .npy file, uint8 of one dimension, whose length is not known before."""
+@contextmanager
+def bytes_written(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Yield a function that adds bytes to a .npy file, uint8 of one dimension, whose length is not known before."""
     with path.open("wb") as file:
         _write_header(file, 2**62)  # as long as any: the real one takes its place, padded to the same length
         start = file.tell()
-        total = 0
-        for piece in pieces:
+
+        def write(piece: bytes) -> None:
             file.write(piece)
-            total += len(piece)
+
+        yield write
+        total = file.tell() - start
         file.seek(0)
         _write_header(file, total)
         assert file.tell() == start
@@ -152,9 +164,8 @@ def mean_and_std(split: Split, *, threads: int) -> tuple[list[float], list[float
 
     def levels_of(chosen: range) -> np.ndarray[Any, np.dtype[np.int64]]:
         counted = np.zeros((channels, 256), dtype=np.int64)
-        for i in chosen:
-            image = split.image(i).reshape(-1, channels)
-            counted += [np.bincount(image[:, channel], minlength=256) for channel in range(channels)]
+        for levels in _pixels(split, chosen):
+            counted += [np.bincount(levels[:, channel], minlength=256) for channel in range(channels)]
         return counted
 
     runs = (range(start, min(start + RUN, len(split))) for start in range(0, len(split), RUN))
@@ -164,3 +175,13 @@ def mean_and_std(split: Split, *, threads: int) -> tuple[list[float], list[float
     mean = share @ levels
     std = np.sqrt((share * (levels - mean[:, None]) ** 2).sum(axis=1))
     return mean.tolist(), std.tolist()
+
+
+def _pixels(split: Split, chosen: range) -> Iterator[Pixels]:
+    """Yield the pixels of a run of images, uint8 (pixels, channels): where they are raw all at once."""
+    if split.form.encoding == "raw":
+        last = chosen[-1]
+        content = split.content[split.offsets[chosen[0]] : split.offsets[last] + split.lengths[last]]
+        yield content.reshape(-1, split.channels)
+    else:
+        yield from (split.image(i).reshape(-1, split.channels) for i in chosen)

@@ -41,9 +41,9 @@ SEARCHED = 8
 NEIGHBOURS = 32
 """The most images to which one is compared, the nearest. So many are alike only where some others link them anyway."""
 MANY = 50_000
-"""Images from which on the search is approximate: an exact one takes several times as long, the more, the more there are."""
+"""Images from which on the search is approximate. An exact one would take the longer for each, the more there are."""
 SLACK = 0.5
-"""Of the approximate search: it misses none that is nearer than the radius, or than the last neighbour, by 1 + SLACK."""
+"""Of the approximate search: it surely finds what is 1 + SLACK times nearer than the radius and the last neighbour."""
 MEAN_COLOUR = np.tile(np.eye(3, dtype=np.float32) / SIDE**2, (SIDE * SIDE, 1))
 """By which a thumbnail's 768 levels are multiplied for the mean of each channel."""
 AT_ONCE = 4096
@@ -162,9 +162,8 @@ def _candidates(pixels: Levels, numbers: Integers, correlation: float) -> tuple[
     plain, mirrored = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     for places in _parts(tree.indices):  # whose neighbours are in the same part of the memory
         for keys, here in ((plain, points[places]), (mirrored, _unit(pixels[numbers[places]]) @ turned)):
-            near = tree.query(
-                here[:, :SEARCHED], k=NEIGHBOURS + 1, eps=slack, distance_upper_bound=radius, workers=-1
-            )[1]
+            searched = here[:, :SEARCHED]
+            _, near = tree.query(searched, NEIGHBOURS + 1, eps=slack, distance_upper_bound=radius, workers=-1)
             row, column = np.nonzero(near < len(numbers))
             other = near[row, column]
             close = ((here[row] - points[other]) ** 2).sum(axis=1) <= radius**2
