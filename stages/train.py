@@ -55,7 +55,7 @@ def train() -> None:
     start.start_processes(runtime, recipe, device)  # all that can be refused is: from here on there may be several
 
     with deferred_signals() as stop_signal, joined_world(device) as world:
-        check_splits(splits, PACKED, world)
+        check_splits(splits, PACKED)
         device = described(world.device)
         mine = digests_of_inputs("train", device=device) if first_of_machine() else {"device": device}
         digests = checkpoints.same_everywhere(mine, world)

@@ -6,6 +6,7 @@ import logging
 import resource
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from samples import described
 
 from imgpipe.common.errors import InputError
 from imgpipe.common.files import digest_of
+from imgpipe.data.packed import read_packed
 from imgpipe.model.classifier import new_classifier
 from imgpipe.model.devices import World
 from imgpipe.train import locks
@@ -28,6 +30,7 @@ from imgpipe.train.checkpoints import (
 )
 from imgpipe.train.keys import digests_of_inputs, key_of
 from imgpipe.train.locks import sole_use
+from imgpipe.train.micro_batches import Splits, check_splits
 from imgpipe.train.state import TrainingState
 
 
@@ -83,6 +86,25 @@ def test_the_key_is_one_of_the_parameters_the_packages_the_data_the_code_and_the
     monkeypatch.setattr("imgpipe.train.keys.metadata.version", lambda name: f"another {name}")
     keys.add(key_of(digests_of_inputs("train", device="cpu")))
     assert len(keys) == 6
+
+
+def test_the_index_stands_for_the_images_which_the_processes_of_each_machine_compare_with_it(
+    inside: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last process of four, on two machines: it has the second half of the images of its machine."""
+    key = key_of(digests_of_inputs("train", device="cpu"))
+    path = Path("data/packed/train/images.npy")
+    whole = path.read_bytes()
+    path.unlink()  # it may be a link to DVC's cache
+    for name, value in {"RANK": 3, "WORLD_SIZE": 4, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    for place, refused in ((len(whole) // 2 - 1000, False), (len(whole) // 2 + 1000, True), (len(whole) - 1, True)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert key_of(digests_of_inputs("train", device="cpu")) == key
+        statistics, packed = read_packed(Path("data/packed"), ("train", "val"))
+        splits = Splits(**packed, statistics=statistics, class_weights=None)
+        with pytest.raises(InputError, match="is another") if refused else nullcontext():
+            check_splits(splits, Path("data/packed"))
 
 
 def test_timm_s_version_counts_where_the_network_is_timm_s_and_nowhere_else(
@@ -288,6 +310,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from imgpipe.train.locks import sole_use
+from imgpipe.train.micro_batches import Splits, check_splits
 with sole_use(Path(sys.argv[1]), lambda: 0):
     print("held", flush=True)
     sys.stdin.readline()

@@ -24,6 +24,7 @@ Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 INDEX = ("file", "label", "offset", "bytes", "height", "width", "crc32")
 """The columns of index.csv."""
+INDEX_FILE = "index.csv"
 LONGEST = 1 << 16
 """Pixels that no side of a packed image has."""
 AT_ONCE = 4096
@@ -117,8 +118,8 @@ def read_split(folder: Path, form: Form) -> Split:
 
     Raises InputError where these are no such files, or do not fit each other; ``check_content`` reads the images.
     """
-    with _explained(folder / "index.csv"):
-        files, numbers = _read_index(folder / "index.csv")
+    with _explained(folder / INDEX_FILE):
+        files, numbers = _read_index(folder / INDEX_FILE)
     with _explained(folder / "images.npy"):
         mapped = np.lib.format.open_memmap(folder / "images.npy", mode="r")  # which unpickles nothing
     split = Split(

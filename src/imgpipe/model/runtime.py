@@ -43,13 +43,18 @@ class Runtime:
         """
         if self.threads != "auto":
             return self.threads
-        share = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        share = cores() // place_on_machine()[1]
         return max(1, share // 2 if device == "cpu" else share - 2)
+
+
+def place_on_machine() -> tuple[int, int]:
+    """Return the number of this process among those that train on this machine, from 0, and how many these are."""
+    return int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def first_of_machine() -> bool:
     """Return whether this process is the first of those that train on this machine, or alone."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+    return place_on_machine()[0] == 0
 
 
 def started_by_torchrun() -> bool:

@@ -18,7 +18,7 @@ from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_table
 from imgpipe.common.progress import counting
 from imgpipe.data.images import decode, packed_size, pixels
-from imgpipe.data.packed import INDEX, Form, Pixels, Split, checksum
+from imgpipe.data.packed import INDEX, INDEX_FILE, Form, Pixels, Split, checksum
 from imgpipe.data.parallel import by_threads
 from imgpipe.data.processes import by_processes
 
@@ -94,7 +94,7 @@ def pack(
             offset += len(content)
 
     with bytes_written(folder / "images.npy") as write:
-        write_table(folder / "index.csv", INDEX, index(write))
+        write_table(folder / INDEX_FILE, INDEX, index(write))
 
 
 def _packed(file: PreparedFile, form: Form) -> tuple[int, int, bytes]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from imgpipe.common import packages, params
 from imgpipe.common.files import digest_of, digest_of_text
+from imgpipe.data.packed import INDEX_FILE
 from imgpipe.model.names import TIMM
 
 
@@ -29,9 +30,18 @@ def digests_of_inputs(stage: str, *, device: str) -> dict[str, str]:
     return {
         "parameters": digest_of_text(parameters),
         "packages": digest_of_text(json.dumps(versions)),
-        **{path: digest_of(Path(path)) for path in described["deps"]},
+        **{path: _digest_of_dependency(Path(path)) for path in described["deps"]},
         "device": device,
     }
+
+
+def _digest_of_dependency(path: Path) -> str:
+    """Return a digest of a file or folder; of a packed split that of its index, which has a checksum of each image.
+
+    These are compared with the images before a training (``check_splits``), which need not be read once more.
+    """
+    index = path / INDEX_FILE
+    return digest_of(index if index.is_file() else path)
 
 
 def key_of(digests: Mapping[str, str]) -> str:

@@ -16,9 +16,9 @@ from torch import Tensor
 from imgpipe.common.errors import InputError
 from imgpipe.data.packed import Pixels, Split, Statistics, check_content, read_packed
 from imgpipe.model.crops import fitted
-from imgpipe.model.devices import World
 from imgpipe.model.predict import batches
 from imgpipe.model.randomness import generator, random_rows
+from imgpipe.model.runtime import place_on_machine
 from imgpipe.train.augment import DRAWS, augmentation
 from imgpipe.train.params import Train
 from imgpipe.train.run import Run
@@ -57,10 +57,11 @@ def read_splits(folder: Path, recipe: Train, *, fit: str) -> Splits:
     return Splits(fitted(train, fit), val, statistics, recipe.class_weights(train.labels, statistics.classes))
 
 
-def check_splits(splits: Splits, folder: Path, world: World) -> None:
-    """Check this process's share of the packed images: see ``packed.check_content``."""
+def check_splits(splits: Splits, folder: Path) -> None:
+    """Check this process's share of the packed images: see ``packed.check_content``. Each machine has its own copy."""
+    part, parts = place_on_machine()
     for name, split in (("train", splits.train), ("val", splits.val)):
-        check_content(split, folder / name, part=world.rank, parts=world.size)
+        check_content(split, folder / name, part=part, parts=parts)
 
 
 @dataclass(frozen=True)
