@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,10 @@ WAVES = 8
 CLASSES = 100
 AT_ONCE = 1000
 """Images that are made at a time."""
-FEWEST = 1000
 EACH = 0.05
 """Seconds between two looks at a stage's memory."""
+FIRST_BATCH = "first-batch"
+"""File in which the train stage says how long what took."""
 STAGES = ("download", "prepare", "pack")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -45,65 +47,78 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def table(images: int = 1_000_000, folder: Path | None = None) -> None:
-    """Print a row for each number of images.
+    """Print a row for each number of images and each stage.
 
     folder: on whose disk all is made, and removed again; else the system's for temporary files.
+
+    What an image takes is by how much a stage takes more than with fewer images: starting it costs the same each time.
     """
     from imgpipe.common.kernels import NETWORK
 
-    typer.echo(f"{'images':>9} {'stage':9} {'s':>8} {'CPU s':>8} {'us/image':>9} {'MB':>7} {'B/image':>8}")
-    before: dict[str, tuple[int, int]] = {}
+    echo(f"{'images':>9}  {'stage':8} {'wall s':>8} {'CPU s':>8} {'us an image':>11} {'peak MB':>8} {'B an image':>10}")
+    before = dict.fromkeys((*STAGES, "train"), Cost(0, 0, 0, 0))
     for number in sizes(images):
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             project = new_project(Path(scratch), number)
-            for stage in STAGES:
-                cost = measured(project, ["-m", f"stages.{stage}"])
-                typer.echo(row(number, stage, cost, before.get(stage)))
-                before[stage] = number, cost.memory
-            cost = measured(project, [__file__, "first-batch", str(time.time())], **NETWORK)
-            typer.echo(row(number, "train", cost, before.get("train")))
-            before["train"] = number, cost.memory
-            typer.echo(f"{number:9,} {(project / 'first-batch').read_text()}")
+            commands = {stage: ["-m", f"stages.{stage}"] for stage in STAGES}
+            for stage, command in (commands | {"train": [__file__, "first-batch", FIRST_BATCH]}).items():
+                cost = measured(project, command, number, **(NETWORK if stage == "train" else {}))
+                echo(row(stage, cost, before[stage]))
+                before[stage] = cost
+            echo(f"{number:9,}  {(project / FIRST_BATCH).read_text()}")
+            outputs = [path for path in (project / "data").rglob("*") if path.is_file()]
+            echo(f"{number:9,}  {len(outputs)} files of {sum(path.stat().st_size for path in outputs) / 1e6:,.0f} MB")
+
+
+echo = partial(print, flush=True)
 
 
 def sizes(images: int) -> list[int]:
     """A thousand, ten thousand and so on, and the most."""
-    powers = [10**power for power in range(3, 10)]
-    return [*(number for number in powers if FEWEST <= number < images), images]
+    return [*(10**power for power in range(3, 10) if 10**power < images), images]
 
 
 @dataclass(frozen=True)
 class Cost:
     """What a stage took."""
 
+    images: int
     seconds: float
     cpu: float
     """Seconds of all cores, of all its processes."""
     memory: int
-    """The most bytes that its processes had together and the system could not take back: without what is mapped of
-    files."""
+    """The most bytes that its processes had together and the system could not take back: what is mapped of files does
+    not count."""
 
 
-def row(images: int, stage: str, cost: Cost, before: tuple[int, int] | None) -> str:
-    """A line of the table. Bytes an image are those by which memory has grown since the row of fewer images."""
-    each = f"{(cost.memory - before[1]) / (images - before[0]):8,.0f}" if before else ""
-    micro = f"{cost.cpu / images * 1e6:9,.0f}"
-    return f"{images:9,} {stage:9} {cost.seconds:8.1f} {cost.cpu:8.1f} {micro} {cost.memory / 1e6:7,.0f} {each}"
+def row(stage: str, cost: Cost, before: Cost) -> str:
+    """Return a line of the table. before: of the same stage with fewer images."""
+    each = memory = ""
+    if before.images:
+        more = cost.images - before.images
+        each = f"{(cost.cpu - before.cpu) / more * 1e6:11,.0f}"
+        memory = f"{(cost.memory - before.memory) / more:10,.0f}"
+    return (
+        f"{cost.images:9,}  {stage:8} {cost.seconds:8.1f} {cost.cpu:8.1f} {each:>11} {cost.memory / 1e6:8,.0f} "
+        f"{memory:>10}"
+    )
 
 
-def measured(folder: Path, command: list[str], **variables: str) -> Cost:
+def measured(folder: Path, command: list[str], images: int, **variables: str) -> Cost:
     """Run Python in a folder with these variables set; the stages are those of this project."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}", **variables}
+    environment |= {"STARTED": str(time.time())}
     environment.pop("DVC_ROOT", None)
     start, used = time.monotonic(), cpu_seconds()
-    process = subprocess.Popen([sys.executable, *command], cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen([sys.executable, *command], cwd=folder, env=environment, stdout=log, stderr=log)
     most = 0
     while process.poll() is None:
         most = max(most, sum(map(anonymous, family(process.pid))))
         time.sleep(EACH)
     if process.returncode:
-        sys.exit(f"error: {' '.join(command)} failed")
-    return Cost(time.monotonic() - start, cpu_seconds() - used, most)
+        sys.exit(f"error: {' '.join(command)} failed:\n{(folder / 'log').read_text()}")
+    return Cost(images, time.monotonic() - start, cpu_seconds() - used, most)
 
 
 def cpu_seconds() -> float:
@@ -175,8 +190,8 @@ def write_images(path: Path, images: int) -> None:
 
 
 @app.command()
-def first_batch(started: float) -> None:
-    """Run the train stage up to its first step, and write to a file how long what took. started: time.time()."""
+def first_batch(report: Path) -> None:
+    """Run the train stage up to its first step, and write to a file how long what took, from this process's start."""
     from imgpipe.common import stage
 
     feeding: Any = importlib.import_module("imgpipe.train.micro_batches")
@@ -193,8 +208,8 @@ def first_batch(started: float) -> None:
         return run
 
     def step(*_: Any) -> None:
-        spent["start to first batch"] = time.time() - started
-        Path("first-batch").write_text(", ".join(f"{name}: {seconds:.1f} s" for name, seconds in spent.items()))
+        spent["all up to the first batch"] = time.time() - float(os.environ["STARTED"])
+        report.write_text(", ".join(f"{name} {seconds:.1f} s" for name, seconds in spent.items()))
         os._exit(0)
 
     feeding.read_packed = timed("reading the index", feeding.read_packed)
