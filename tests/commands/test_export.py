@@ -542,37 +542,45 @@ def test_the_example_program_makes_the_pixels_that_the_network_sees_to_the_bit(
     assert len(np.unique(reference)) > 50  # it is no single colour
 
 
-@pytest.mark.parametrize(
-    ("network", "endings"),
-    [("resnet18", [".onnx", ".pt2"]), ("densenet121", [".onnx"]), ("timm/tf_efficientnet_lite0", [".onnx"])],
-)
-def test_networks_of_others_give_in_a_file_what_they_give_here(
-    network: str, endings: list[str], tmp_path: Path
-) -> None:
-    """Random weights, and BatchNorm's statistics of random images, without which all answers would be alike.
+NETWORKS = ("resnet18", "densenet121", "timm/tf_efficientnet_lite0")
 
-    Both formats begin with the same traced program, which .pt2 has as it is and .onnx has translated.
-    """
+
+@pytest.fixture(scope="module")
+def programs() -> dict[str, tuple[Classifier, torch.export.ExportedProgram]]:
+    """What was traced of each network, for both formats."""
+    return {}
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".pt2"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_networks_of_others_give_in_a_file_what_they_give_here(
+    network: str,
+    ending: str,
+    tmp_path: Path,
+    programs: dict[str, tuple[Classifier, torch.export.ExportedProgram]],
+) -> None:
+    """Random weights, and BatchNorm's statistics of random images, without which all answers would be alike."""
     if network.startswith("timm/"):
         pytest.importorskip("timm")
     images = np.random.default_rng(1).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
-    torch.manual_seed(0)
-    description = described(model=network, form=form(channels=3), size=64, classes=list("abcd"), temperature=0.5)
-    classifier = new_classifier(description, [0.5, 0.4, 0.3], [0.3, 0.2, 0.1]).train()
-    for layer in classifier.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = None  # the mean of all that it sees
-    with torch.no_grad():
-        classifier(torch.from_numpy(images))
-    program = exported.traced(classifier.eval())
+    if network not in programs:
+        torch.manual_seed(0)
+        description = described(model=network, form=form(channels=3), size=64, classes=list("abcd"), temperature=0.5)
+        classifier = new_classifier(description, [0.5, 0.4, 0.3], [0.3, 0.2, 0.1]).train()
+        for layer in classifier.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = None  # the mean of all that it sees
+        with torch.no_grad():
+            classifier(torch.from_numpy(images))
+        programs[network] = classifier.eval(), exported.traced(classifier)
+    classifier, program = programs[network]
+    path = tmp_path / f"x{ending}"
+    (exported.write_onnx if ending == ".onnx" else exported.write_pt2)(program, path, classifier.description)
     expected = exported.probabilities_in_fp32(classifier, images)
     assert np.ptp(expected, axis=0).max() > 0.01
-    for ending in endings:
-        path = tmp_path / f"x{ending}"
-        (exported.write_onnx if ending == ".onnx" else exported.write_pt2)(program, path, classifier.description)
-        with proof.RUNNERS[ending](path, classifier.description) as compute:
-            assert compute(images) == pytest.approx(expected, abs=5e-4)
-            assert compute(images[:1]) == pytest.approx(expected[:1], abs=5e-4)
+    with proof.RUNNERS[ending](path, classifier.description) as compute:
+        assert compute(images) == pytest.approx(expected, abs=5e-4)
+        assert compute(images[:1]) == pytest.approx(expected[:1], abs=5e-4)
 
 
 def test_the_output_is_checked_for_every_name_that_is_written() -> None:
