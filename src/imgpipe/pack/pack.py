@@ -23,7 +23,9 @@ from imgpipe.data.parallel import by_threads
 from imgpipe.data.processes import by_processes
 
 RUN = 256
-"""Images that one thread counts at a time."""
+"""Images that one thread counts, one part after the other."""
+AT_ONCE = 1 << 18
+"""Pixels of raw images of which a thread counts the levels at once."""
 PreparedFile = tuple[str, int, int, bytes]
 """Name of a prepared file, width and height of its image, and its bytes."""
 
@@ -178,10 +180,11 @@ def mean_and_std(split: Split, *, threads: int) -> tuple[list[float], list[float
 
 
 def _pixels(split: Split, chosen: range) -> Iterator[Pixels]:
-    """Yield the pixels of a run of images, uint8 (pixels, channels): where they are raw all at once."""
-    if split.form.encoding == "raw":
-        last = chosen[-1]
-        content = split.content[split.offsets[chosen[0]] : split.offsets[last] + split.lengths[last]]
-        yield content.reshape(-1, split.channels)
-    else:
+    """Yield the pixels of a run of images, uint8 (pixels, channels): where they are raw, of many images at once."""
+    if split.form.encoding != "raw":
         yield from (split.image(i).reshape(-1, split.channels) for i in chosen)
+        return
+    last = chosen[-1]
+    content = split.content[split.offsets[chosen[0]] : split.offsets[last] + split.lengths[last]]
+    all_pixels = content.reshape(-1, split.channels)
+    yield from (all_pixels[start : start + AT_ONCE] for start in range(0, len(all_pixels), AT_ONCE))
