@@ -8,6 +8,7 @@ BATCH ?= 32
 MODEL ?= resnet18
 KIND ?= archives
 MINUTES ?= 20
+IMAGES ?= 1000000
 
 VENV := .venv
 LOCKS := requirements.lock requirements-uv.lock
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras repro test soak fuzz check verify verify-portable bench-noop bench-loader bench-feed bench-accuracy bench-evaluate bench-train bench-neighbours bench-verdicts bench-kernels lock
+.PHONY: help setup extras repro test soak fuzz check verify verify-portable bench-noop bench-loader bench-feed bench-accuracy bench-evaluate bench-train bench-million bench-neighbours bench-verdicts bench-kernels lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +92,9 @@ bench-evaluate: setup ## time the evaluation of the test split against the netwo
 
 bench-train: setup ## time training against torchvision's: make bench-train DATA=images.tar MODEL=resnet18 SIZE=128
 	$(BIN)/python benchmarks/training.py compare $(DATA) --model $(MODEL) --size $(SIZE) --crop $(CROP) --batch $(BATCH)
+
+bench-million: setup ## what an image costs, from 1,000 images up: make bench-million IMAGES=1000000
+	$(BIN)/python benchmarks/million.py table --images $(IMAGES)
 
 bench-kernels: setup ## count the kernels of a training step on a GPU against a plain loop's; needs no GPU
 	$(BIN)/python benchmarks/kernels.py

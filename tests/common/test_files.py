@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,14 @@ from imgpipe.common.files import (
 def test_what_is_written_is_read(cell: str, tmp_path: Path) -> None:
     write_table(tmp_path / "x.csv", ["file", "label"], [{"file": cell, "label": "a"}, {"file": "b", "label": cell}])
     assert read_table(tmp_path / "x.csv") == [{"file": cell, "label": "a"}, {"file": "b", "label": cell}]
+
+
+def test_a_table_is_written_while_its_rows_are_made(tmp_path: Path) -> None:
+    tracemalloc.start()
+    write_table(tmp_path / "x.csv", ["file"], ({"file": f"{i:0100}"} for i in range(10_000)))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (tmp_path / "x.csv").stat().st_size > 1_000_000 > 5 * most
 
 
 def test_lines_end_as_unix_s() -> None:

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from functools import partial
@@ -150,6 +151,15 @@ def test_a_tar_s_bytes_depend_on_names_and_contents_alone(tmp_path: Path) -> Non
     with tarfile.open(tmp_path / "one.tar") as tar:
         (member,) = tar
         assert (member.name, member.mtime, member.uid) == ("ä/" + "long" * 40 + ".png", 0, 0)
+
+
+def test_a_tar_is_written_without_keeping_what_is_written(tmp_path: Path) -> None:
+    tracemalloc.start()
+    archives.write_tar(tmp_path / "x.tar", ((f"{i:04}.png", b"image") for i in range(2000)))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 200_000
+    assert len(names(tmp_path / "x.tar")) == 2000
 
 
 def test_a_zip_behind_a_tar_is_not_taken_for_the_archive(tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ NOT_RUN = {
     "make TORCH=cpu setup": "gigabytes, and the network",
     "make bench-kernels": "tests/train/test_launches.py counts so, on a smaller network",
     "make bench-train": "minutes of training",
+    "make bench-million": "an hour or more",
     "make check": "continuous integration runs it beside these tests",
     "make fuzz": "minutes; tests/fuzzing has its short form",
     "make help": "it only shows",
