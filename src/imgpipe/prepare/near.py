@@ -39,7 +39,8 @@ DIMENSIONS = 48
 SEARCHED = 8
 """Of these, in which images are searched for: more take longer to search, fewer leave more to compare."""
 NEIGHBOURS = 32
-"""The most images to which one is compared, the nearest. So many are alike only where some others link them anyway."""
+"""The most images to which one is compared, the nearest. So many are alike only where some others link them anyway; of
+a million, so many may be nearer in the searched dimensions than one that is alike (docs/scale.md)."""
 MANY = 50_000
 """Images from which on the search is approximate. An exact one would take the longer for each, the more there are."""
 SLACK = 0.5
