@@ -196,8 +196,8 @@ class Watch:
         self.elsewhere += time.perf_counter() - start
 
 
-class Measured(Exception):  # noqa: N818, since it is no error
-    """Ends a training."""
+class Measured(SystemExit):
+    """Ends a training, in all of its processes."""
 
 
 def agreed(steps: int) -> int:
