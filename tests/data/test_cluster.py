@@ -356,7 +356,7 @@ def test_an_interrupt_ends_the_work_and_leaves_none_behind(
     assert process.stdout
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == -signal.SIGINT
+    assert process.wait(60) == -signal.SIGINT
     with Client(scheduler) as client:
         eventually(lambda: "none" if not client.processing().popitem()[1] else "")
         assert worker.poll() is None
