@@ -17,7 +17,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import typer
-from training import ROOT, run, write_params
+from training import ROOT, pack_images, run, write_params
 
 WAYS: dict[str, dict[str, str]] = {
     "as libgomp waits": {},
@@ -51,8 +51,6 @@ def main(
     """Prints images a second, and the medians of the paired ratios to the first way."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for name in ("dvc.yaml", "packages.yaml", "src", "stages"):
-            (folder / name).symlink_to(ROOT / name)
         write_params(
             folder,
             data,
@@ -65,8 +63,7 @@ def main(
             kernels="native",
             cpu_threads=2,
         )
-        for stage in ("download", "prepare", "pack"):
-            run(folder, ["-m", f"stages.{stage}"])
+        pack_images(folder)
         rates: dict[tuple[str, str], list[float]] = {(c, w): [] for c in CONDITIONS for w in WAYS}
         for _ in range(rounds):
             for (condition, way), measured in rates.items():

@@ -74,12 +74,9 @@ def compare(
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for name in ("dvc.yaml", "packages.yaml", "src", "stages"):  # what the train stage's checkpoints belong to
-            (folder / name).symlink_to(ROOT / name)
         write = partial(write_params, folder, data, model=model, size=size, crop=crop, batch=batch)
         write(micro_batches=micro_batches, precision=precision, kernels="native", cpu_threads=2)
-        for stage in ("download", "prepare", "pack"):
-            run(folder, ["-m", f"stages.{stage}"])
+        pack_images(folder)
         wanted = TWO_PROCESSES if two_processes else WAYS
         again = [f"{way} again" for way in AGAIN if way in wanted]
         rates: dict[str, list[float]] = {name: [] for name in (*wanted, *again)}
@@ -110,6 +107,14 @@ def compare(
     for a, b in (pair for pair in RATIOS if rates.keys() >= set(pair)):
         ratios = [one / other for one, other in zip(rates[a], rates[b], strict=True)]
         typer.echo(f"{f'{a} / {b}':40} {statistics.median(ratios):6.3f}  {min(ratios):.3f} to {max(ratios):.3f}")
+
+
+def pack_images(folder: Path) -> None:
+    """Run the stages before the training in a folder that has a params.yaml."""
+    for name in ("dvc.yaml", "packages.yaml", "src", "stages"):  # what the train stage's checkpoints belong to
+        (folder / name).symlink_to(ROOT / name)
+    for stage in ("download", "prepare", "pack"):
+        run(folder, ["-m", f"stages.{stage}"])
 
 
 def run(folder: Path, command: list[str], **variables: str) -> str:
