@@ -14,15 +14,18 @@ from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
+from samples import described, form
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.nn.parallel import DistributedDataParallel
 from torch.testing._internal.distributed.fake_pg import FakeStore
+from trainings import CLASSES
 
 from imgpipe.model.classifier import Classifier
 from imgpipe.model.description import Description
 from imgpipe.model.devices import World
 from imgpipe.model.networks import unchecked_network
+from imgpipe.train.params import Train
 
 GPU = torch.device("cuda", 0)
 
@@ -174,3 +177,19 @@ def classifier_on_gpu(description: Description, *, built_on: str = "meta") -> Cl
         classifier = Classifier(network, levels, levels, description)
     put_on_gpu(classifier)
     return classifier.train()
+
+
+def untrained(model: str, size: int, recipe: Train, **changes: Any) -> Classifier:
+    """An untrained classifier of colour images on the GPU."""
+    description = described(
+        model=model,
+        classes=CLASSES,
+        form=form(channels=3),
+        size=size,
+        device=GPU.type,
+        precision=recipe.precision,
+        kernels="native",
+        channels_last=recipe.channels_last,
+        **changes,
+    )
+    return classifier_on_gpu(description, built_on="cpu" if model.startswith("regnet") else "meta")

@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from fake_gpu import GPU, classifier_on_gpu, put_on_gpu
-from samples import described, form
+from fake_gpu import GPU, put_on_gpu, untrained
 from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
+from trainings import CLASSES
 
 from imgpipe.model.devices import World
 from imgpipe.train.loop import train_step
@@ -126,7 +126,6 @@ def place(frame: FrameType | None) -> str:
     return "elsewhere"
 
 
-CLASSES = [str(number) for number in range(10)]
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
@@ -146,16 +145,7 @@ def images_and_labels(size: int, parts: int, images: int = 8) -> list[tuple[Tens
 
 def ours(model: str, size: int, recipe: Train, world: World) -> Launches:
     """Of ``train_step``, on this process."""
-    description = described(
-        model=model,
-        classes=CLASSES,
-        form=form(channels=3),
-        size=size,
-        device=GPU.type,
-        precision=recipe.precision,
-        kernels=recipe.kernels,
-    )
-    classifier = classifier_on_gpu(description)
+    classifier = untrained(model, size, recipe)
     state = new_state(classifier, recipe)
     tree = FixedTree(classifier, world)
     parts = images_and_labels(size, recipe.micro_batches // world.size)

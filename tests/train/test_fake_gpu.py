@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from fake_gpu import GPU, classifier_on_gpu, fake_gpu, first_of
+from fake_gpu import GPU, fake_gpu, first_of, untrained
 from nondeterministic import OPERATORS, RAISING, names_in
-from samples import described, form
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.nn.functional import adaptive_avg_pool2d
@@ -24,7 +23,6 @@ from torchvision.models._api import register_model
 from trainings import CLASSES, RECIPE, random_split
 
 from imgpipe.model import predict
-from imgpipe.model.classifier import Classifier
 from imgpipe.model.devices import PRECISIONS, World, be_deterministic
 from imgpipe.model.predict import predict_batch, predict_split
 from imgpipe.train import optim
@@ -148,22 +146,6 @@ def deterministic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     be_deterministic()
     yield
     torch.set_deterministic_debug_mode(mode)
-
-
-def untrained(model: str, size: int, recipe: Train, **changes: Any) -> Classifier:
-    """An untrained classifier of colour images on the GPU."""
-    description = described(
-        model=model,
-        classes=CLASSES,
-        form=form(channels=3),
-        size=size,
-        device=GPU.type,
-        precision=recipe.precision,
-        kernels="native",
-        channels_last=recipe.channels_last,
-        **changes,
-    )
-    return classifier_on_gpu(description, built_on="cpu" if model.startswith("regnet") else "meta")
 
 
 def micro_batches(recipe: Train, size: int, images: int) -> list[MicroBatch]:
