@@ -124,7 +124,7 @@ def test_a_check_of_the_gpus_takes_all_and_refuses_where_a_run_has_one(
     run.kill()
     run.wait()
     take_all_gpus()
-    assert [user and user.partition(" on ")[0] for user in gpus.users()] == [f"process {os.getpid()}"] * 4
+    assert [user and user.partition(" on ")[0] for user in gpus.users(gpus.visible())] == [f"process {os.getpid()}"] * 4
 
 
 def test_runs_that_want_three_of_four_at_the_same_time_get_them_one_after_the_other(
@@ -151,7 +151,7 @@ def test_only_gpus_that_the_user_shows_are_taken_and_by_the_user_s_names(
 
 def users() -> list[str | None]:
     """Who uses each GPU, without the name of the host."""
-    return [user and user.partition(" on ")[0] for user in gpus.users()]
+    return [user and user.partition(" on ")[0] for user in gpus.users(gpus.visible())]
 
 
 ANEW = """

@@ -89,10 +89,11 @@ def take_all_gpus() -> None:
 
     Raises InputError where another run uses one of them, which would spoil what is measured.
     """
-    for number, user in enumerate(gpus.users()):
+    uuids = gpus.visible()
+    for number, user in enumerate(gpus.users(uuids)):
         if user:
             raise InputError(f"GPU {number} is used by {user}; wait for it, or hide that GPU by CUDA_VISIBLE_DEVICES")
-    if uuids := gpus.visible():
+    if uuids:
         gpus.take(uuids, lambda free: free)
 
 

@@ -96,7 +96,8 @@ def torch_build() -> Facts:
             problem = one_line(error)
     found = []
     count = torch.cuda.device_count() if problem is None else 0
-    for i, user in zip(range(count), gpus.users() if count and torch.version.cuda else repeat(None), strict=False):
+    users = gpus.users(gpus.visible()) if count and torch.version.cuda else repeat(None)
+    for i, user in zip(range(count), users, strict=False):
         free, total = torch.cuda.mem_get_info(i)
         found.append({"name": torch.cuda.get_device_name(i), "free": free, "total": total, "user": user})
     distributed = dist.is_available()

@@ -135,9 +135,8 @@ def take_own() -> None:
         )
 
 
-def users() -> list[str | None]:
-    """Return who uses each GPU that CUDA shows; None where no run does."""
-    uuids = visible()
+def users(uuids: Sequence[str]) -> list[str | None]:
+    """Return who uses each of these GPUs; None where no run does."""
     share = _take_now(uuids, lambda free: 0)
     return [share.users.get(number) for number in range(len(uuids))]
 
