@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.futures import Future
+from torch.nn.functional import pad
 
 from imgpipe.model.devices import PATIENCE, World
 
@@ -63,8 +64,7 @@ class Exchange:
         machine are a whole subtree, so the order of the sum is that of the tree.
         """
         unit = self._padding // flat.element_size()
-        padded = flat.new_zeros(-(-len(flat) // unit) * unit)
-        padded[: len(flat)] = flat
+        padded = pad(flat, (0, -len(flat) % unit))  # a copy in any case
         _sum_nested(padded, self._groups)
         return flat.copy_(padded[: len(flat)])
 

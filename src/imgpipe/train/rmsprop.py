@@ -1,7 +1,6 @@
 """RMSprop whose bits do not depend on the processor."""
 
 from collections.abc import Callable, Iterable
-from itertools import chain
 from typing import Any
 
 import torch
@@ -39,13 +38,13 @@ class RMSprop(torch.optim.Optimizer):
                 gradients = [parameter.grad for parameter in parameters]
                 if grad_scale is not None:
                     gradients = list(torch._foreach_div(gradients, grad_scale))
+                squares, buffers = (self._states(parameters, name) for name in ("square_avg", "momentum_buffer"))
                 if found_inf is None:
-                    self._update(parameters, gradients, group)
+                    _update(parameters, gradients, squares, buffers, group)
                     continue
-                states = (self._states(parameters, name) for name in ("square_avg", "momentum_buffer"))
-                changed = list(chain(parameters, *states))
+                changed = [*parameters, *squares, *buffers]
                 before = [value.clone() for value in changed]
-                self._update(parameters, gradients, group)
+                _update(parameters, gradients, squares, buffers, group)
                 for value, earlier in zip(changed, before, strict=True):
                     value.copy_(torch.where(found_inf > 0, earlier, value))
 
@@ -56,15 +55,22 @@ class RMSprop(torch.optim.Optimizer):
                 self.state[parameter][name] = torch.zeros_like(parameter)
         return [self.state[parameter][name] for parameter in parameters]
 
-    def _update(self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
-        squares, buffers = self._states(parameters, "square_avg"), self._states(parameters, "momentum_buffer")
-        if group["weight_decay"]:
-            gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
-        torch._foreach_mul_(squares, group["alpha"])
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["alpha"])
-        roots = torch._foreach_rsqrt(squares)
-        torch._foreach_reciprocal_(roots)
-        torch._foreach_add_(roots, EPSILON)  # of 0 the root is 0, too
-        torch._foreach_mul_(buffers, group["momentum"])
-        torch._foreach_addcdiv_(buffers, gradients, roots)
-        torch._foreach_add_(parameters, buffers, alpha=-group["lr"])
+
+def _update(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    squares: list[Tensor],
+    buffers: list[Tensor],
+    group: dict[str, Any],
+) -> None:
+    """Update parameters, their mean squared gradients and their momentum buffers, in place."""
+    if group["weight_decay"]:
+        gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
+    torch._foreach_mul_(squares, group["alpha"])
+    torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["alpha"])
+    roots = torch._foreach_rsqrt(squares)
+    torch._foreach_reciprocal_(roots)
+    torch._foreach_add_(roots, EPSILON)  # of 0 the root is 0, too
+    torch._foreach_mul_(buffers, group["momentum"])
+    torch._foreach_addcdiv_(buffers, gradients, roots)
+    torch._foreach_add_(parameters, buffers, alpha=-group["lr"])
