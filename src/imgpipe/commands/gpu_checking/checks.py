@@ -157,7 +157,7 @@ def speed(machine: Machine, say: Say) -> Outcome:
     """Time steps beside a plain loop's. Fails where ours take more than so many times as long."""
     sizes, world = machine.sizes, machine.world
     scale = sizes.speed.in_parts(world)
-    settings = {"scale": scale, "steps": sizes.speed_steps, "threads": None}
+    settings = {"scale": scale, "steps": sizes.speed_steps}
     found = machine.ask("speed", machine.everywhere("speed", settings), say, launch=50)[0]
     return judge_speed(found, scale, sizes.most_ratio, alone=world == 1)
 

@@ -14,16 +14,15 @@ from torch.nn.parallel import DistributedDataParallel
 from imgpipe.commands.gpu_checking.launching import Say
 from imgpipe.commands.gpu_checking.outcome import Facts
 from imgpipe.commands.gpu_checking.plan import Scale
-from imgpipe.commands.gpu_checking.training import gathered, new_training, recipe_of, splits_of
+from imgpipe.commands.gpu_checking.training import batches_of, gathered, new_training, recipe_of
 from imgpipe.data.parallel import cores
 from imgpipe.model.devices import World, autocast
 from imgpipe.train.loop import train_step
-from imgpipe.train.micro_batches import MicroBatch, cut, micro_batches_of
+from imgpipe.train.micro_batches import MicroBatch
 from imgpipe.train.params import Train
 from imgpipe.train.reduction import FixedTree
-from imgpipe.train.run import Run, of_all_processes
+from imgpipe.train.run import of_all_processes
 from imgpipe.train.state import TrainingState
-from imgpipe.train.watching import Clock
 
 ROUNDS = 3
 
@@ -33,13 +32,13 @@ Step = Callable[[], None]
 def found(world: World, settings: Facts, say: Say) -> Facts:
     """Time steps, of one part a process.
 
-    settings: scale; steps, of each round; threads, that make batches, or none for half of the cores.
+    settings: scale; steps, of each round.
 
-    Returns images_per_second, by the way, each round; and threads.
+    Returns images_per_second, by the way, each round; threads, which make batches on half of the cores; and ratio.
     """
     scale, steps = Scale(**settings["scale"]), settings["steps"]
-    recipe, threads = recipe_of(scale), settings["threads"] or max(1, cores() // world.size // 2)
-    loaded = _loaded(scale, recipe, world, threads)
+    recipe, threads = recipe_of(scale), max(1, cores() // world.size // 2)
+    loaded = batches_of(scale, world, threads=threads)
     kept = next(loaded)
     images, labels = kept[0].images.to(world.device), kept[0].labels.to(world.device)
     memory = [MicroBatch(images, labels, kept[0].weight, None, 0)]
@@ -62,16 +61,6 @@ def _ratio(rates: dict[str, list[float]]) -> float:
     """Return how many times the plain loop's time ours takes: the median over the rounds."""
     pairs = zip(rates["plain loop"], rates["ours"], strict=True)
     return round(statistics.median(plain / ours for plain, ours in pairs), 3)
-
-
-def _loaded(scale: Scale, recipe: Train, world: World, threads: int) -> Iterator[list[MicroBatch]]:
-    """Make the micro-batches of this process as training does, epoch after epoch."""
-    splits = splits_of(scale)
-    run = Run(world, threads, lambda: 0, lambda stopped_by: None, Clock(), lambda: None)
-    plan = cut(len(splits.train), recipe)
-    for epoch in cycle(range(2)):
-        for _, parts in micro_batches_of(splits, plan, epoch, recipe, run, size=scale.side, first_step=0):
-            yield parts
 
 
 def _ours(state: TrainingState, batches: Iterator[list[MicroBatch]], world: World, recipe: Train) -> Step:

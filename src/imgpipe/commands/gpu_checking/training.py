@@ -1,9 +1,10 @@
 """A training on synthetic images for the checks, by the code that trains, and digests of all that it changes."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from imgpipe.model.runtime import Runtime
 from imgpipe.train import optim, schedules
 from imgpipe.train.augment import Augment, no_policy, resized
 from imgpipe.train.loop import fit
-from imgpipe.train.micro_batches import Splits
+from imgpipe.train.micro_batches import MicroBatch, Splits, cut, micro_batches_of
 from imgpipe.train.params import Model, Train
 from imgpipe.train.run import Run, opened_run
 from imgpipe.train.sampling import unweighted
 from imgpipe.train.start import new_state, untrained_classifier
 from imgpipe.train.state import TrainingState
+from imgpipe.train.watching import Clock
 
 CLASSES = [f"class {i}" for i in range(10)]
 
@@ -122,6 +124,16 @@ def new_training(scale: Scale, world: World) -> TrainingState:
     recipe = recipe_of(scale)
     classifier = untrained_classifier(model_of(scale), recipe, statistics_of(scale), device=world.device.type)
     return new_state(classifier.to(world.device), recipe)
+
+
+def batches_of(scale: Scale, world: World, *, threads: int) -> Iterator[list[MicroBatch]]:
+    """Make this process's micro-batches of each step as training does, epoch after epoch without end."""
+    recipe, splits = recipe_of(scale), splits_of(scale)
+    run = Run(world, threads, lambda: 0, lambda stopped_by: None, Clock(), lambda: None)
+    plan = cut(len(splits.train), recipe)
+    for epoch in cycle(range(2)):
+        for _, parts in micro_batches_of(splits, plan, epoch, recipe, run, size=scale.side, first_step=0):
+            yield parts
 
 
 def trained(
