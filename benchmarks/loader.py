@@ -38,7 +38,7 @@ WARM_UP, AT_LEAST = 20, 5.0
 """Batches before a measurement, and seconds that it takes at least."""
 WAYS = ("torchvision", "torchvision v2", "control", "ours, raw", "ours, raw, converted", "ours, JPEG")
 JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
-FORM = Form(image_size=256, enlarge=False, channels=3, encoding="raw", jpeg_quality=90)
+FORM = Form(image_size=256, enlarge=False, channels=3, encoding="raw", jpeg_quality=90, levels=1)
 MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -274,7 +274,7 @@ def _packed(test: Outcome, folder: Path) -> None:
     )
     write_table(folder / "test/index.csv", INDEX, index)
     statistics = {"classes": list(test.classes), "encoding": "raw", "channels": channels, "mean": [0.5] * channels}
-    statistics |= {"image_size": min(height, width), "enlarge": True, "jpeg_quality": 90}
+    statistics |= {"image_size": min(height, width), "enlarge": True, "jpeg_quality": 90, "levels": 1}
     (folder / "statistics.json").write_text(json.dumps(statistics | {"std": [0.25] * channels}), encoding="utf-8")
 
 

@@ -74,7 +74,7 @@ def tar_of(path: Path, files: Mapping[str, bytes], compression: str = "") -> Pat
 
 def form(**changes: Any) -> Form:
     """Grey images of 8 pixels, raw, but for the changes."""
-    return replace(Form(image_size=8, enlarge=True, channels=1, encoding="raw", jpeg_quality=90), **changes)
+    return replace(Form(image_size=8, enlarge=True, channels=1, encoding="raw", jpeg_quality=90, levels=1), **changes)
 
 
 def described(**changes: Any) -> Description:

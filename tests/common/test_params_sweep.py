@@ -69,6 +69,7 @@ TAKES: dict[str, tuple[set[str], list[Any]]] = {
     "pack.channels": (set(), [2, 4, 0]),
     "pack.encoding": (set(), ["png"]),
     "pack.jpeg_quality": ({"whole"}, [0, 101]),
+    "pack.levels": ({"whole"}, [0, 5]),
     "model.name": (set(), ["resnet19"]),
     "model.image_size": (set(), [7, 4097]),
     "model.crop_fraction": (set(), [*UNIT, 0]),

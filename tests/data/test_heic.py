@@ -110,7 +110,7 @@ def test_a_folder_of_them_is_packed_to_the_pixels_that_were_written(project: Pro
     project.here("download", "prepare", "pack")
     seen = []
     for split in ("train", "val", "test"):
-        form = Form(image_size=64, enlarge=True, channels=3, encoding="raw", jpeg_quality=95)
+        form = Form(image_size=64, enlarge=True, channels=3, encoding="raw", jpeg_quality=95, levels=1)
         packed = read_split(project.folder / "data/packed" / split, form)
         for i, file in enumerate(packed.files):
             number = file.rpartition("/")[2].partition(".")[0]

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import math
 import os
 import re
 import shutil
@@ -94,6 +95,30 @@ def test_jpeg_images_are_files_that_others_read_and_their_statistics_those_of_wh
     assert 0 < np.abs(difference).mean() < 6  # the photo; of noise JPEG makes something else
     every_pixel = np.concatenate([split.image(i).reshape(-1, channels) for i in range(len(split))]) / 255
     assert mean_and_std(split, threads=1)[0] == pytest.approx(every_pixel.mean(axis=0), abs=1e-12)
+
+
+@pytest.mark.parametrize("encoding", ["raw", "jpeg"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_level_of_a_pyramid_has_half_the_size_and_means_of_four_pixels(
+    tmp_path: Path, encoding: str, channels: int
+) -> None:
+    whole = packed(tmp_path / "1", image_size=60, channels=channels, encoding=encoding)
+    split = packed(tmp_path / "3", image_size=60, channels=channels, encoding=encoding, levels=3)
+    check_content(split, tmp_path / "3", part=0, parts=1)
+    assert mean_and_std(split, threads=1) == mean_and_std(whole, threads=1)
+    assert (len(split.content) == len(whole.content)) == (encoding == "jpeg")
+    for i in range(len(split)):
+        image = split.image(i)
+        assert np.array_equal(image, whole.image(i))
+        for level in (1, 2):
+            height, width = (math.ceil(side / 2**level) for side in image.shape[:2])
+            assert split.image(i, level).shape == (height, width, channels)
+            side = 2**level
+            blocks = image[: image.shape[0] // side * side, : image.shape[1] // side * side]
+            means = blocks.reshape(blocks.shape[0] // side, side, blocks.shape[1] // side, side, channels).mean((1, 3))
+            got = split.image(i, level)[: means.shape[0], : means.shape[1]]
+            off = np.abs(got - means)
+            assert off.max() <= 0.5 if encoding == "raw" else off.mean() < 5  # libjpeg leaves out high frequencies
 
 
 @pytest.mark.parametrize("encoding", ["raw", "jpeg"])
@@ -206,7 +231,7 @@ def test_images_of_one_size_are_known_to_be(tmp_path: Path) -> None:
     assert packed(tmp_path).common_shape is None
     alike = {"train/a/0.png": noise(0), "train/a/1.png": noise(1)}
     rows = [row_of(file, image) for file, image in alike.items()]
-    how = form(image_size=10, enlarge=False, channels=3)
+    how = form(image_size=10, enlarge=False, channels=3, levels=2)
     pack(rows, lambda file: encoded(alike[file]), tmp_path, images=len(rows), classes=["a"], form=how, processes=1)
     split = read_split(tmp_path, how)
     assert split.common_shape == (10, 12)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from samples import form, photo
+from samples import form, noise, photo
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
@@ -93,11 +94,11 @@ def test_training_crops_are_cut_from_the_whole_image_where_that_is_fitted(fit: s
     assert split.image(1).tolist() == IMAGE.tolist()  # a square as it is
 
 
-def split_of(images: list[Pixels]) -> Split:
-    """A split of raw images."""
+def split_of(images: list[Pixels], levels: int = 1) -> Split:
+    """A split of raw images, or of images with their pyramids beside them."""
     lengths = np.array([image.size for image in images])
     return Split(
-        form=form(channels=images[0].shape[2]),
+        form=form(channels=images[0].shape[2], levels=levels),
         content=np.concatenate([image.ravel() for image in images]),
         offsets=np.cumsum(lengths) - lengths,
         lengths=lengths,
@@ -248,6 +249,32 @@ def test_small_images_are_resized_in_one_call_as_one_by_one(size: int, channels:
     fill_from_boxes(split, numbers, boxes, squares)
     for number, box, square in zip(numbers, boxes.T.tolist(), squares, strict=True):
         assert np.array_equal(square, squared(resized_box, size, images[number], *box))
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+def test_a_box_comes_from_the_level_that_is_nearest_in_size(fit: str) -> None:
+    """For a square of 10 x 10 level 1 begins at 2 x 100 pixels of a box, level 2 at 8 x 100, and there are three."""
+    whole = np.full((81, 101, 1), 10, np.uint8)
+    lower = [np.full((41, 51, 1), 20, np.uint8), np.full((21, 26, 1), 40, np.uint8)]
+    pyramid = np.concatenate([level.ravel() for level in (whole, *lower)])
+    split = fitted(replace(split_of([whole], levels=3), content=pyramid, lengths=np.array([len(pyramid)])), fit)
+    sizes = {(19, 10): 10, (20, 10): 20, (10, 20): 20, (26, 30): 20, (80, 10): 40, (81, 81): 40, (1, 9): 10}
+    corners = [(81 - height, 81 - width) for height, width in sizes]
+    boxes = np.array([(*corner, *sides) for corner, sides in zip(corners, sizes, strict=True)]).T
+    squares = np.zeros((len(sizes), 10, 10, 1), np.uint8)
+    fill_from_boxes(split, np.zeros(len(sizes), np.int64), boxes, squares)
+    for square, level in zip(squares, sizes.values(), strict=True):
+        assert square.max() == level  # beside it may be black
+
+
+def test_crops_from_a_pyramid_are_nearer_to_antialiased_ones() -> None:
+    """Noise, 1.9 times as wide as the square, so that level 1 is enlarged; compared with torchvision's own resize."""
+    image = np.asarray(noise(0, (380, 380)))
+    half = np.asarray(Image.fromarray(image).reduce(2))
+    theirs = tv.resize(as_tensor(image), [200, 200], antialias=True)
+    from_whole = difference(squared(resized_box, 200, image, 0, 0, 380, 380), theirs)
+    from_half = difference(squared(resized_box, 200, half, 0, 0, 190, 190), theirs)
+    assert from_half[0] < from_whole[0] / 2
 
 
 @pytest.mark.parametrize(("fit", "sides"), [("crop", [2, 4]), ("pad", [4, 4]), ("squash", [2, 2])])

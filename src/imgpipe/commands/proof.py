@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -102,7 +102,7 @@ def read_tested(description: Description) -> Tested:
             f"the model knows {len(description.classes)} classes ({_first(description.classes)}), and {PACKED} has "
             f"{len(statistics.classes)} ({_first(statistics.classes)}); {anew}"
         )
-    if statistics.form != description.form:
+    if replace(statistics.form, levels=1) != description.form:
         raise InputError(f"the model was trained on images that were packed in another way than {PACKED}; {anew}")
     if files != split.files:
         raise InputError(f"{PREDICTIONS} has other images ({len(files)}) than {PACKED / 'test'} ({len(split)}); {anew}")

@@ -30,9 +30,9 @@ class SquareSplit(Split):
     fit: str
     """pad or squash."""
 
-    def image(self, i: int) -> Pixels:
-        """Return image i as a square, uint8 (side, side, channels)."""
-        image = super().image(i)
+    def image(self, i: int, level: int = 0) -> Pixels:
+        """Return image i, or a level of its pyramid, as a square, uint8 (side, side, channels)."""
+        image = super().image(i, level)
         height, width, channels = image.shape
         if height == width:
             return image
@@ -154,14 +154,24 @@ def centre_box(height: int, width: int, fraction: float) -> tuple[int, int, int]
 def fill_from_boxes(split: Split, numbers: Integers, boxes: Integers, squares: Pixels) -> None:
     """Fill each square with a box of an image, as ``resized_box`` does: all in one call where they are small.
 
+    A box comes from the level of its image's pyramid where it is nearest to the square's size, and so is neither coarse
+    nor aliased: within its levels it shrinks and grows by the square root of 2 at most.
+
     numbers: which images of the split, int64 (n,).
-    boxes: top, left, height and width of each, int64 (4, n).
+    boxes: top, left, height and width of each, at level 0, int64 (4, n).
     squares: uint8 (n, size, size, channels).
     """
-    size = squares.shape[1]
-    if size > SMALL or split.common_shape is None or max(split.common_shape) >= 2 * size:
-        for number, (top, left, height, width), square in zip(numbers.tolist(), boxes.T.tolist(), squares, strict=True):
-            resized_box(split.image(number), top, left, height, width, square)
+    size, levels = squares.shape[1], split.form.levels
+    if size > SMALL or split.common_shape is None or max(split.common_shape) >= 2 * size or levels > 1:
+        areas = boxes[2] * boxes[3]
+        nearest = np.sum([areas >= 2 * 4**level * size**2 for level in range(levels - 1)], axis=0, dtype=np.int64)
+        boxes = boxes >> nearest
+        boxes[2:] = boxes[2:].clip(min=1)
+        each = zip(
+            numbers.tolist(), np.broadcast_to(nearest, len(numbers)).tolist(), boxes.T.tolist(), squares, strict=True
+        )
+        for number, level, (top, left, height, width), square in each:
+            resized_box(split.image(number, level), top, left, height, width, square)
         return
     tops, lefts, heights, widths = boxes
     edges = (edge.tolist() for edge in (numbers, tops, tops + heights, lefts, lefts + widths))

@@ -18,7 +18,7 @@ from imgpipe.model.crops import FITS
 from imgpipe.model.names import MODEL_NAME
 
 PACKING = {"packed_size": "image_size", **{name: name for name in ("enlarge", "channels", "encoding", "jpeg_quality")}}
-"""What the model file calls the fields of Form."""
+"""What the model file calls the fields of Form; but for its levels, of which predictions have one."""
 THREADS = Interval(1, 1024)
 """Of a process on a CPU; a system ends one that asks for many more."""
 
@@ -89,7 +89,7 @@ class Description:
 
         Raises InputError at the first value that does not fit.
         """
-        form = {field: flat[key] for key, field in PACKING.items() if key in flat}
+        form = {field: flat[key] for key, field in PACKING.items() if key in flat} | {"levels": 1}
         given = {one.name: flat[one.name] for one in fields(cls) if one.name in flat}
         described: Self = fitted({**given, "form": form}, cls, "description")
         return described

@@ -1,7 +1,6 @@
 """Pack image files: each is decoded and resized once, for good."""
 
 import io
-import math
 import mmap
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from imgpipe.common.errors import InputError
 from imgpipe.common.files import write_table
 from imgpipe.common.progress import counting
 from imgpipe.data.images import decode, packed_size, pixels
-from imgpipe.data.packed import INDEX, INDEX_FILE, Form, Pixels, Split, checksum
+from imgpipe.data.packed import INDEX, INDEX_FILE, Form, Pixels, Split, checksum, pixels_of
 from imgpipe.data.parallel import by_threads
 from imgpipe.data.processes import by_processes
 
@@ -83,7 +82,7 @@ def pack(
     def weight(file: PreparedFile) -> int:
         _, width, height, content = file
         size = packed_size((width, height), form.image_size, enlarge=form.enlarge)
-        return len(content) + math.prod(size) * form.channels
+        return len(content) + pixels_of(*size, form.levels) * form.channels
 
     def index(write: Callable[[bytes], None]) -> Iterator[Mapping[str, str | int]]:
         offset = 0
@@ -125,7 +124,8 @@ def pack_decoded(decoded: Image.Image, form: Form) -> tuple[int, int, bytes]:
     """Pack an image that ``images.decode`` gave: what ``pack_image`` does after that, with its results and errors."""
     size = packed_size(decoded.size, form.image_size, enlarge=form.enlarge)
     image = pixels(decoded, size=size, channels=form.channels)
-    return *image.shape[:2], image.tobytes() if form.encoding == "raw" else _jpeg(image, form.jpeg_quality)
+    content = _pyramid(image, form.levels) if form.encoding == "raw" else _jpeg(image, form.jpeg_quality)
+    return *image.shape[:2], content
 
 
 @contextmanager
@@ -149,10 +149,20 @@ def _write_header(file: BinaryIO, length: int) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (length,)})
 
 
+def _pyramid(image: Pixels, levels: int) -> bytes:
+    """Return the bytes of an image, then those at half its size and so on: each pixel the mean of the square below."""
+    smaller = (np.asarray(_for_pillow(image).reduce(2**level)) for level in range(1, levels))
+    return b"".join(level.tobytes() for level in (image, *smaller))
+
+
 def _jpeg(image: Pixels, quality: int) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).save(buffer, "JPEG", quality=quality)
+    _for_pillow(image).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
+
+
+def _for_pillow(image: Pixels) -> Image.Image:
+    return Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image)
 
 
 def mean_and_std(split: Split, *, threads: int) -> tuple[list[float], list[float]]:
@@ -181,7 +191,7 @@ def mean_and_std(split: Split, *, threads: int) -> tuple[list[float], list[float
 
 def _pixels(split: Split, chosen: range) -> Iterator[Pixels]:
     """Yield the pixels of a run of images, uint8 (pixels, channels): where they are raw, of many images at once."""
-    if split.form.encoding != "raw":
+    if split.form.encoding != "raw" or split.form.levels > 1:
         yield from (split.image(i).reshape(-1, split.channels) for i in chosen)
         return
     last = chosen[-1]

@@ -52,7 +52,7 @@ def untrained_classifier(model: Model, recipe: Train, statistics: Statistics, *,
         model=model.name,
         dropout=model.dropout,
         classes=statistics.classes,
-        form=statistics.form,
+        form=replace(statistics.form, levels=1),  # as evaluation and prediction see images
         size=model.image_size,
         crop_fraction=model.crop_fraction,
         fit=model.fit,

@@ -98,7 +98,7 @@ def splits_of(scale: Scale) -> Splits:
 
 def statistics_of(scale: Scale) -> Statistics:
     """Return the statistics of noise, in images an eighth larger than what the network sees."""
-    form = Form(image_size=scale.side * 9 // 8, enlarge=True, channels=3, encoding="raw", jpeg_quality=90)
+    form = Form(image_size=scale.side * 9 // 8, enlarge=True, channels=3, encoding="raw", jpeg_quality=90, levels=1)
     return Statistics(CLASSES, form, mean=[0.5] * 3, std=[0.29] * 3)
 
 
