@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import numpy as np
 from PIL import Image
@@ -91,6 +91,11 @@ class Fingerprint:
     def median_side(self) -> int:
         """The median of the short sides in pixels."""
         return round(median(self.short_sides))
+
+    @cached_property
+    def longer(self) -> float:
+        """Times that long sides are as long as short sides, the mean of all images."""
+        return mean(max(look.width, look.height) / min(look.width, look.height) for look in self.looks)
 
     @cached_property
     def grey_count(self) -> int:

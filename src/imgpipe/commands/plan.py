@@ -25,7 +25,7 @@ SHOWN_FROM_SCRATCH = 700_000
 BATCHES = 16
 """Batches of an epoch at least."""
 PACK_MARGIN = 8 / 7
-"""By which a photo is packed larger than the network sees it, so that random crops have something to choose from."""
+"""By which a photo is packed larger than the network sees it at the least: evaluation then shows 0.875 of it."""
 MIRRORED = re.compile(r"[0-9a-z]|(.*[^a-z])?(left|right)([^a-z].*)?", flags=re.IGNORECASE)
 """What a class is called that may be another, or none, in the mirror."""
 
@@ -149,8 +149,45 @@ def sizes(plan: Plan) -> None:
     else:
         plan.choose("model.image_size", size, f"what {on} trains on in minutes; short sides: median {side}")
     size = plan["model.image_size"]
-    plan.choose("pack.image_size", round(size * PACK_MARGIN), f"8/7 of the {size} pixels that the network sees")
-    plan.choose("model.crop_fraction", 0.875, f"{size} of {round(size * PACK_MARGIN)} pixels")
+    packed, why = round(size * PACK_MARGIN), f"8/7 of the {size} pixels that the network sees"
+    plan.choose("model.crop_fraction", 0.875, f"{size} of {packed} pixels")
+    if plan["train.augment.crop.name"] == "resized":
+        scale_low = plan["train.augment.crop.resized.scale_low"]
+        sharp = sharp_size(size, scale_low, plan.seen.longer)
+        if packed < sharp <= side:
+            packed, why = sharp, f"no crop is enlarged: {scale_low} of an image has the {size} x {size} pixels seen"
+        elif packed < side < sharp:
+            packed, why = side, f"short sides: median {side}; random crops are no sharper than the images"
+    plan.choose("pack.image_size", packed, why)
+    levels = levels_of(plan["pack.image_size"], size, plan.seen.longer)
+    plan.choose("pack.levels", levels, f"the whole of an image, too, is a crop of {size} x {size} pixels")
+
+
+def sharp_size(size: int, scale_low: float, longer: float) -> int:
+    """Return the short side in pixels of which no random crop is enlarged.
+
+    size: side of the square that the network sees, in pixels.
+    scale_low: smallest share of an image's area that a crop has.
+    longer: times that an image's long side is as long as its short side.
+
+    >>> sharp_size(160, 0.25, 4 / 3)
+    278
+    """
+    return math.ceil(size / math.sqrt(scale_low * longer))
+
+
+def levels_of(packed: int, size: int, longer: float) -> int:
+    """Return how many levels an image pyramid needs: so that the whole of an image, too, is nearest in size to a level.
+
+    packed: short side of the packed images, in pixels.
+    size: side of the square that the network sees, in pixels.
+    longer: times that an image's long side is as long as its short side.
+
+    >>> levels_of(183, 160, 4 / 3), levels_of(234, 160, 4 / 3)
+    (1, 2)
+    """
+    shrunk = packed**2 * longer / size**2
+    return 1 + [shrunk >= 2 * 4**level for level in range(3)].count(True)
 
 
 def channels(plan: Plan) -> None:
@@ -208,8 +245,8 @@ def hardware(plan: Plan) -> None:
 def storage(plan: Plan) -> None:
     """Images are packed raw, or as JPEG where they would take more than half of the memory."""
     size, n = plan["pack.image_size"], len(plan.seen.looks)
-    longer = sum(max(x.width, x.height) / min(x.width, x.height) for x in plan.seen.looks) / n
-    raw = round(n * size * size * longer * plan["pack.channels"])
+    pixels = size * size * plan.seen.longer * sum(4**-level for level in range(plan["pack.levels"]))
+    raw = round(n * pixels * plan["pack.channels"])
     fits = raw <= plan.machine.memory / 2
     reason = f"{raw / 1e6:,.0f} MB as raw pixels; memory is {plan.machine.memory / 1e6:,.0f} MB"
     plan.choose("pack.encoding", "raw" if fits else "jpeg", reason)
