@@ -94,7 +94,7 @@ bench-train: setup ## time training against torchvision's: make bench-train DATA
 	$(BIN)/python benchmarks/training.py compare $(DATA) --model $(MODEL) --size $(SIZE) --crop $(CROP) --batch $(BATCH)
 
 bench-neighbours: setup ## time training beside other work: make bench-neighbours DATA=images.tar MODEL=simple_cnn SIZE=32 CROP=padded
-	$(BIN)/python benchmarks/neighbours.py $(DATA) --model $(MODEL) --size $(SIZE) --crop $(CROP) --batch $(BATCH)
+	$(BIN)/python benchmarks/neighbours.py compare $(DATA) --model $(MODEL) --size $(SIZE) --crop $(CROP) --batch $(BATCH)
 
 bench-million: setup ## what an image costs, from 1,000 images up: make bench-million IMAGES=1000000
 	$(BIN)/python benchmarks/million.py table --images $(IMAGES)

@@ -23,7 +23,7 @@ BATCH, THREADS = 256, 1
 
 def main(rounds: int = 5) -> None:
     """Print the seconds of each, and the medians of the paired ratios."""
-    from imgpipe.data.packed import read_split
+    from imgpipe.data.packed import read_packed
     from imgpipe.evaluate import scoring
     from imgpipe.evaluate.calibration import scores_at_thresholds
     from imgpipe.model import devices
@@ -34,7 +34,8 @@ def main(rounds: int = 5) -> None:
     classifier = load_classifier(Path("models/classifier.safetensors"))
     description = classifier.description
     devices.set_up_computing(cpu_threads=description.cpu_threads, precision=description.precision)
-    split = read_split(Path("data/packed/test"), description.form)
+    _, splits = read_packed(Path("data/packed"), ["test"])
+    split = splits["test"]
     world, size = World(0, 1, torch.device("cpu")), description.size
     sizes = [min(BATCH, len(split) - start) for start in range(0, len(split), BATCH)]
     in_memory = [torch.randint(0, 256, (n, size, size, split.channels), dtype=torch.uint8) for n in sizes]

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,16 @@ def test_libraries_for_images_are_always_fixed_and_a_user_s_own_settings_do_not_
     processor(monkeypatch, tmp_path, "avx avx2 fma avx512f")
     kernels.fix_for_images()
     assert chosen() == {*kernels.IMAGES, *kernels.OPENCV_NEWER}
+
+
+def test_threads_of_a_stage_that_wait_sleep() -> None:
+    """libgomp says with which settings it is loaded."""
+    environment = {name: value for name, value in os.environ.items() if name not in kernels.WAITING}
+    done = subprocess.run(
+        [sys.executable, "-c", "import stages, torch"],
+        env=environment | {"OMP_DISPLAY_ENV": "true"}, cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert set(re.findall("OMP_WAIT_POLICY = '(.*)'", done.stderr)) == {"PASSIVE"}
 
 
 @pytest.mark.usefixtures("unset")

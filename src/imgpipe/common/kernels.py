@@ -56,6 +56,10 @@ UNHEEDED = (
 """Variables by which a user, or a script once copied, changes what torch's libraries for NVIDIA's GPUs compute. All
 that are in the libraries and choose an algorithm or a rounding; those that set caches, logs and limits are not here."""
 
+WAITING = {"OMP_WAIT_POLICY": "passive"}
+"""An operator on a CPU is split among threads of libgomp, which wait for one another at its end. Left alone they spin
+for a while; where another process or the loader's threads need their core, each holds up the others. So they sleep."""
+
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -69,7 +73,9 @@ def problem_here() -> str | None:
 
 
 def fix_for_images() -> None:
-    """Fix the code of numpy, scipy and OpenCV; to be called before they are imported."""
+    """Fix the code of numpy, scipy and OpenCV, and how threads wait: before these and torch are imported."""
+    for name, value in WAITING.items():
+        os.environ.setdefault(name, value)  # no result depends on it
     if problem_here():
         return
     os.environ.pop("NPY_DISABLE_CPU_FEATURES", None)  # numpy takes either or
