@@ -9,6 +9,8 @@ MODEL ?= resnet18
 KIND ?= archives
 MINUTES ?= 20
 IMAGES ?= 1000000
+EXPERIMENT ?= photos
+SEEDS ?= 5
 
 VENV := .venv
 LOCKS := requirements.lock requirements-uv.lock
@@ -81,8 +83,8 @@ bench-loader: setup ## time the loader against torchvision's: make bench-loader 
 bench-feed: setup ## how long a GPU waits for batches, with a sleep in its place: make bench-feed DATA=images.tar
 	$(BIN)/python benchmarks/feed.py $(DATA)
 
-bench-accuracy: setup ## train both ways and compare: make bench-accuracy DATA=images.tar SIZE=64
-	$(BIN)/python benchmarks/accuracy.py $(DATA) --size $(SIZE)
+bench-accuracy: setup ## does speed cost accuracy: make bench-accuracy EXPERIMENT=photos (or small) DATA=images.tar RESULTS=folder
+	$(BIN)/python benchmarks/accuracy.py compare $(EXPERIMENT) $(DATA) $(RESULTS) --seeds $(SEEDS) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 bench-verdicts: setup ## simulate comparisons of recipes: how often the verdict is false
 	$(BIN)/python benchmarks/verdicts.py

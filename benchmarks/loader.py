@@ -30,6 +30,7 @@ from imgpipe.common.kernels import fix_for_images  # noqa: E402
 fix_for_images()  # as the stages do
 
 from imgpipe.data.packed import Form  # noqa: E402
+from imgpipe.prepare.prepare import PreparedImage  # noqa: E402
 
 Encoding = Literal["raw", "jpeg"]
 
@@ -79,18 +80,26 @@ def prepare(data: Path, folder: Path, packed_size: int, encodings: Sequence[Enco
 
     encodings: the packed splits of each lie in ``packed_in`` of it.
     """
+    images = as_trees(data, folder, pattern="auto", val_fraction=0.1, test_fraction=0.1)
+    for encoding in encodings:
+        form = replace(FORM, image_size=packed_size, encoding=encoding)
+        pack_splits(images, folder, folder / packed_in(encoding), form)
+
+
+def as_trees(
+    data: Path, folder: Path, *, pattern: str, val_fraction: float, test_fraction: float
+) -> list[PreparedImage]:
+    """The images of an archive, which are written as ImageFolder trees; the rest is as in the section ``prepare``."""
     from imgpipe.data.parallel import cores
-    from imgpipe.pack.pack import pack
     from imgpipe.prepare.formats import FORMATS
     from imgpipe.prepare.params import Columns, Prepare
     from imgpipe.prepare.prepare import contents, prepare_images
     from imgpipe.prepare.reading import read_archive
-    from imgpipe.prepare.splits import SPLITS
 
     spool = folder / "spool"
     section = Prepare(
-        pattern="auto", table=None, columns=Columns(file="file", label="label", split=None, group=None),
-        class_names=None, class_map=None, split="stratified", val_fraction=0.1, test_fraction=0.1,
+        pattern=pattern, table=None, columns=Columns(file="file", label="label", split=None, group=None),
+        class_names=None, class_map=None, split="stratified", val_fraction=val_fraction, test_fraction=test_fraction,
         folds=None, fold=0,
         seed=0, duplicates="drop", near_duplicates="report", near_correlation=0.97, max_rejected=1.0, format="tree",
     )  # fmt: skip
@@ -101,23 +110,31 @@ def prepare(data: Path, folder: Path, packed_size: int, encodings: Sequence[Enco
     typer.echo(
         f"{len(images)} images; their files take {before / 1e6:.0f} MB, {before / len(images):,.0f} bytes an image"
     )
-    for encoding in encodings:
-        packed, start = folder / packed_in(encoding), time.perf_counter()
-        for split in SPLITS:
-            (packed / split).mkdir(parents=True)
-            pack(
-                [{name: str(cell) for name, cell in asdict(image).items()} for image in images if image.split == split],
-                lambda file: (folder / file).read_bytes(), packed / split,
-                images=sum(image.split == split for image in images),
-                classes=sorted({image.label for image in images}),
-                form=replace(FORM, image_size=packed_size, encoding=encoding), processes=cores(),
-            )  # fmt: skip
-        took = time.perf_counter() - start
-        after = sum(file.stat().st_size for file in packed.rglob("*.npy"))
-        typer.echo(
-            f"packed as {encoding} at {packed_size} px in {took:.1f} s, "
-            f"they take {after / 1e6:.0f} MB, {after / len(images):,.0f} bytes an image"
-        )
+    return images
+
+
+def pack_splits(images: Sequence[PreparedImage], folder: Path, packed: Path, form: Form) -> None:
+    """Pack the images of the trees in a folder, each split to a folder of its name."""
+    from imgpipe.data.parallel import cores
+    from imgpipe.pack.pack import pack
+    from imgpipe.prepare.splits import SPLITS
+
+    start = time.perf_counter()
+    for split in SPLITS:
+        (packed / split).mkdir(parents=True)
+        pack(
+            [{name: str(cell) for name, cell in asdict(image).items()} for image in images if image.split == split],
+            lambda file: (folder / file).read_bytes(), packed / split,
+            images=sum(image.split == split for image in images),
+            classes=sorted({image.label for image in images}),
+            form=form, processes=cores(),
+        )  # fmt: skip
+    took = time.perf_counter() - start
+    after = sum(file.stat().st_size for file in packed.rglob("*.npy"))
+    typer.echo(
+        f"packed as {form.encoding} at {form.image_size} px in {took:.1f} s, "
+        f"they take {after / 1e6:.0f} MB, {after / len(images):,.0f} bytes an image"
+    )
 
 
 def packed_in(encoding: Encoding) -> str:
