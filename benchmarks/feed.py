@@ -29,7 +29,7 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import typer  # noqa: E402
-from loader import FORM, prepare  # noqa: E402
+from loader import FORM, as_trees, pack_splits  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from imgpipe.data.packed import Pixels, Split, read_split  # noqa: E402
@@ -62,8 +62,10 @@ def main(data: Path) -> None:
     """Prints for each policy and encoding how many images a second come, and how long a step waits for them."""
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
-        prepare(data, Path(scratch), PACKED)
-        raw = read_split(Path(scratch) / "packed/train", replace(FORM, image_size=PACKED))
+        images = as_trees(data, Path(scratch), pattern="auto", val_fraction=0.1, test_fraction=0.1)
+        form = replace(FORM, image_size=PACKED)
+        pack_splits(images, Path(scratch), Path(scratch, "packed"), form)
+        raw = read_split(Path(scratch, "packed/train"), form)
         typer.echo(
             f"{len(raw)} images; a step takes {BATCH / STEP:,.0f} a second; {CORES} cores have {CORES - 2} threads"
         )

@@ -4,9 +4,10 @@
 
 The reference is ImageFolder, transforms on Pillow's images, and DataLoader's worker processes; with transforms v1, with
 v2, and with v1 a second time as control: how far its ratio is from 1 is the noise. Ours comes from raw and from JPEG
-packs. All alternate in one run, each in a process of its own, on two cores. All crop and flip at random, then apply the
-policy. The reference gives normalised float32; ours gives uint8, as it is sent to a GPU, which normalises it, or
-"converted", as a model on the CPU normalises it.
+packs: of 8/7 of the size; or sharp ones, so large that no crop is enlarged, with a pyramid. All alternate in one run,
+each in a process of its own, on two cores. All crop and flip at random, then apply the policy. The reference gives
+normalised float32; ours gives uint8, as it is sent to a GPU, which normalises it, or "converted", as a model on the
+CPU normalises it.
 """
 
 import statistics
@@ -18,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import typer
 
@@ -29,15 +29,15 @@ from imgpipe.common.kernels import fix_for_images  # noqa: E402
 
 fix_for_images()  # as the stages do
 
-from imgpipe.data.packed import Form  # noqa: E402
+from imgpipe.data.packed import Form, Statistics, write_statistics  # noqa: E402
 from imgpipe.prepare.prepare import PreparedImage  # noqa: E402
-
-Encoding = Literal["raw", "jpeg"]
 
 WORKERS = 2
 WARM_UP, AT_LEAST = 20, 5.0
 """Batches before a measurement, and seconds that it takes at least."""
-WAYS = ("torchvision", "torchvision v2", "control", "ours, raw", "ours, raw, converted", "ours, JPEG")
+REFERENCES = ("torchvision", "torchvision v2", "control")
+OURS = ("raw", "raw, converted", "sharp raw", "JPEG", "sharp JPEG")
+SCALE_LOW = 0.08
 JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
 FORM = Form(image_size=256, enlarge=False, channels=3, encoding="raw", jpeg_quality=90, levels=1)
 MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
@@ -53,17 +53,29 @@ def compare(
     policy: str = "none",
     batch: int = 32,
     rounds: int = 5,
-    packed: int | None = None,
 ) -> None:
     """Prints images a second, and the medians of the paired ratios to torchvision with its transforms v1 and v2.
 
     crop: resized, or padded by an eighth. policy: none, rand_augment, trivial_augment or colour_jitter.
 
-    packed: size of the packed images; 8/7 of the size, or the same up to 32 pixels.
+    Sharp packs are not made of images up to 32 pixels, which are packed as they are.
     """
+    from imgpipe.commands.plan import levels_of, sharp_size
+
     with tempfile.TemporaryDirectory() as scratch:
-        prepare(data, Path(scratch), packed or (size if size <= 32 else size * 8 // 7), encodings=("raw", "jpeg"))
-        rates: dict[str, list[float]] = {way: [] for way in WAYS}
+        images = as_trees(data, Path(scratch), pattern="auto", val_fraction=0.1, test_fraction=0.1)
+        longer = statistics.mean(max(i.width, i.height) / min(i.width, i.height) for i in images)
+        side = min(sharp_size(size, SCALE_LOW, longer), max(min(i.width, i.height) for i in images))
+        forms = {"raw": replace(FORM, image_size=size if size <= 32 else size * 8 // 7)}
+        if size > 32:
+            forms["sharp raw"] = replace(FORM, image_size=side, levels=levels_of(side, size, longer))
+        forms |= {name.replace("raw", "JPEG"): replace(form, encoding="jpeg") for name, form in forms.items()}
+        for name, form in forms.items():
+            pack_splits(images, Path(scratch), Path(scratch, name), form)
+            statistics_of_train = Statistics(sorted({i.label for i in images}), form, MEAN, STD)
+            write_statistics(Path(scratch, name, "statistics.json"), statistics_of_train)
+        ours_here = [f"ours, {way}" for way in OURS if way.removesuffix(", converted") in forms]
+        rates: dict[str, list[float]] = {way: [] for way in (*REFERENCES, *ours_here)}
         for _ in range(rounds):
             for way, rate in rates.items():
                 command = [sys.executable, __file__, "measure", scratch, way, str(size), crop, policy, str(batch)]
@@ -71,19 +83,10 @@ def compare(
                 typer.echo(f"  {way:24} {rate[-1]:10.0f} images/s", err=True)
     typer.echo(f"{size} px, {crop} crops, policy {policy}, batches of {batch}, {rounds} rounds: medians")
     for way, rate in rates.items():
-        to_v1, to_v2 = (statistics.median(a / b for a, b in zip(rate, rates[base], strict=True)) for base in WAYS[:2])
+        to_v1, to_v2 = (
+            statistics.median(a / b for a, b in zip(rate, rates[base], strict=True)) for base in REFERENCES[:2]
+        )
         typer.echo(f"{way:24} {statistics.median(rate):10.0f} images/s  {to_v1:6.2f} x v1  {to_v2:6.2f} x v2")
-
-
-def prepare(data: Path, folder: Path, packed_size: int, encodings: Sequence[Encoding] = ("raw",)) -> None:
-    """The images of an archive as ImageFolder trees, <split>/<class>, and packed at this size.
-
-    encodings: the packed splits of each lie in ``packed_in`` of it.
-    """
-    images = as_trees(data, folder, pattern="auto", val_fraction=0.1, test_fraction=0.1)
-    for encoding in encodings:
-        form = replace(FORM, image_size=packed_size, encoding=encoding)
-        pack_splits(images, folder, folder / packed_in(encoding), form)
 
 
 def as_trees(
@@ -137,16 +140,12 @@ def pack_splits(images: Sequence[PreparedImage], folder: Path, packed: Path, for
     )
 
 
-def packed_in(encoding: Encoding) -> str:
-    """The folder of the packed splits of an encoding."""
-    return "packed" if encoding == "raw" else f"packed-{encoding}"
-
-
 @app.command()
 def measure(folder: Path, way: str, size: int, crop: str, policy: str, batch: int) -> None:
-    """Prints how many images a second one of the WAYS delivers."""
+    """Prints how many images a second one way delivers."""
+    packs, _, converted = way.removeprefix("ours, ").partition(", ")
     made = (
-        ours(folder, size, crop, policy, batch, encoding="jpeg" if "JPEG" in way else "raw", convert="converted" in way)
+        ours(folder / packs, size, crop, policy, batch, convert=bool(converted))
         if way.startswith("ours")
         else reference(folder / "train", size, crop, policy, batch, v2="v2" in way)
     )
@@ -185,13 +184,11 @@ def reference(folder: Path, size: int, crop: str, policy: str, batch: int, *, v2
             yield len(images)
 
 
-def ours(
-    folder: Path, size: int, crop: str, policy: str, batch: int, *, encoding: Encoding, convert: bool
-) -> Iterator[int]:
+def ours(folder: Path, size: int, crop: str, policy: str, batch: int, *, convert: bool) -> Iterator[int]:
     """Sizes of batches of this project's loader; ``convert``: to normalised float32, as the model does."""
     import torch
 
-    from imgpipe.data.packed import Integers, Pixels, read_split
+    from imgpipe.data.packed import Integers, Pixels, read_packed
     from imgpipe.model.classifier import normalised
     from imgpipe.model.devices import keep_freed_memory
     from imgpipe.model.predict import batches
@@ -201,12 +198,12 @@ def ours(
 
     torch.set_num_threads(1)
     keep_freed_memory()  # as training does
-    split = read_split(folder / packed_in(encoding) / "train", replace(FORM, encoding=encoding))
+    split = read_packed(folder, ["train"])[1]["train"]
     policies = POLICIES | {
         "rand_augment": partial(POLICIES["rand_augment"], operations=2, magnitude=9),
         "colour_jitter": partial(POLICIES["colour_jitter"], **JITTER),
     }
-    cut = partial(resized, scale_low=0.08, scale_high=1.0, ratio_low=3 / 4, ratio_high=4 / 3)
+    cut = partial(resized, scale_low=SCALE_LOW, scale_high=1.0, ratio_low=3 / 4, ratio_high=4 / 3)
     section = Augment(
         crop=cut if crop == "resized" else partial(padded, padding=size // 8),
         horizontal_flip=0.5, vertical_flip=0.0, rotation=0.0, policy=policies[policy], erasing=0.0,
