@@ -41,6 +41,7 @@ from imgpipe.commands.comparing.outcomes import Outcome
 from imgpipe.commands.comparing.revisions import Revision
 from imgpipe.commands.comparing.runs import SEED, Run, RunSet
 from imgpipe.commands.comparing.text import sentence
+from imgpipe.commands.plan import levels_of, sharp_size
 from imgpipe.common import params
 from imgpipe.common.files import sha256_of, write_text
 from imgpipe.data.packed import Form, Integers, Pixels, Split, Statistics, read_packed, write_statistics
@@ -132,12 +133,12 @@ def all_ways(experiment: Experiment, images: Sequence[PreparedImage]) -> dict[st
     size = model.image_size
     if experiment == "small":
         return {REFERENCE: None, "ours": replace(FORM, image_size=size)}
-    long_to_short = statistics.median(max(i.width, i.height) / min(i.width, i.height) for i in images)
-    advised = math.ceil(size / math.sqrt(crop_of(recipe)["scale_low"] * long_to_short))
+    longer = statistics.mean(max(i.width, i.height) / min(i.width, i.height) for i in images)
+    advised = sharp_size(size, crop_of(recipe)["scale_low"], longer)
     return {
         REFERENCE: None,
         "ours, 8/7": replace(FORM, image_size=round(size * 8 / 7)),
-        "ours, advised": replace(FORM, image_size=advised),
+        "ours, advised": replace(FORM, image_size=advised, levels=levels_of(advised, size, longer)),
     }
 
 
