@@ -106,22 +106,28 @@ def compare(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         images = as_trees(data, folder, pattern=CLASS_FOLDERS, val_fraction=0.05, test_fraction=0.4)
-        forms = {name: form for name, form in all_ways(experiment, images).items() if not ways or name in ways}
         classes = sorted({image.label for image in images})
+        forms = {name: form for name, form in all_ways(experiment, images).items() if not ways or name in ways}
+        asked = [
+            {**settings, "way": name, "packed": form and form.image_size, "seed": seed}
+            for seed in range(seeds)
+            for name, form in forms.items()
+        ]
+        to_do = [one for one in asked if not is_there(result_of(results, one), one)]
         for name, form in forms.items():
-            if form:
+            if form and any(one["way"] == name for one in to_do):
                 pack_splits(images, folder, folder / plain(name), form)
                 described = Statistics(classes, form, mean=[0.5] * 3, std=[0.5] * 3)
                 write_statistics(folder / plain(name) / "statistics.json", described)
-        for seed in range(seeds):
-            for name, form in forms.items():
-                asked = {**settings, "way": name, "packed": form and form.image_size, "seed": seed}
-                run_once(asked, folder, result_of(results, name, seed))
-    found = {name: [json.loads(result_of(results, name, seed).read_text()) for seed in range(seeds)] for name in forms}
-    for name, runs in found.items():
-        print_runs(name, runs)
+        for one in to_do:
+            run_once(one, folder, result_of(results, one))
     trained_on = sum(image.split == "train" for image in images)
-    sets = [run_set(name, runs, classes, trained_on) for name, runs in found.items()]
+    typer.echo(f"{trained_on} images to train on, {len(images) - trained_on} held out, {seeds} runs of each way")
+    sets = []
+    for name in forms:
+        runs = [json.loads(result_of(results, one).read_text()) for one in asked if one["way"] == name]
+        print_runs(name, runs)
+        sets.append(run_set(name, runs, classes, trained_on))
     judgement = judge(sets, split="test", metric="accuracy", margin=MARGIN)
     for candidate in judgement.candidates:
         typer.echo(f"\n{sentence(judgement, candidate)}")
@@ -164,9 +170,9 @@ def crop_of(recipe: Train) -> dict[str, float]:
     return keys
 
 
-def result_of(results: Path, name: str, seed: int) -> Path:
+def result_of(results: Path, asked: dict[str, Any]) -> Path:
     """The file of a run."""
-    return results / f"{plain(name)}-{seed}.json"
+    return results / f"{plain(asked['way'])}-{asked['seed']}.json"
 
 
 def plain(name: str) -> str:
@@ -174,12 +180,17 @@ def plain(name: str) -> str:
     return name.replace(", ", "-").replace("/", "_")
 
 
+def is_there(result: Path, asked: dict[str, Any]) -> bool:
+    """Whether a run has left its file; a file of another run ends the program."""
+    if not result.exists():
+        return False
+    if (there := json.loads(result.read_text())["asked"]) != asked:
+        sys.exit(f"error: {result} is of {there}, not of {asked}; give another folder, or remove it")
+    return True
+
+
 def run_once(asked: dict[str, Any], folder: Path, result: Path) -> None:
-    """Train in a process of its own, unless the result is there."""
-    if result.exists():
-        if (there := json.loads(result.read_text())["asked"]) != asked:
-            sys.exit(f"error: {result} is of {there}, not of {asked}; give another folder, or remove it")
-        return
+    """Train in a process of its own."""
     start = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_WAIT_POLICY": "passive"}
     command = [sys.executable, __file__, "train", json.dumps(asked), str(folder), str(result)]
