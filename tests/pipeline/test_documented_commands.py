@@ -77,6 +77,7 @@ NOT_RUN = {
     "git": "Git's own",
     "gto show": "GTO's own, and it only shows",
     "make TORCH=cpu setup": "gigabytes, and the network",
+    "make bench-accuracy": "an hour or more of training",
     "make bench-kernels": "tests/train/test_launches.py counts so, on a smaller network",
     "make bench-train": "minutes of training",
     "make bench-million": "an hour or more",
