@@ -273,7 +273,7 @@ def test_what_a_user_wrote_in_place_of_what_start_chose_stays_and_leads_on(proje
     params.write_text(params.read_text().replace("  image_size: 160 ", "  image_size: 128 "))
     got, _ = started(given)
     assert (got["model.image_size"], got["pack.image_size"]) == (128, 190)  # all that the images have
-    assert got["pack.levels"] == 2  # 190 x 200 pixels are 2.3 times 128 x 128
+    assert got["pack.levels"] == 1  # 190 x 200 pixels are 2.3 times 128 x 128, and 2.5 times is the limit
     assert not re.search("image_size: 128 .*start chose 160", params.read_text())
 
 

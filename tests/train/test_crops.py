@@ -252,13 +252,13 @@ def test_small_images_are_resized_in_one_call_as_one_by_one(size: int, channels:
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
-def test_a_box_comes_from_the_level_that_is_nearest_in_size(fit: str) -> None:
-    """For a square of 10 x 10 level 1 begins at 2 x 100 pixels of a box, level 2 at 8 x 100, and there are three."""
+def test_a_box_comes_from_the_level_where_it_is_not_much_larger_than_the_square(fit: str) -> None:
+    """For a square of 10 x 10 level 1 takes boxes of more than 250 pixels, level 2 those of more than 1,000."""
     whole = np.full((81, 101, 1), 10, np.uint8)
     lower = [np.full((41, 51, 1), 20, np.uint8), np.full((21, 26, 1), 40, np.uint8)]
     pyramid = np.concatenate([level.ravel() for level in (whole, *lower)])
     split = fitted(replace(split_of([whole], levels=3), content=pyramid, lengths=np.array([len(pyramid)])), fit)
-    sizes = {(19, 10): 10, (20, 10): 20, (10, 20): 20, (26, 30): 20, (80, 10): 40, (81, 81): 40, (1, 9): 10}
+    sizes = {(25, 10): 10, (10, 25): 10, (26, 10): 20, (20, 50): 20, (13, 77): 40, (81, 81): 40, (1, 9): 10}
     corners = [(81 - height, 81 - width) for height, width in sizes]
     boxes = np.array([(*corner, *sides) for corner, sides in zip(corners, sizes, strict=True)]).T
     squares = np.zeros((len(sizes), 10, 10, 1), np.uint8)

@@ -177,7 +177,7 @@ def sharp_size(size: int, scale_low: float, longer: float) -> int:
 
 
 def levels_of(packed: int, size: int, longer: float) -> int:
-    """Return how many levels an image pyramid needs: so that the whole of an image, too, is nearest in size to a level.
+    """Return how many levels an image pyramid needs for the largest crop, the whole of an image.
 
     packed: short side of the packed images, in pixels.
     size: side of the square that the network sees, in pixels.
@@ -187,7 +187,7 @@ def levels_of(packed: int, size: int, longer: float) -> int:
     (1, 2)
     """
     shrunk = packed**2 * longer / size**2
-    return 1 + [shrunk >= 2 * 4**level for level in range(3)].count(True)
+    return 1 + [shrunk > 2.5 * 4**level for level in range(3)].count(True)
 
 
 def channels(plan: Plan) -> None:
