@@ -33,7 +33,7 @@ from imgpipe.data.packed import (
 from imgpipe.pack.pack import mean_and_std, pack, pack_image
 from stages.pack import pack as pack_stage
 
-IMAGES = {f"train/a/{i}.png": noise(i, (20, 10 + i)) for i in range(3)} | {"train/b/0.png": photo()}
+IMAGES = {f"train/a/{i}.png": noise(i, (20, 10 + i)) for i in range(3)} | {'train/b/#, "é".png': photo()}
 
 
 def row_of(file: str, image: Image.Image) -> dict[str, str]:
@@ -160,9 +160,9 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "two dimensions": ("images.npy", lambda path: np.save(path, np.zeros((3, 3), np.uint8)), "is uint8 (3, 3)"),
     "longer": ("images.npy", lambda path: np.save(path, np.zeros(9999, np.uint8)), "has 9,999 bytes, and the images"),
     "no table": ("index.csv", lambda path: path.write_bytes(b"\xff\0"), "is not as"),
-    "no column": ("index.csv", lambda path: path.write_text("file,label\na,0\n"), "KeyError: 'offset'"),
-    "no rows": ("index.csv", lambda path: path.write_text("file,label,offset,bytes,height,width,crc32\n"), "no images"),
-    "cell of 200,000": ("index.csv", lambda path: path.write_text("file\n" + "a" * 200_000), "field larger"),
+    "no column": ("index.csv", lambda path: path.write_text("file,label\na,0\n"), "its columns are not file, label"),
+    "no rows": ("index.csv", lambda path: path.write_text("file,label,offset,bytes,height,width,crc32\n"), "no data"),
+    "cell of 200,000": ("index.csv", lambda path: path.write_text("file\n" + "a" * 200_000), "its columns are not"),
 }  # fmt: skip
 
 

@@ -1,15 +1,13 @@
 """Packed splits: the images of each in one plain .npy file, with a CSV index (docs/data-flow.md)."""
 
-import csv
 import json
 import math
+import warnings
 import zlib
-from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,17 +17,20 @@ import numpy as np
 from imgpipe.common.errors import InputError, one_line
 from imgpipe.common.files import write_text
 from imgpipe.common.rules import Interval
+from imgpipe.data.parallel import by_threads, cores
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 INDEX = ("file", "label", "offset", "bytes", "height", "width", "crc32")
 """The columns of index.csv."""
+ROW = np.dtype([("file", object), *((name, np.int64) for name in INDEX[1:])])
+"""A row of it, read."""
 INDEX_FILE = "index.csv"
 LONGEST = 1 << 16
 """Pixels that no side of a packed image has."""
-AT_ONCE = 4096
-"""Rows of an index that are read at a time."""
+AT_ONCE = 1024
+"""Images that a thread checks, one part after the other."""
 COLOURS = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR_RGB}
 REDUCED = (0, cv2.IMREAD_REDUCED_GRAYSCALE_2, cv2.IMREAD_REDUCED_GRAYSCALE_4, cv2.IMREAD_REDUCED_GRAYSCALE_8)
 """Bits of OpenCV's flags by which a JPEG is decoded at a level's size; those for colour are the same with colour's."""
@@ -152,38 +153,31 @@ def read_split(folder: Path, form: Form) -> Split:
     Raises InputError where these are no such files, or do not fit each other; ``check_content`` reads the images.
     """
     with _explained(folder / INDEX_FILE):
-        files, numbers = _read_index(folder / INDEX_FILE)
+        rows = _read_index(folder / INDEX_FILE)
     with _explained(folder / "images.npy"):
         mapped = np.lib.format.open_memmap(folder / "images.npy", mode="r")  # which unpickles nothing
     split = Split(
         form=form,
         content=np.asarray(mapped),  # a plain view: numpy.memmap slices slowly
-        offsets=numbers["offset"],
-        lengths=numbers["bytes"],
-        heights=numbers["height"],
-        widths=numbers["width"],
-        labels=numbers["label"],
-        checksums=numbers["crc32"],
-        files=files,
+        offsets=rows["offset"].copy(),
+        lengths=rows["bytes"].copy(),
+        heights=rows["height"].copy(),
+        widths=rows["width"].copy(),
+        labels=rows["label"].copy(),
+        checksums=rows["crc32"].copy(),
+        files=rows["file"].tolist(),
     )
     if problem := _misfit(split):
         raise _broken(folder, problem)
     return split
 
 
-def _read_index(path: Path) -> tuple[list[str], dict[str, Integers]]:
-    """Return the files of an index and its numbers, int64 (images,), by column; no more of its rows than these stay."""
-    files: list[str] = []
-    numbers = {name: array("q") for name in INDEX[1:]}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file)
-        places = {name: place for place, name in enumerate(next(rows, []))}
-        while some := list(islice(rows, AT_ONCE)):
-            columns = list(zip(*some, strict=True))
-            files += columns[places["file"]]
-            for name, column in numbers.items():
-                column.extend(map(int, columns[places[name]]))
-    return files, {name: np.array(column, dtype=np.int64) for name, column in numbers.items()}
+def _read_index(path: Path) -> np.ndarray[Any, Any]:
+    """Return the rows of an index, of the type ROW."""
+    with path.open(encoding="utf-8", newline="") as file, warnings.catch_warnings(action="error"):  # without rows
+        if file.readline() != f"{','.join(INDEX)}\n":
+            raise ValueError(f"its columns are not {', '.join(INDEX)}")
+        return np.loadtxt(file, ROW, comments=None, delimiter=",", quotechar='"', ndmin=1)
 
 
 def _misfit(split: Split) -> str:
@@ -224,30 +218,38 @@ def _broken(path: Path, problem: str) -> InputError:
     )
 
 
-def checksum(content: bytes | memoryview, cells: Iterable[str | int]) -> int:
+def checksum(
+    content: bytes | memoryview, file: str, label: int, offset: int, length: int, height: int, width: int
+) -> int:
     """Return the CRC-32 of a packed image and of what the index says of it.
 
     content: its bytes.
-    cells: of its row in the index, but for the last.
+    file, label, offset, length, height, width: the cells of its row in the index, but for the last.
     """
-    return zlib.crc32(content, zlib.crc32(",".join(map(str, cells)).encode()))
+    return zlib.crc32(content, zlib.crc32(f"{file},{label},{offset},{length},{height},{width}".encode()))
 
 
 def check_content(split: Split, folder: Path, *, part: int, parts: int) -> None:
     """Check that images and index are byte for byte as pack wrote them, which DVC does not where a file's time is old.
 
     folder: where the split was read.
-    part, parts: the number of the part to check, from 0, and how many there are.
+    part, parts: the number of the part to check, from 0, and how many there are; a process of this machine each.
 
     Raises InputError where an image is another.
     """
-    numbers = (split.labels, split.offsets, split.lengths, split.heights, split.widths, split.checksums)
-    mine = slice(len(split) * part // parts, len(split) * (part + 1) // parts)
+    columns = (split.labels, split.offsets, split.lengths, split.heights, split.widths, split.checksums)
     content = split.content.data
-    for file, *cells, expected in zip(split.files[mine], *(column[mine].tolist() for column in numbers), strict=True):
-        _, offset, length, *_ = cells
-        if checksum(content[offset : offset + length], (file, *cells)) != expected:
-            raise _broken(folder, f"image {file} is another")
+
+    def check(run: slice) -> None:
+        for file, label, offset, length, height, width, expected in zip(
+            split.files[run], *(column[run].tolist() for column in columns), strict=True
+        ):
+            if checksum(content[offset : offset + length], file, label, offset, length, height, width) != expected:
+                raise _broken(folder, f"image {file} is another")
+
+    start, end = (len(split) * edge // parts for edge in (part, part + 1))
+    runs = (slice(low, min(low + AT_ONCE, end)) for low in range(start, end, AT_ONCE))
+    list(by_threads(check, runs, threads=max(cores() // parts, 1)))
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def pack(
         for row, (height, width, content) in zip(rows, results, strict=True):
             cells = (row["file"], label_of[row["label"]], offset, len(content), height, width)
             write(content)
-            yield dict(zip(INDEX, (*cells, checksum(content, cells)), strict=True))
+            yield dict(zip(INDEX, (*cells, checksum(content, *cells)), strict=True))
             offset += len(content)
 
     with bytes_written(folder / "images.npy") as write:
