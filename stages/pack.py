@@ -3,6 +3,8 @@
 import logging
 from collections import Counter
 from contextlib import ExitStack
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from imgpipe.common import params, stage
@@ -30,8 +32,7 @@ def pack() -> None:
     read = image_reader(Path("data/prepared"))
     packed = Path("data/packed")
     with ExitStack() as finished:  # no split is replaced before all are packed
-        for name in sorted({split for split, _ in images}):
-            rows = (row for row in read_rows(TABLE) if row["split"] == name)
+        for name, rows in groupby(read_rows(TABLE), itemgetter("split")):  # they are sorted by it
             count = sum(number for (split, _), number in images.items() if split == name)
             folder = finished.enter_context(replacing_folder(packed / name))
             pack_split(rows, read, folder, images=count, classes=classes, form=form, processes=cores())
