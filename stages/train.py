@@ -1,5 +1,6 @@
 """Train the model: ``python -m stages.train``, from the project's top folder."""
 
+import gc
 import json
 import os
 from dataclasses import asdict
@@ -37,7 +38,7 @@ def train() -> None:
     model, recipe = params.read("model", Model), params.read("train", Train)
     runtime = params.read("runtime", Runtime)
     kernels.fix_for_network(recipe.kernels)
-
+    gc.set_threshold(50_000)  # looking for garbage among what is imported takes half a second at 700
     # below, not on top: these import torch, which takes seconds, and params.yaml is checked before
     from imgpipe.model.classifier import save_classifier
     from imgpipe.model.devices import described, joined_world
