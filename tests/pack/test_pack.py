@@ -188,20 +188,26 @@ def test_no_odd_number_in_the_index_gets_past_both_checks(column: str, tmp_path:
             _refused(tmp_path, "is not as pack wrote it")
 
 
-def test_a_flipped_byte_of_any_image_is_found_by_whoever_checks_that_part(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("parts", "at_once"), [(4, 1024), (2, 1), (1, 3)])
+def test_a_flipped_byte_of_any_image_is_found_by_whoever_checks_that_part(
+    parts: int, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgpipe.data.packed.AT_ONCE", at_once)
     split = packed(tmp_path)
     path = tmp_path / "images.npy"
     whole = path.read_bytes()
     start = len(whole) - len(split.content)
-    for number in range(len(split)):
-        check_content(split, tmp_path, part=number, parts=len(split))
+    for part in range(parts):
+        check_content(split, tmp_path, part=part, parts=parts)
+    for number, file in enumerate(split.files):
         damaged = bytearray(whole)
         damaged[start + int(split.offsets[number])] ^= 1
         path.write_bytes(damaged)
         broken = read_split(tmp_path, split.form)
-        for part in range(len(split)):
-            with pytest.raises(InputError, match="another") if part == number else contextlib.nullcontext():
-                check_content(broken, tmp_path, part=part, parts=len(split))
+        for part in range(parts):
+            its = part == number * parts // len(split)
+            with pytest.raises(InputError, match=f"image {file} is another") if its else contextlib.nullcontext():
+                check_content(broken, tmp_path, part=part, parts=parts)
 
 
 def test_a_label_of_no_class_and_statistics_that_are_none_are_refused(tmp_path: Path) -> None:
