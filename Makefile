@@ -11,6 +11,7 @@ MINUTES ?= 20
 IMAGES ?= 1000000
 EXPERIMENT ?= photos
 SEEDS ?= 5
+PEERS ?= ../peers
 
 VENV := .venv
 LOCKS := requirements.lock requirements-uv.lock
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras repro test soak fuzz check verify verify-portable bench-noop bench-loader bench-feed bench-accuracy bench-evaluate bench-train bench-million bench-neighbours bench-verdicts bench-kernels lock
+.PHONY: help setup extras repro test soak fuzz check verify verify-portable bench-noop bench-loader bench-feed bench-accuracy bench-evaluate bench-train bench-million bench-neighbours bench-peers bench-verdicts bench-kernels lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +98,9 @@ bench-train: setup ## time training against torchvision's: make bench-train DATA
 
 bench-neighbours: setup ## time training beside other work: make bench-neighbours DATA=images.tar MODEL=simple_cnn SIZE=32 CROP=padded
 	$(BIN)/python benchmarks/neighbours.py compare $(DATA) --model $(MODEL) --size $(SIZE) --crop $(CROP) --batch $(BATCH)
+
+bench-peers: setup ## train beside torchvision's script, timm's and Ultralytics': make bench-peers DATA=images.tar PEERS=../peers
+	$(BIN)/python benchmarks/peers.py compare $(DATA) --peers $(PEERS)
 
 bench-million: setup ## what an image costs, from 1,000 images up: make bench-million IMAGES=1000000
 	$(BIN)/python benchmarks/million.py table --images $(IMAGES)

@@ -79,6 +79,7 @@ NOT_RUN = {
     "make TORCH=cpu setup": "gigabytes, and the network",
     "make bench-accuracy": "an hour or more of training",
     "make bench-kernels": "tests/train/test_launches.py counts so, on a smaller network",
+    "make bench-peers": "minutes of training, and what the network has of the peers",
     "make bench-train": "minutes of training",
     "make bench-million": "an hour or more",
     "make check": "continuous integration runs it beside these tests",
@@ -96,6 +97,7 @@ NOT_RUN = {
     "sort": "the system's own",
     "tar": "the system's own",
     "uv pip install": "the network",
+    "uv venv": "uv's own",
 }
 """Why no test runs a command."""
 
