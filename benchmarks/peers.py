@@ -21,14 +21,12 @@ from pathlib import Path
 import numpy as np
 import typer
 from loader import prepare
-from million import anonymous, family
+from million import family
 from peer_ways import CORES, MARGIN, ROOT, WAYS, Network, Task, Way, environment, versions
 
 RESULTS, FIGURE = ROOT / "docs/figures/peers.json", ROOT / "docs/figures/peers.svg"
-EACH = 0.1
-"""Seconds between two looks at a run."""
-GROWN = 1.02
-"""By how much the memory must have grown for a look at it that takes long."""
+EACH, MEMORY_EACH = 0.1, 2.0
+"""Seconds between two looks at what a run has printed, and at its memory, which takes some hundredths of a second."""
 PANELS = {
     "images_per_second": ("images a second", 1.0, "{:.0f}"),
     "seconds": ("seconds in all", 1.0, "{:.0f}"),
@@ -151,25 +149,27 @@ def measure(way: Way, task: Task, folder: Path) -> Measurement:
     """Run a command in its folder, and test the network that it trains."""
     for scanned in task.images.glob("*.cache"):  # where Ultralytics keeps what it knows of the images
         scanned.unlink()
-    log, most, highest = folder / "log", 0, 0
-    ends: list[float] = []
+    log, ends, memory = folder / "log", list[float](), list[int]()
     start = time.monotonic()
     with log.open("w") as file:
         process = subprocess.Popen(
             way.command, cwd=folder, env=environment(way.variables), stdout=file, stderr=subprocess.STDOUT
         )
+    try:
         while process.poll() is None:
-            if (now := sum(map(anonymous, family(process.pid)))) > highest * GROWN:
-                highest, most = now, max(most, sum(map(proportional, family(process.pid))))
+            if time.monotonic() - start > MEMORY_EACH * len(memory):
+                memory.append(sum(map(proportional, family(process.pid))))
             printed = log.read_bytes().replace(b"\r", b"\n")
             found = len(re.findall(way.epoch_end, printed, re.MULTILINE))
             ends += [time.monotonic()] * (found - len(ends))
             time.sleep(EACH)
+    finally:
+        process.terminate()
     seconds = time.monotonic() - start
     if process.returncode or len(ends) < task.epochs:
         sys.exit(f"error: {' '.join(way.command)} failed:\n{log.read_text(errors='replace')[-4000:]}")
     rate = task.train * (task.epochs - 1) / (ends[task.epochs - 1] - ends[0])
-    return Measurement(rate, seconds, most, accuracy(way.network(), task))
+    return Measurement(rate, seconds, max(memory), accuracy(way.network(), task))
 
 
 def proportional(process: int) -> int:
