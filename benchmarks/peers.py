@@ -28,7 +28,7 @@ RESULTS, FIGURE = ROOT / "docs/figures/peers.json", ROOT / "docs/figures/peers.s
 EACH, MEMORY_EACH = 0.1, 2.0
 """Seconds between two looks at what a run has printed, and at its memory, which takes some hundredths of a second."""
 PANELS = {
-    "images_per_second": ("images a second", 1.0, "{:.0f}"),
+    "images_per_second": ("images a second", 1.0, "{:.1f}"),
     "seconds": ("seconds in all", 1.0, "{:.0f}"),
     "memory": ("peak memory, GB", 1e9, "{:.2f}"),
     "accuracy": ("test accuracy", 1.0, "{:.3f}"),
