@@ -168,7 +168,8 @@ def ours(task: Task, folder: Path) -> Way:
     values: dict[str, Any] = {
         "runtime.processes": 1, "runtime.device": "cpu", "download.source": "folder",
         "download.location": str(task.images), "prepare.near_duplicates": "report", "pack.image_size": 2 * task.size,
-        "pack.channels": 3, "model.name": "resnet18", "model.image_size": task.size, "model.crop_fraction": 1 / MARGIN,
+        "pack.levels": 2, "pack.channels": 3, "model.name": "resnet18", "model.image_size": task.size,
+        "model.crop_fraction": 1 / MARGIN,
         "model.normalise": "imagenet", "train.seed": task.seed, "train.epochs": task.epochs,
         "train.batch_size": task.batch, "train.micro_batches": 1, "train.kernels": "native",
         "train.label_smoothing": 0.0, "train.optimizer.sgd.lr": LR, "train.optimizer.sgd.weight_decay": DECAY,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import typer
-from loader import prepare
+from loader import as_trees
 from million import family
 from peer_ways import CORES, MARGIN, ROOT, WAYS, Network, Task, Way, environment, versions
 
@@ -81,7 +81,7 @@ def compare(
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / "images"
         images.mkdir()
-        prepare(data, images, size, encodings=())
+        as_trees(data, images, pattern="auto", val_fraction=0.1, test_fraction=0.1)
         (images / "spool").unlink()
         counts = {
             split: thinned(images / split, most) for split, most in (("train", train), ("val", val), ("test", test))
