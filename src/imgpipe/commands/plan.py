@@ -10,9 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from imgpipe.commands.fingerprint import Fingerprint
 from imgpipe.commands.params_file import values_of
 from imgpipe.common.wording import are, counted
+from imgpipe.data.packed import MOST_LEVELS
+from imgpipe.model.crops import levels_for
 
 PHOTO_SIDE = 64
 """Pixels of the short side above which images are taken for photos."""
@@ -186,8 +190,8 @@ def levels_of(packed: int, size: int, longer: float) -> int:
     >>> levels_of(183, 160, 4 / 3), levels_of(234, 160, 4 / 3)
     (1, 2)
     """
-    shrunk = packed**2 * longer / size**2
-    return 1 + [shrunk > 2.5 * 4**level for level in range(3)].count(True)
+    whole = np.array([round(packed**2 * longer)])
+    return 1 + int(levels_for(whole, size, MOST_LEVELS)[0])
 
 
 def channels(plan: Plan) -> None:

@@ -32,6 +32,8 @@ LONGEST = 1 << 16
 AT_ONCE = 1024
 """Images that a thread checks, one part after the other."""
 COLOURS = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR_RGB}
+MOST_LEVELS = 4
+"""Of a pyramid: libjpeg decodes down to an eighth of the size."""
 REDUCED = (0, cv2.IMREAD_REDUCED_GRAYSCALE_2, cv2.IMREAD_REDUCED_GRAYSCALE_4, cv2.IMREAD_REDUCED_GRAYSCALE_8)
 """Bits of OpenCV's flags by which a JPEG is decoded at a level's size; those for colour are the same with colour's."""
 
@@ -50,7 +52,7 @@ class Form:
     """Raw pixels, which load fastest, or JPEG files, which take less disk."""
     jpeg_quality: Annotated[int, Interval(1, 100)]
     """Of JPEG files."""
-    levels: Annotated[int, Interval(1, 4)]
+    levels: Annotated[int, Interval(1, MOST_LEVELS)]
     """Of an image pyramid: in how many sizes an image can be had, each half of the one before. Raw ones are stored."""
 
 

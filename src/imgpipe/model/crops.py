@@ -154,8 +154,7 @@ def centre_box(height: int, width: int, fraction: float) -> tuple[int, int, int]
 def fill_from_boxes(split: Split, numbers: Integers, boxes: Integers, squares: Pixels) -> None:
     """Fill each square with a box of an image, as ``resized_box`` does: all in one call where they are small.
 
-    A box comes from the first level of its image's pyramid where it has at most 2.5 times the square's pixels: squares
-    are then about as sharp as antialiased ones; at 2, the nearest level, they would be softer, at 4 aliased.
+    A box comes from the level of its image's pyramid that ``levels_for`` chooses.
 
     numbers: which images of the split, int64 (n,).
     boxes: top, left, height and width of each, at level 0, int64 (4, n).
@@ -163,9 +162,7 @@ def fill_from_boxes(split: Split, numbers: Integers, boxes: Integers, squares: P
     """
     size, levels = squares.shape[1], split.form.levels
     if size > SMALL or split.common_shape is None or max(split.common_shape) >= 2 * size or levels > 1:
-        areas = boxes[2] * boxes[3]
-        steps = [2 * areas > 5 * 4**level * size**2 for level in range(levels - 1)]
-        chosen = np.sum(steps, axis=0, dtype=np.int64) + np.zeros_like(numbers)  # of one level alone there are no steps
+        chosen = levels_for(boxes[2] * boxes[3], size, levels)
         boxes = boxes >> chosen
         boxes[2:] = boxes[2:].clip(min=1)
         each = zip(numbers.tolist(), chosen.tolist(), boxes.T.tolist(), squares, strict=True)
@@ -179,6 +176,22 @@ def fill_from_boxes(split: Split, numbers: Integers, boxes: Integers, squares: P
     as_they_are = cv2.dnn.Image2BlobParams()  # its resizing is cv2.resize's, bilinear
     as_they_are.size, as_they_are.ddepth, as_they_are.datalayout = (size, size), cv2.CV_8U, cv2.DATA_LAYOUT_NHWC
     cv2.dnn.blobFromImagesWithParams(pixels, squares, as_they_are)
+
+
+def levels_for(areas: Integers, size: int, levels: int) -> Integers:
+    """Return the levels of image pyramids that boxes are cut from to be resized to squares.
+
+    It is the first level where a box has at most 2.5 times the square's pixels: squares are then about as sharp as
+    antialiased ones; with 2, which is the nearest level, they would be softer, with 4 aliased (docs/loading.md).
+
+    areas: pixels of each box at level 0, int64 (n,).
+    size: side of the squares in pixels.
+    levels: how many there are.
+
+    Returns int64 (n,).
+    """
+    limits = [5 * 4**level * size**2 // 2 for level in range(levels - 1)]
+    return np.searchsorted(limits, areas).astype(np.int64)
 
 
 def resized_box(image: Pixels, top: int, left: int, height: int, width: int, square: Pixels) -> None:
