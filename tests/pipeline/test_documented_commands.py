@@ -78,6 +78,8 @@ NOT_RUN = {
     "gto show": "GTO's own, and it only shows",
     "make TORCH=cpu setup": "gigabytes, and the network",
     "make bench-accuracy": "an hour or more of training",
+    "make bench-loader": "minutes of measuring",
+    "make bench-neighbours": "minutes of measuring",
     "make bench-kernels": "tests/train/test_launches.py counts so, on a smaller network",
     "make bench-peers": "minutes of training, and what the network has of the peers",
     "make bench-train": "minutes of training",
