@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 import torch
 import typer
-from loader import FORM, ROOT, WORKERS, as_trees, pack_splits
+from loader import FORM, ROOT, WORKERS, as_trees, mean_longer, pack_splits
 from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -139,7 +139,7 @@ def all_ways(experiment: Experiment, images: Sequence[PreparedImage]) -> dict[st
     size = model.image_size
     if experiment == "small":
         return {REFERENCE: None, "ours": replace(FORM, image_size=size)}
-    longer = statistics.mean(max(i.width, i.height) / min(i.width, i.height) for i in images)
+    longer = mean_longer(images)
     advised = sharp_size(size, crop_of(recipe)["scale_low"], longer)
     return {
         REFERENCE: None,

@@ -64,7 +64,7 @@ def compare(
 
     with tempfile.TemporaryDirectory() as scratch:
         images = as_trees(data, Path(scratch), pattern="auto", val_fraction=0.1, test_fraction=0.1)
-        longer = statistics.mean(max(i.width, i.height) / min(i.width, i.height) for i in images)
+        longer = mean_longer(images)
         side = min(sharp_size(size, SCALE_LOW, longer), max(min(i.width, i.height) for i in images))
         forms = {"raw": replace(FORM, image_size=size if size <= 32 else size * 8 // 7)}
         if size > 32:
@@ -114,6 +114,11 @@ def as_trees(
         f"{len(images)} images; their files take {before / 1e6:.0f} MB, {before / len(images):,.0f} bytes an image"
     )
     return images
+
+
+def mean_longer(images: Sequence[PreparedImage]) -> float:
+    """Times that long sides are as long as short sides, the mean."""
+    return statistics.mean(max(i.width, i.height) / min(i.width, i.height) for i in images)
 
 
 def pack_splits(images: Sequence[PreparedImage], folder: Path, packed: Path, form: Form) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from imgpipe.data.parallel import by_threads, cores
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
+Side = TypeVar("Side", int, Integers)
 
 INDEX = ("file", "label", "offset", "bytes", "height", "width", "crc32")
 """The columns of index.csv."""
@@ -131,7 +132,7 @@ def unpacked(content: Pixels, height: int, width: int, form: Form, level: int = 
     return content[start : start + math.prod(shape)].reshape(shape)
 
 
-def at_level(height: int, width: int, level: int) -> tuple[int, int]:
+def at_level(height: Side, width: Side, level: int) -> tuple[Side, Side]:
     """Return height and width at a level of an image's pyramid.
 
     >>> at_level(100, 133, 1)
@@ -140,13 +141,17 @@ def at_level(height: int, width: int, level: int) -> tuple[int, int]:
     return -(-height >> level), -(-width >> level)
 
 
-def pixels_of(height: int, width: int, levels: int) -> int:
-    """Return how many pixels the first levels of an image's pyramid have.
+def pixels_of(height: Side, width: Side, levels: int) -> Side:
+    """Return how many pixels the first levels of an image's pyramid have, or those of many images.
 
     >>> pixels_of(100, 133, 2)
     16650
     """
-    return sum(math.prod(at_level(height, width, level)) for level in range(levels))
+    pixels = 0 * height  # of one image or of each of many
+    for level in range(levels):
+        its_height, its_width = at_level(height, width, level)
+        pixels = pixels + its_height * its_width
+    return pixels
 
 
 def read_split(folder: Path, form: Form) -> Split:
@@ -196,7 +201,7 @@ def _misfit(split: Split) -> str:
     sides = np.stack([split.heights, split.widths])
     if sides.min() < 1 or sides.max() >= LONGEST:
         return "index.csv has images without pixels, or too large to have been packed"
-    all_pixels = sum(np.prod(-(-sides >> level), axis=0) for level in range(split.form.levels))
+    all_pixels = pixels_of(split.heights, split.widths, split.form.levels)
     if split.form.encoding == "raw" and not np.array_equal(all_pixels * split.channels, lengths):
         return "the bytes of an image of index.csv are not as many as its pixels need"
     return ""
